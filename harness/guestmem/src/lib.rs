@@ -1,0 +1,1 @@
+//! Reads struct pages from a paused guest.

@@ -1,0 +1,2 @@
+//! zonedev
+fn main() {}
