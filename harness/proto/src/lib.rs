@@ -1,1 +1,25 @@
-//! proto
+//! What host and guest say to each other: operations, outcomes, claims and
+//! the frames that carry them. Plain data and pure functions, no I/O beyond
+//! reading and writing one frame.
+//!
+//! The host does not trust the guest: every frame is bounded
+//! ([`frame::MAX_FRAME`]) and every number in it is checked where it is used.
+
+pub mod frame;
+mod holds;
+mod ledger;
+mod message;
+mod op;
+mod outcome;
+mod size;
+
+pub use holds::{Hold, HoldBy, Mismatch, PageType};
+pub use ledger::{Ledger, LedgerError};
+pub use message::{
+    AgentMessage, Behaviour, Checkpoint, HostMessage, NamespaceInfo, PROTOCOL_VERSION, Request,
+};
+pub use op::{Op, PinHow};
+pub use outcome::{
+    Backing, Extent, Fact, Outcome, PagemapRun, PagemapState, ProgramOutput, StepResult,
+};
+pub use size::Size;

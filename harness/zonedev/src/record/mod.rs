@@ -1,1 +1,16 @@
-//! record
+//! What a run leaves behind: plain data with a version, from which every
+//! report and every comparison is made. Knows nothing of QEMU.
+
+mod cell;
+mod folder;
+mod run;
+
+pub use cell::{
+    CellId, CellRecord, CheckpointRecord, End, LogLine, Splat, StepRecord, TestResult, TestStatus,
+    Violation,
+};
+pub use folder::{RunFolder, RunFolderError};
+pub use run::{
+    AcceptState, CellVerdict, Difference, Event, KernelRecord, PairRecord, PairVerdict, RECORD_VERSION,
+    RunRecord, SkipRecord,
+};

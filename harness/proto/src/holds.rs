@@ -1,0 +1,75 @@
+//! Claims as the host receives them: which pages are held, by what.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::PinHow;
+
+/// The kind of ZONE_DEVICE page that the agent believes it holds.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum PageType {
+    /// MEMORY_DEVICE_FS_DAX.
+    Fsdax,
+    /// MEMORY_DEVICE_GENERIC of a device-dax device.
+    Devdax,
+    /// MEMORY_DEVICE_PRIVATE.
+    Private,
+}
+
+/// What holds a page.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(tag = "by", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum HoldBy {
+    /// One page-table entry for each page (for private pages: one swap entry).
+    Pte {},
+    /// One PMD entry for 512 pages.
+    Pmd {},
+    /// An entry in the DAX page cache of a file, of this order (0 or 9): no
+    /// reference by itself, but `mapping` is set and, from 6.15 on, a folio.
+    Entry {
+        /// log2 of its pages.
+        order: u8,
+    },
+    /// A pin, one for each page.
+    Pin {
+        /// How it was taken.
+        how: PinHow,
+    },
+}
+
+/// A run of pages that one thing holds once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// First page frame number.
+    pub pfn: u64,
+    /// 4K pages.
+    pub pages: u64,
+    /// What kind of page.
+    pub page_type: PageType,
+    /// What holds it.
+    pub by: HoldBy,
+    /// Who: `main/m` for actor `main`'s mapping `m`, a file's or a pin's name.
+    pub who: String,
+}
+
+/// A place where pagemap does not say what the ledger predicted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mismatch {
+    /// `actor/map`.
+    pub who: String,
+    /// First 4K page within the mapping.
+    pub page: u64,
+    /// 4K pages.
+    pub pages: u64,
+    /// Predicted, in words.
+    pub predicted: String,
+    /// What pagemap says, in words.
+    pub found: String,
+}

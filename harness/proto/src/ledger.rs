@@ -1,0 +1,736 @@
+//! The ledger: what the agent holds because of what it did.
+//!
+//! It follows operations and the facts that they reported, by the rules of
+//! mm and DAX as documented at each step, and predicts the holds on every
+//! ZONE_DEVICE page. It never looks at a page's counts. pagemap is compared
+//! with it, and is used as a source only for the frames of device-private
+//! pages, which nothing else names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+
+use crate::{
+    Backing, Behaviour, Extent, Fact, Hold, HoldBy, Mismatch, Op, PageType, PagemapState, PinHow,
+    StepResult,
+};
+
+/// 4K pages under one PMD.
+const PMD_PAGES: u64 = 512;
+
+/// A fact that contradicts what the ledger knows, so that no prediction can follow.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum LedgerError {
+    /// A name that no operation introduced.
+    #[error("follow {0}: no such {1} is known")]
+    Unknown(String, &'static str),
+    /// A range outside of its mapping.
+    #[error("follow pages {1}+{2} of {0}: it is shorter")]
+    Range(String, u64, u64),
+}
+
+/// One page of a mapping, as predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    /// No entry.
+    None,
+    /// A page-table entry for a DAX page.
+    Pte,
+    /// Under a PMD entry for DAX pages.
+    Pmd,
+    /// The zero page of a hole: present, of no interest.
+    Zero,
+    /// An ordinary page; equal ids are one page shared by fork.
+    Anon(u64),
+    /// The same, moved to the device.
+    Private(u64),
+}
+
+#[derive(Clone, Debug)]
+struct Map {
+    backing: Backing,
+    slots: Vec<Slot>,
+    /// Whether the VMA has an anon_vma, so that fork() copies its entries.
+    anon_vma: bool,
+    /// Frames of private pages as pagemap last said, by page.
+    looked_up: BTreeMap<u64, u64>,
+}
+
+impl Map {
+    fn first_page(&self) -> u64 {
+        match &self.backing {
+            Backing::File { first_page, .. } | Backing::Device { first_page } => *first_page,
+            Backing::Anon {} => 0,
+        }
+    }
+
+    fn is_private_file(&self) -> bool {
+        matches!(self.backing, Backing::File { private: true, .. })
+    }
+
+    fn of_file(&self, name: &str) -> bool {
+        matches!(&self.backing, Backing::File { file, .. } if file == name)
+    }
+
+    /// The slots of the 2M stretch of the file or device that `page` lies in,
+    /// as far as this mapping reaches.
+    fn stretch(&self, page: u64) -> std::ops::Range<usize> {
+        let first = self.first_page();
+        let start = (first + page) / PMD_PAGES * PMD_PAGES;
+        let from = start.saturating_sub(first);
+        let to = (start + PMD_PAGES - first).min(self.slots.len() as u64);
+        from as usize..to as usize
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct File {
+    extents: Vec<Extent>,
+    /// DAX entries by first page of the file: order 0 or 9.
+    entries: BTreeMap<u64, u8>,
+    unlinked: bool,
+}
+
+impl File {
+    fn pfn(&self, page: u64) -> Option<u64> {
+        self.extents
+            .iter()
+            .find(|e| page >= e.page && page - e.page < e.pages)
+            .map(|e| e.pfn + (page - e.page))
+    }
+
+    fn has_entry(&self, page: u64) -> bool {
+        self.entries.contains_key(&page)
+            || self.entries.get(&(page / PMD_PAGES * PMD_PAGES)) == Some(&9)
+    }
+
+    fn drop_entries(&mut self, from: u64, to: u64) {
+        self.entries.retain(|&page, &mut order| {
+            let end = page + (1 << order);
+            end <= from || page >= to
+        });
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Pin {
+    how: PinHow,
+    page_type: PageType,
+    pfns: Vec<u64>,
+}
+
+/// See the module's words. One per case; a clone of a template starts from
+/// the template's.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    maps: BTreeMap<(String, String), Map>,
+    files: BTreeMap<String, File>,
+    pins: BTreeMap<String, Pin>,
+    /// First frame of the device-dax device.
+    device_pfn: Option<u64>,
+    behaviour: Behaviour,
+    next_id: u64,
+    unlinks: u64,
+}
+
+impl Ledger {
+    /// Which of the behaviours that eras differ in this kernel is expected to show.
+    pub fn set_behaviour(&mut self, behaviour: Behaviour) {
+        self.behaviour = behaviour;
+    }
+
+    /// Names the physical address of the device-dax device's first byte.
+    pub fn set_device(&mut self, resource: u64) {
+        self.device_pfn = Some(resource / crate::Size::PAGE);
+    }
+
+    /// Follows one finished operation of `actor`.
+    ///
+    /// # Errors
+    /// Where a fact names what was never introduced; the ledger is then as it was
+    /// up to that fact.
+    pub fn apply(
+        &mut self,
+        actor: &str,
+        op: &Op,
+        result: &StepResult,
+        facts: &[Fact],
+    ) -> Result<(), LedgerError> {
+        if matches!(result, StepResult::Died { .. }) {
+            self.drop_actor(actor);
+            return Ok(());
+        }
+        for fact in facts {
+            self.fact(actor, fact)?;
+        }
+        match result {
+            StepResult::Blocked { .. } => {
+                // break_layouts() unmaps the whole file before it waits for its pages
+                // (dax_layout_busy_page(), later dax_break_layout_inode()).
+                if let Op::Truncate { file, .. } | Op::Punch { file, .. } = op {
+                    self.unmap_file(file, 0..0);
+                }
+            }
+            StepResult::Ok {} => self.done(actor, op)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, actor: &str, op: &Op) -> Result<(), LedgerError> {
+        match op {
+            Op::Create { file, .. } => {
+                self.files.entry(file.clone()).or_default();
+            }
+            Op::Truncate { file, size } => self.cut(file, size.pages(), u64::MAX),
+            Op::Punch {
+                file,
+                offset,
+                length,
+            } => {
+                let from = offset.pages();
+                self.cut(
+                    file,
+                    from,
+                    (offset.bytes() + length.bytes()) / crate::Size::PAGE,
+                );
+            }
+            Op::Unlink { file } => {
+                if let Some(mut f) = self.files.remove(file) {
+                    self.unlinks += 1;
+                    let name = format!("{file} (unlinked {})", self.unlinks);
+                    for map in self.maps.values_mut() {
+                        if let Backing::File { file: of, .. } = &mut map.backing
+                            && of == file
+                        {
+                            of.clone_from(&name);
+                        }
+                    }
+                    f.unlinked = true;
+                    self.files.insert(name, f);
+                    self.evict_unlinked();
+                }
+            }
+            Op::Unmap { map } => {
+                self.maps.remove(&(actor.to_owned(), map.clone()));
+                self.evict_unlinked();
+            }
+            Op::Fork { child } => self.fork(actor, child),
+            Op::Exit {} => self.drop_actor(actor),
+            Op::Umount {} => self.files.clear(),
+            Op::DestroyNamespace {} => {
+                self.files.clear();
+                self.device_pfn = None;
+            }
+            Op::Pin {
+                pin,
+                how,
+                map,
+                offset,
+                length,
+            } => {
+                let m = self.map(actor, map)?;
+                let mut pfns = Vec::new();
+                for page in offset.bytes() / 4096..offset.bytes() / 4096 + length.pages() {
+                    pfns.extend(self.dax_pfn(m, page));
+                }
+                let page_type = self.page_type(m);
+                self.pins.insert(
+                    pin.clone(),
+                    Pin {
+                        how: *how,
+                        page_type,
+                        pfns,
+                    },
+                );
+            }
+            Op::Release { pin } => {
+                self.pins.remove(pin);
+            }
+            Op::HmmMigrate {
+                map,
+                offset,
+                length,
+            } => {
+                let m = self.map(actor, map)?;
+                let from = offset.bytes() / 4096;
+                let to = length.map_or(m.slots.len() as u64, |l| from + l.pages());
+                let ids: BTreeSet<u64> = (from..to.min(m.slots.len() as u64))
+                    .filter_map(|p| match m.slots[p as usize] {
+                        Slot::Anon(id) => Some(id),
+                        _ => None,
+                    })
+                    .collect();
+                self.move_ids(&ids, true);
+            }
+            Op::HmmClose {} if self.behaviour.hmm_close_evicts => {
+                let ids: BTreeSet<u64> = self
+                    .maps
+                    .values()
+                    .flat_map(|m| &m.slots)
+                    .filter_map(|s| match s {
+                        Slot::Private(id) => Some(*id),
+                        _ => None,
+                    })
+                    .collect();
+                self.move_ids(&ids, false);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn map(&self, actor: &str, map: &str) -> Result<&Map, LedgerError> {
+        self.maps
+            .get(&(actor.to_owned(), map.to_owned()))
+            .ok_or_else(|| LedgerError::Unknown(format!("{actor}/{map}"), "mapping"))
+    }
+
+    fn fact(&mut self, actor: &str, fact: &Fact) -> Result<(), LedgerError> {
+        match fact {
+            Fact::Mapped {
+                map,
+                backing,
+                pages,
+            } => {
+                // The guest is not trusted: 16 GiB of mapping is more than any case asks for.
+                if *pages > 4 << 20 {
+                    return Err(LedgerError::Range(map.clone(), 0, *pages));
+                }
+                let m = Map {
+                    backing: backing.clone(),
+                    slots: vec![Slot::None; *pages as usize],
+                    anon_vma: false,
+                    looked_up: BTreeMap::new(),
+                };
+                self.maps.insert((actor.to_owned(), map.clone()), m);
+            }
+            Fact::Extents { file, extents } => {
+                self.files
+                    .entry(file.clone())
+                    .or_default()
+                    .extents
+                    .clone_from(extents);
+            }
+            Fact::Touched {
+                map,
+                page,
+                pages,
+                write,
+                faults,
+                neighbours,
+            } => {
+                self.touched(actor, map, *page, *pages, *write, *faults, *neighbours)?;
+            }
+            Fact::Pagemap { map, runs } => {
+                let key = (actor.to_owned(), map.clone());
+                let m = self
+                    .maps
+                    .get_mut(&key)
+                    .ok_or_else(|| LedgerError::Unknown(format!("{actor}/{map}"), "mapping"))?;
+                m.looked_up.clear();
+                for run in runs {
+                    if let PagemapState::SwapPfn { pfn, .. } = run.state {
+                        let end = run.page.saturating_add(run.pages).min(m.slots.len() as u64);
+                        for page in run.page..end {
+                            m.looked_up
+                                .insert(page, pfn.saturating_add(page - run.page));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn touched(
+        &mut self,
+        actor: &str,
+        map: &str,
+        page: u64,
+        pages: u64,
+        write: bool,
+        faults: u64,
+        neighbours: Option<bool>,
+    ) -> Result<(), LedgerError> {
+        let key = (actor.to_owned(), map.to_owned());
+        let who = format!("{actor}/{map}");
+        let Some(m) = self.maps.get(&key) else {
+            return Err(LedgerError::Unknown(who, "mapping"));
+        };
+        let range = page as usize..page.saturating_add(pages) as usize;
+        if range.end > m.slots.len() || range.is_empty() {
+            return Err(LedgerError::Range(who, page, pages));
+        }
+        if m.backing == (Backing::Anon {}) {
+            self.touch_anon(&key, range, write);
+            return Ok(());
+        }
+        let stretch = m.stretch(page);
+        let first = m.first_page();
+        let before = &m.slots[stretch.clone()];
+        let fresh = m.slots[range.clone()]
+            .iter()
+            .filter(|s| **s == Slot::None)
+            .count() as u64;
+        let whole = stretch.len() as u64 == PMD_PAGES;
+        let pmd = if before.contains(&Slot::Pmd) {
+            true
+        } else if before.contains(&Slot::Pte) || !whole {
+            false
+        } else {
+            neighbours.unwrap_or(fresh > 1 && faults < fresh)
+        };
+        let cow = write && m.is_private_file();
+        let file = match &m.backing {
+            Backing::File { file, .. } => Some(file.clone()),
+            _ => None,
+        };
+        let mut slots = m.slots[stretch.clone()].to_vec();
+        let mut entries = Vec::new();
+        for p in range.clone() {
+            let slot = &mut slots[p - stretch.start];
+            if cow {
+                if !matches!(slot, Slot::Anon(_)) {
+                    self.next_id += 1;
+                    *slot = Slot::Anon(self.next_id);
+                }
+                continue;
+            }
+            if matches!(slot, Slot::Anon(_)) {
+                continue;
+            }
+            let hole = file.as_ref().is_some_and(|f| {
+                self.files
+                    .get(f)
+                    .is_none_or(|f| f.pfn(first + p as u64).is_none())
+            });
+            if hole {
+                *slot = Slot::Zero;
+                continue;
+            }
+            if matches!(slot, Slot::None | Slot::Zero) {
+                *slot = Slot::Pte;
+            }
+            entries.push(first + p as u64);
+        }
+        if cow {
+            // The copy splits a PMD entry, and the split of a file's PMD zaps it.
+            for slot in &mut slots {
+                if *slot == Slot::Pmd {
+                    *slot = Slot::None;
+                }
+            }
+        } else if pmd && !entries.is_empty() {
+            for slot in &mut slots {
+                *slot = Slot::Pmd;
+            }
+        }
+        if let Some(f) = file.and_then(|f| self.files.get_mut(&f)) {
+            if pmd && !entries.is_empty() {
+                let start = entries[0] / PMD_PAGES * PMD_PAGES;
+                if !f.has_entry(start) {
+                    f.entries.insert(start, 9);
+                }
+            } else {
+                for page in entries {
+                    if !f.has_entry(page) {
+                        f.entries.insert(page, 0);
+                    }
+                }
+            }
+        }
+        if let Some(m) = self.maps.get_mut(&key) {
+            m.slots[stretch].copy_from_slice(&slots);
+            m.anon_vma |= cow;
+        }
+        Ok(())
+    }
+
+    /// A load or store of anonymous memory: brings device pages back (for all
+    /// that share them, since migration walks the rmap), and copies on write.
+    fn touch_anon(&mut self, key: &(String, String), range: std::ops::Range<usize>, write: bool) {
+        let Some(m) = self.maps.get(key) else { return };
+        let back: BTreeSet<u64> = m.slots[range.clone()]
+            .iter()
+            .filter_map(|s| match s {
+                Slot::Private(id) => Some(*id),
+                _ => None,
+            })
+            .collect();
+        self.move_ids(&back, false);
+        let mut shared = BTreeMap::<u64, usize>::new();
+        for slot in self.maps.values().flat_map(|m| &m.slots) {
+            if let Slot::Anon(id) = slot {
+                *shared.entry(*id).or_default() += 1;
+            }
+        }
+        let mut next = self.next_id;
+        if let Some(m) = self.maps.get_mut(key) {
+            for slot in &mut m.slots[range] {
+                let copy = match slot {
+                    Slot::Anon(id) => write && shared.get(id).is_some_and(|n| *n > 1),
+                    Slot::Zero | Slot::None if write => true,
+                    Slot::None => {
+                        *slot = Slot::Zero;
+                        false
+                    }
+                    _ => false,
+                };
+                if copy {
+                    next += 1;
+                    *slot = Slot::Anon(next);
+                }
+            }
+            m.anon_vma = true;
+        }
+        self.next_id = next;
+    }
+
+    fn move_ids(&mut self, ids: &BTreeSet<u64>, to_device: bool) {
+        for slot in self.maps.values_mut().flat_map(|m| &mut m.slots) {
+            match *slot {
+                Slot::Anon(id) if to_device && ids.contains(&id) => *slot = Slot::Private(id),
+                Slot::Private(id) if !to_device && ids.contains(&id) => *slot = Slot::Anon(id),
+                _ => {}
+            }
+        }
+    }
+
+    /// Truncation or a punched hole: pages `from..to` of the file go, and with
+    /// them private copies; ext4 and xfs break the layout of the whole file first.
+    fn cut(&mut self, file: &str, from: u64, to: u64) {
+        self.unmap_file(file, from..to);
+        if let Some(f) = self.files.get_mut(file) {
+            f.drop_entries(from, to);
+        }
+    }
+
+    /// Takes every DAX entry of the file out of all page tables; private copies
+    /// only within `copies` (pages of the file).
+    fn unmap_file(&mut self, file: &str, copies: std::ops::Range<u64>) {
+        for m in self.maps.values_mut().filter(|m| m.of_file(file)) {
+            let first = m.first_page();
+            for (i, slot) in m.slots.iter_mut().enumerate() {
+                if !matches!(slot, Slot::Anon(_)) || copies.contains(&(first + i as u64)) {
+                    *slot = Slot::None;
+                }
+            }
+        }
+    }
+
+    fn fork(&mut self, parent: &str, child: &str) {
+        let copies: Vec<_> = self
+            .maps
+            .iter()
+            .filter(|((actor, _), _)| actor == parent)
+            .map(|((_, name), m)| {
+                let mut m = m.clone();
+                for slot in &mut m.slots {
+                    // vma_needs_copy(): a shared mapping without anon_vma is filled by
+                    // faults; copy_huge_pmd() leaves a file's PMDs to faults as well.
+                    if !m.anon_vma || *slot == Slot::Pmd {
+                        *slot = Slot::None;
+                    }
+                }
+                ((child.to_owned(), name.clone()), m)
+            })
+            .collect();
+        self.maps.extend(copies);
+    }
+
+    fn drop_actor(&mut self, actor: &str) {
+        self.maps.retain(|(a, _), _| a != actor);
+        self.evict_unlinked();
+    }
+
+    /// An unlinked file goes with its last mapping.
+    fn evict_unlinked(&mut self) {
+        let maps = &self.maps;
+        self.files
+            .retain(|name, f| !f.unlinked || maps.values().any(|m| m.of_file(name)));
+    }
+
+    fn page_type(&self, m: &Map) -> PageType {
+        match m.backing {
+            Backing::File { .. } => PageType::Fsdax,
+            Backing::Device { .. } => PageType::Devdax,
+            Backing::Anon {} => PageType::Private,
+        }
+    }
+
+    /// The predicted frame of a page of a DAX mapping, where it has an entry.
+    fn dax_pfn(&self, m: &Map, page: u64) -> Option<u64> {
+        if !matches!(m.slots.get(page as usize)?, Slot::Pte | Slot::Pmd) {
+            return None;
+        }
+        match &m.backing {
+            Backing::File {
+                file, first_page, ..
+            } => self.files.get(file)?.pfn(first_page + page),
+            Backing::Device { first_page } => Some(self.device_pfn? + first_page + page),
+            Backing::Anon {} => None,
+        }
+    }
+
+    /// Everything held now, coalesced and sorted.
+    pub fn holds(&self) -> Vec<Hold> {
+        let mut out = Vec::new();
+        for ((actor, name), m) in &self.maps {
+            let who = format!("{actor}/{name}");
+            let page_type = self.page_type(m);
+            for (page, slot) in m.slots.iter().enumerate() {
+                let page = page as u64;
+                let by = match slot {
+                    Slot::Pte | Slot::Private(_) => HoldBy::Pte {},
+                    Slot::Pmd => HoldBy::Pmd {},
+                    _ => continue,
+                };
+                let pfn = match slot {
+                    Slot::Private(_) => m.looked_up.get(&page).copied(),
+                    _ => self.dax_pfn(m, page),
+                };
+                if let Some(pfn) = pfn {
+                    push(
+                        &mut out,
+                        Hold {
+                            pfn,
+                            pages: 1,
+                            page_type,
+                            by,
+                            who: who.clone(),
+                        },
+                    );
+                }
+            }
+        }
+        for (name, f) in &self.files {
+            for (&page, &order) in &f.entries {
+                if let Some(pfn) = f.pfn(page) {
+                    let by = HoldBy::Entry { order };
+                    push(
+                        &mut out,
+                        Hold {
+                            pfn,
+                            pages: 1 << order,
+                            page_type: PageType::Fsdax,
+                            by,
+                            who: name.clone(),
+                        },
+                    );
+                }
+            }
+        }
+        for (name, pin) in &self.pins {
+            for &pfn in &pin.pfns {
+                let by = HoldBy::Pin { how: pin.how };
+                push(
+                    &mut out,
+                    Hold {
+                        pfn,
+                        pages: 1,
+                        page_type: pin.page_type,
+                        by,
+                        who: name.clone(),
+                    },
+                );
+            }
+        }
+        out.sort();
+        out
+    }
+
+    /// Compares a whole mapping's pagemap with the prediction.
+    ///
+    /// # Errors
+    /// Where the mapping is not known.
+    pub fn compare(&self, actor: &str, fact: &Fact) -> Result<Vec<Mismatch>, LedgerError> {
+        let Fact::Pagemap { map, runs } = fact else {
+            return Ok(Vec::new());
+        };
+        let m = self.map(actor, map)?;
+        let mut out: Vec<Mismatch> = Vec::new();
+        for run in runs {
+            let end = run.page.saturating_add(run.pages).min(m.slots.len() as u64);
+            for page in run.page..end {
+                let slot = m.slots[page as usize];
+                let dax = self.dax_pfn(m, page);
+                let agrees = match (slot, run.state) {
+                    (Slot::None, PagemapState::None {}) => true,
+                    (Slot::Pte | Slot::Pmd, PagemapState::Present { pfn }) => {
+                        dax == Some(pfn.saturating_add(page - run.page))
+                    }
+                    (Slot::Zero | Slot::Anon(_), PagemapState::Present { .. }) => true,
+                    (Slot::Private(_), PagemapState::SwapPfn { .. }) => true,
+                    _ => false,
+                };
+                if agrees {
+                    continue;
+                }
+                let predicted = match slot {
+                    Slot::None => "not mapped",
+                    Slot::Pte => "a PTE to its DAX page",
+                    Slot::Pmd => "a PMD to its DAX pages",
+                    Slot::Zero => "the zero page",
+                    Slot::Anon(_) => "an anonymous page",
+                    Slot::Private(_) => "a device-private page",
+                };
+                let found = match run.state {
+                    PagemapState::None {} => "nothing",
+                    PagemapState::Present { .. } if matches!(slot, Slot::Pte | Slot::Pmd) => {
+                        "another page frame"
+                    }
+                    PagemapState::Present { .. } => "a present page",
+                    PagemapState::SwapPfn { .. } => "a swap entry with a page frame",
+                };
+                match out.last_mut() {
+                    Some(l)
+                        if l.page + l.pages == page
+                            && l.predicted == predicted
+                            && l.found == found =>
+                    {
+                        l.pages += 1;
+                    }
+                    _ => out.push(Mismatch {
+                        who: format!("{actor}/{map}"),
+                        page,
+                        pages: 1,
+                        predicted: predicted.into(),
+                        found: found.into(),
+                    }),
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// The mappings that an actor has, by name.
+    pub fn maps_of(&self, actor: &str) -> Vec<String> {
+        self.maps
+            .keys()
+            .filter(|(a, _)| a == actor)
+            .map(|(_, m)| m.clone())
+            .collect()
+    }
+}
+
+/// Appends, or lengthens the last hold where it goes on.
+fn push(out: &mut Vec<Hold>, hold: Hold) {
+    if let Some(last) = out.last_mut()
+        && last.pfn + last.pages == hold.pfn
+        && last.by == hold.by
+        && last.page_type == hold.page_type
+        && last.who == hold.who
+        // An entry of order 9 stays one hold, so that the host sees where each folio starts.
+        && !matches!(hold.by, HoldBy::Entry { order } if order > 0)
+    {
+        last.pages += hold.pages;
+        return;
+    }
+    out.push(hold);
+}
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

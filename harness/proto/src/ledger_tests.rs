@@ -1,0 +1,327 @@
+use super::*;
+use crate::{PagemapRun, Size};
+
+const OK: StepResult = StepResult::Ok {};
+
+fn mapped(l: &mut Ledger, actor: &str, map: &str, file: &str, pages: u64, private: bool) {
+    let op = Op::MapFile {
+        map: map.into(),
+        file: file.into(),
+        offset: Size(0),
+        length: Size(pages * 4096),
+        private,
+        align: Size(4096),
+    };
+    let fact = Fact::Mapped {
+        map: map.into(),
+        backing: Backing::File {
+            file: file.into(),
+            first_page: 0,
+            private,
+        },
+        pages,
+    };
+    l.apply(actor, &op, &OK, &[fact]).unwrap();
+}
+
+fn created(l: &mut Ledger, file: &str, pages: u64, pfn: u64) {
+    let op = Op::Create {
+        file: file.into(),
+        size: Size(pages * 4096),
+    };
+    let extents = vec![Extent {
+        page: 0,
+        pages,
+        pfn,
+    }];
+    l.apply(
+        "main",
+        &op,
+        &OK,
+        &[Fact::Extents {
+            file: file.into(),
+            extents,
+        }],
+    )
+    .unwrap();
+}
+
+fn touch(
+    l: &mut Ledger,
+    actor: &str,
+    map: &str,
+    page: u64,
+    pages: u64,
+    write: bool,
+    faults: u64,
+    neighbours: Option<bool>,
+) {
+    let op = Op::Touch {
+        map: map.into(),
+        offset: Size(page * 4096),
+        length: Some(Size(pages * 4096)),
+        write,
+    };
+    let fact = Fact::Touched {
+        map: map.into(),
+        page,
+        pages,
+        write,
+        faults,
+        neighbours,
+    };
+    l.apply(actor, &op, &OK, &[fact]).unwrap();
+}
+
+fn of(l: &Ledger, by: HoldBy) -> Vec<(u64, u64)> {
+    l.holds()
+        .iter()
+        .filter(|h| h.by == by)
+        .map(|h| (h.pfn, h.pages))
+        .collect()
+}
+
+#[test]
+fn a_touch_loop_with_one_fault_is_a_pmd() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 512, 0x1000);
+    mapped(&mut l, "main", "m", "a", 512, false);
+    touch(&mut l, "main", "m", 0, 512, true, 1, None);
+    assert_eq!(of(&l, HoldBy::Pmd {}), [(0x1000, 512)]);
+    assert_eq!(of(&l, HoldBy::Entry { order: 9 }), [(0x1000, 512)]);
+}
+
+#[test]
+fn a_touch_loop_with_a_fault_for_each_page_is_ptes() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 512, 0x1000);
+    mapped(&mut l, "main", "m", "a", 512, false);
+    touch(&mut l, "main", "m", 0, 512, true, 512, None);
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1000, 512)]);
+    assert_eq!(of(&l, HoldBy::Entry { order: 0 }), [(0x1000, 512)]);
+}
+
+#[test]
+fn one_page_touched_is_judged_by_its_neighbours() {
+    for (neighbours, by) in [(true, HoldBy::Pmd {}), (false, HoldBy::Pte {})] {
+        let mut l = Ledger::default();
+        created(&mut l, "a", 512, 0x1000);
+        mapped(&mut l, "main", "m", "a", 512, false);
+        touch(&mut l, "main", "m", 3, 1, true, 1, Some(neighbours));
+        let pages = if neighbours {
+            (0x1000, 512)
+        } else {
+            (0x1003, 1)
+        };
+        assert_eq!(of(&l, by), [pages]);
+    }
+}
+
+#[test]
+fn a_child_holds_nothing_of_a_shared_mapping_until_it_touches() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 4, 0x1000);
+    mapped(&mut l, "main", "m", "a", 4, false);
+    touch(&mut l, "main", "m", 0, 4, true, 4, None);
+    l.apply(
+        "main",
+        &Op::Fork {
+            child: "child".into(),
+        },
+        &OK,
+        &[],
+    )
+    .unwrap();
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1000, 4)]);
+    touch(&mut l, "child", "m", 0, 2, false, 2, Some(false));
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1000, 2), (0x1000, 4)]);
+    l.apply("child", &Op::Exit {}, &OK, &[]).unwrap();
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1000, 4)]);
+}
+
+#[test]
+fn a_private_copy_lets_its_dax_page_go() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 4, 0x1000);
+    mapped(&mut l, "main", "m", "a", 4, true);
+    touch(&mut l, "main", "m", 0, 4, false, 4, None);
+    touch(&mut l, "main", "m", 1, 1, true, 1, None);
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1000, 1), (0x1002, 2)]);
+    // fork() copies the entries of a mapping that has copies.
+    l.apply("main", &Op::Fork { child: "c".into() }, &OK, &[])
+        .unwrap();
+    assert_eq!(of(&l, HoldBy::Pte {}).len(), 4);
+}
+
+#[test]
+fn a_truncate_that_waits_has_unmapped_but_keeps_the_entries() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 4, 0x1000);
+    mapped(&mut l, "main", "m", "a", 4, false);
+    touch(&mut l, "main", "m", 0, 4, true, 4, None);
+    let pin = Op::Pin {
+        pin: "p".into(),
+        how: PinHow::Vmsplice,
+        map: "m".into(),
+        offset: Size(4096),
+        length: Size(4096),
+    };
+    l.apply("main", &pin, &OK, &[]).unwrap();
+    let cut = Op::Truncate {
+        file: "a".into(),
+        size: Size(0),
+    };
+    let wchan = "ext4_break_layouts".to_owned();
+    l.apply("b", &cut, &StepResult::Blocked { wchan }, &[])
+        .unwrap();
+    assert_eq!(of(&l, HoldBy::Pte {}), []);
+    assert_eq!(of(&l, HoldBy::Entry { order: 0 }), [(0x1000, 4)]);
+    assert_eq!(
+        of(
+            &l,
+            HoldBy::Pin {
+                how: PinHow::Vmsplice
+            }
+        ),
+        [(0x1001, 1)]
+    );
+    l.apply("main", &Op::Release { pin: "p".into() }, &OK, &[])
+        .unwrap();
+    l.apply(
+        "b",
+        &cut,
+        &OK,
+        &[Fact::Extents {
+            file: "a".into(),
+            extents: vec![],
+        }],
+    )
+    .unwrap();
+    assert_eq!(l.holds(), []);
+}
+
+#[test]
+fn a_refused_pin_holds_nothing() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 4, 0x1000);
+    mapped(&mut l, "main", "m", "a", 4, false);
+    touch(&mut l, "main", "m", 0, 4, true, 4, None);
+    let pin = Op::Pin {
+        pin: "p".into(),
+        how: PinHow::Vmsplice,
+        map: "m".into(),
+        offset: Size(0),
+        length: Size(4096),
+    };
+    let refused = StepResult::Errno {
+        errno: "ENOMEM".into(),
+        call: "vmsplice".into(),
+    };
+    l.apply("main", &pin, &refused, &[]).unwrap();
+    assert_eq!(
+        of(
+            &l,
+            HoldBy::Pin {
+                how: PinHow::Vmsplice
+            }
+        ),
+        []
+    );
+}
+
+#[test]
+fn an_unlinked_file_lives_as_long_as_its_last_mapping() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 4, 0x1000);
+    mapped(&mut l, "main", "m", "a", 4, false);
+    touch(&mut l, "main", "m", 0, 4, true, 4, None);
+    l.apply("main", &Op::Unlink { file: "a".into() }, &OK, &[])
+        .unwrap();
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1000, 4)]);
+    l.apply("main", &Op::Unmap { map: "m".into() }, &OK, &[])
+        .unwrap();
+    assert_eq!(l.holds(), []);
+}
+
+#[test]
+fn a_device_page_shared_by_fork_comes_back_for_both() {
+    let mut l = Ledger::default();
+    let anon = Fact::Mapped {
+        map: "m".into(),
+        backing: Backing::Anon {},
+        pages: 2,
+    };
+    l.apply(
+        "main",
+        &Op::MapAnon {
+            map: "m".into(),
+            length: Size(8192),
+        },
+        &OK,
+        &[anon],
+    )
+    .unwrap();
+    touch(&mut l, "main", "m", 0, 2, true, 2, None);
+    let migrate = Op::HmmMigrate {
+        map: "m".into(),
+        offset: Size(0),
+        length: None,
+    };
+    l.apply("main", &migrate, &OK, &[]).unwrap();
+    let lookup = Fact::Pagemap {
+        map: "m".into(),
+        runs: vec![PagemapRun {
+            page: 0,
+            pages: 2,
+            state: PagemapState::SwapPfn {
+                kind: 30,
+                pfn: 0xfce0000,
+            },
+        }],
+    };
+    l.apply(
+        "main",
+        &Op::Checkpoint { name: "x".into() },
+        &OK,
+        &[lookup.clone()],
+    )
+    .unwrap();
+    l.apply("main", &Op::Fork { child: "c".into() }, &OK, &[])
+        .unwrap();
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0xfce0000, 2), (0xfce0000, 2)]);
+    assert_eq!(l.compare("c", &lookup), Ok(vec![]));
+    touch(&mut l, "c", "m", 0, 1, true, 2, None);
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0xfce0001, 1), (0xfce0001, 1)]);
+    // pagemap still says both: a mismatch for page 0 of each.
+    assert_eq!(l.compare("main", &lookup).unwrap()[0].pages, 1);
+}
+
+#[test]
+fn facts_about_what_is_not_there_are_errors() {
+    let mut l = Ledger::default();
+    let fact = Fact::Touched {
+        map: "m".into(),
+        page: 0,
+        pages: 1,
+        write: false,
+        faults: 0,
+        neighbours: None,
+    };
+    let op = Op::Touch {
+        map: "m".into(),
+        offset: Size(0),
+        length: None,
+        write: false,
+    };
+    assert!(l.apply("main", &op, &OK, &[fact]).is_err());
+    mapped(&mut l, "main", "m", "a", 4, false);
+    let fact = Fact::Touched {
+        map: "m".into(),
+        page: 3,
+        pages: u64::MAX,
+        write: false,
+        faults: 0,
+        neighbours: None,
+    };
+    assert!(l.apply("main", &op, &OK, &[fact]).is_err());
+}

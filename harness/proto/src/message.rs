@@ -1,0 +1,119 @@
+//! The messages in the frames.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Hold, Mismatch, Op, Outcome};
+
+/// Rises with every change that an older peer would misread.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// One operation to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Chosen by the host, repeated in the answer.
+    pub id: u64,
+    /// The process that runs it; `main` exists from the start of a case.
+    pub actor: String,
+    /// What to do.
+    pub op: Op,
+    /// After this many milliseconds in one sleeping state an operation counts
+    /// as blocked; `None`: wait for its end.
+    pub blocked_after_ms: Option<u64>,
+    /// Text for /dev/kmsg before the operation, so that the host can tell which
+    /// log lines belong to it.
+    pub mark: String,
+}
+
+/// Behaviours in which eras differ and from which the ledger's prediction
+/// follows; the host takes them from the kernel's contract.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Behaviour {
+    /// Closing the test_hmm device brings its pages back to RAM (744dd97752ef, 7.1).
+    #[serde(default)]
+    pub hmm_close_evicts: bool,
+}
+
+/// Host to guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "msg", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum HostMessage {
+    /// First message on a channel, also to a clone.
+    Hello {
+        /// [`PROTOCOL_VERSION`] of the host.
+        version: u32,
+        /// What the contract says of this kernel.
+        behaviour: Behaviour,
+    },
+    /// Run one operation.
+    Run(Request),
+    /// Start an interactive busybox shell on the given virtio port.
+    Shell {},
+    /// Sync and power off.
+    PowerOff {},
+}
+
+/// A namespace as sysfs shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamespaceInfo {
+    /// Block or character device, such as `pmem0` or `dax0.0`.
+    pub dev: String,
+    /// `fsdax` or `devdax`.
+    pub mode: String,
+    /// Physical address of the first byte of data.
+    pub resource: u64,
+    /// Bytes of data.
+    pub size: u64,
+    /// Alignment, bytes.
+    pub align: u64,
+}
+
+/// What the agent holds and counts at a checkpoint; it has settled, and does
+/// nothing until the next request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Predicted holds, coalesced, sorted.
+    pub holds: Vec<Hold>,
+    /// Where pagemap disagrees with the prediction.
+    pub mismatches: Vec<Mismatch>,
+    /// /proc/vmstat lines that matter, after stat_refresh.
+    pub counters: BTreeMap<String, i64>,
+    /// The provisioned namespaces.
+    pub namespaces: Vec<NamespaceInfo>,
+}
+
+/// Guest to host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "msg", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AgentMessage {
+    /// The answer to Hello.
+    Ready {
+        /// [`PROTOCOL_VERSION`] of the agent.
+        version: u32,
+        /// `uname -r`.
+        release: String,
+        /// /proc/uptime in milliseconds.
+        uptime_ms: u64,
+    },
+    /// The end of a request.
+    Done {
+        /// Of the request.
+        id: u64,
+        /// What happened.
+        outcome: Outcome,
+        /// With [`Op::Checkpoint`] only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        checkpoint: Option<Checkpoint>,
+    },
+    /// The agent cannot go on; said once, then it stops.
+    Fatal {
+        /// Why.
+        message: String,
+    },
+}

@@ -1,0 +1,203 @@
+//! What an operation did, as far as the operation itself can tell.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a step ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "is", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum StepResult {
+    /// It did what it was asked.
+    Ok {},
+    /// The system call failed.
+    Errno {
+        /// Name such as `ENOMEM`.
+        errno: String,
+        /// The call, such as `vmsplice`.
+        call: String,
+    },
+    /// A signal came of it, such as `SIGBUS` of a touch.
+    Signal {
+        /// Name of the signal.
+        signal: String,
+    },
+    /// Still in the kernel after the time that was given.
+    Blocked {
+        /// /proc/PID/wchan of the actor: the kernel function that it sleeps in.
+        wchan: String,
+    },
+    /// The actor died of it.
+    Died {
+        /// `signal SIGKILL` or `exit 1`.
+        how: String,
+    },
+    /// What was read is not what was written.
+    WrongData {
+        /// First wrong byte offset within the mapping.
+        offset: u64,
+        /// The 64-bit words: expected and found.
+        expected: u64,
+        /// Found instead.
+        found: u64,
+    },
+    /// A helper program or the agent failed; the message says how.
+    Failed {
+        /// A fragment for people.
+        message: String,
+    },
+}
+
+impl StepResult {
+    /// The short word that a case's `expect` uses: `ok`, `ENOMEM`, `SIGBUS`,
+    /// `blocked`, `died`, `wrong-data`, `failed`.
+    pub fn word(&self) -> &str {
+        match self {
+            StepResult::Ok {} => "ok",
+            StepResult::Errno { errno, .. } => errno,
+            StepResult::Signal { signal } => signal,
+            StepResult::Blocked { .. } => "blocked",
+            StepResult::Died { .. } => "died",
+            StepResult::WrongData { .. } => "wrong-data",
+            StepResult::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// What stands behind a mapping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "is", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Backing {
+    /// A file on the DAX file system.
+    File {
+        /// Its name.
+        file: String,
+        /// First 4K page of the file that is mapped.
+        first_page: u64,
+        /// MAP_PRIVATE.
+        private: bool,
+    },
+    /// The device-dax device.
+    Device {
+        /// First 4K page of the device that is mapped.
+        first_page: u64,
+    },
+    /// Private anonymous memory.
+    Anon {},
+}
+
+/// A stretch of a file and where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Extent {
+    /// First 4K page in the file.
+    pub page: u64,
+    /// 4K pages.
+    pub pages: u64,
+    /// Page frame number of the first page: region base + FIEMAP's physical offset.
+    pub pfn: u64,
+}
+
+/// What /proc/PID/pagemap says of a run of pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "is", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum PagemapState {
+    /// Nothing there.
+    None {},
+    /// Present; consecutive pages have consecutive frames.
+    Present {
+        /// Frame of the first page.
+        pfn: u64,
+    },
+    /// A swap entry that names a frame (device-private, migration); consecutive.
+    SwapPfn {
+        /// Swap type.
+        kind: u8,
+        /// Frame of the first page.
+        pfn: u64,
+    },
+}
+
+/// A run of equal or consecutive pagemap entries of one mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PagemapRun {
+    /// First 4K page within the mapping.
+    pub page: u64,
+    /// 4K pages.
+    pub pages: u64,
+    /// What is there.
+    pub state: PagemapState,
+}
+
+/// Something that an operation learnt on the way, from which the ledger goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "fact", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Fact {
+    /// A mapping was made.
+    Mapped {
+        /// Its name.
+        map: String,
+        /// What stands behind it.
+        backing: Backing,
+        /// 4K pages.
+        pages: u64,
+    },
+    /// A part of a mapping, within one 2M stretch of the file or device, was touched.
+    Touched {
+        /// The mapping.
+        map: String,
+        /// First 4K page within the mapping.
+        page: u64,
+        /// 4K pages touched.
+        pages: u64,
+        /// Stores, not loads.
+        write: bool,
+        /// Page faults that the loop took (minor and major).
+        faults: u64,
+        /// Whether pages of the same 2M stretch that were neither touched now
+        /// nor before became present: a PMD was mapped. `None` where no such page exists.
+        neighbours: Option<bool>,
+    },
+    /// Where a file's blocks lie now (FIEMAP).
+    Extents {
+        /// The file.
+        file: String,
+        /// In order of `page`.
+        extents: Vec<Extent>,
+    },
+    /// What pagemap says of a whole mapping.
+    Pagemap {
+        /// The mapping.
+        map: String,
+        /// In order, without gaps.
+        runs: Vec<PagemapRun>,
+    },
+}
+
+/// What a program of the image printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramOutput {
+    /// Standard output and error as one text, lossy UTF-8, cut at 1 MiB.
+    pub text: String,
+    /// Exit code, or 128 + signal.
+    pub code: i32,
+    /// Whether the text was cut.
+    pub cut: bool,
+}
+
+/// The end of one step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// How it ended.
+    pub result: StepResult,
+    /// What was learnt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<Fact>,
+    /// Of a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<ProgramOutput>,
+    /// Microseconds of guest time.
+    pub took_us: u64,
+}

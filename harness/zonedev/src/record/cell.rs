@@ -1,0 +1,228 @@
+//! What one cell produced.
+
+use std::fmt;
+
+use guestmem::PagesReading;
+use proto::{Checkpoint, Op, Outcome};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One case on one kernel. `side` tells apart two kernels that are named alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CellId {
+    /// The suite, such as `fsdax`.
+    pub suite: String,
+    /// The fixture that the case runs on, such as `fsdax-ext4`.
+    pub fixture: String,
+    /// The case, such as `map-touch`.
+    pub case: String,
+    /// Position of the kernel in the request; 0 is the baseline.
+    pub side: usize,
+    /// The kernel as it was typed.
+    pub kernel: String,
+}
+
+impl CellId {
+    /// `suite/fixture/case`: equal for the cells of a pair.
+    pub fn case_path(&self) -> String {
+        format!("{}/{}/{}", self.suite, self.fixture, self.case)
+    }
+
+    /// A relative folder for the cell's files.
+    pub fn folder(&self) -> String {
+        let kernel: String = self
+            .kernel
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || ".-_+@".contains(c) { c } else { '_' })
+            .collect();
+        format!("cells/{}-{kernel}/{}", self.side, self.case_path())
+    }
+}
+
+impl fmt::Display for CellId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.case_path(), self.kernel)
+    }
+}
+
+/// One line of the kernel log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogLine {
+    /// Microseconds since boot, where the line has a time.
+    pub time_us: Option<u64>,
+    /// The text after the time, control characters escaped.
+    pub text: String,
+    /// Index into [`CellRecord::steps`] of the operation that ran; `None` before the first.
+    pub step: Option<usize>,
+}
+
+/// A report of the kernel about its own trouble.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Splat {
+    /// `WARNING`, `BUG`, `Oops`, `panic`, `hung task`, …
+    pub kind: String,
+    /// Stable across builds: kind and function, without addresses, such as `WARNING in try_grab_page`.
+    pub title: String,
+    /// First and one-past-last index into [`CellRecord::log`].
+    pub lines: (usize, usize),
+    /// The operation that ran.
+    pub step: Option<usize>,
+}
+
+/// Of one KTAP line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TestStatus {
+    /// `ok`
+    Pass,
+    /// `not ok`
+    Fail,
+    /// `ok # SKIP`
+    Skip,
+    /// Announced but never reported, or the program died in it.
+    Missing,
+}
+
+/// One result of a program that speaks KTAP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestResult {
+    /// Such as `hmm.hmm_device_private.migrate`.
+    pub name: String,
+    /// How it ended.
+    pub status: TestStatus,
+    /// Diagnostics or the skip's reason, one text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// One step of the case as it went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepRecord {
+    /// The process that ran it.
+    pub actor: String,
+    /// The operation.
+    pub op: Op,
+    /// One of the words of [`proto::StepResult::word`]: what the contract lets expect.
+    pub expected: String,
+    /// What happened; `None` where the cell ended before.
+    pub outcome: Option<Outcome>,
+}
+
+/// A named moment: pages and claims.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointRecord {
+    /// Its name in the case.
+    pub name: String,
+    /// Index of its step.
+    pub step: usize,
+    /// Every ZONE_DEVICE page.
+    pub pages: PagesReading,
+    /// What the agent says that it holds.
+    pub claims: Checkpoint,
+    /// How often the pages were read again until they agreed with the contract
+    /// (0: at once); the first reading is in `first` where it was more than once.
+    pub rereads: u32,
+    /// The first reading, where it was another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<PagesReading>,
+    /// Microseconds that reading took, with the guest paused.
+    pub read_us: u64,
+}
+
+/// A page, or a run of them, that differs from its one predicted count, or any
+/// other rule of the contract that is broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Violation {
+    /// The checkpoint.
+    pub checkpoint: String,
+    /// Owner and type, such as `namespace0.0 FS_DAX`.
+    pub region: String,
+    /// First page frame number, where pages are meant.
+    pub pfn: Option<u64>,
+    /// The same as an offset in pages from the region's start.
+    pub offset: Option<u64>,
+    /// 4K pages.
+    pub pages: u64,
+    /// What was looked at: `refcount`, `pincount`, `mapping`, `pagemap`, `pins balanced`…
+    pub what: String,
+    /// By contract and claims.
+    pub expected: String,
+    /// In the guest.
+    pub found: String,
+    /// Why that was expected, such as `idle 1 + 1 vmsplice`.
+    pub because: String,
+}
+
+/// How a cell ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "end", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum End {
+    /// All steps ran.
+    Finished {},
+    /// It never ran, for this reason.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// The kernel did not reach the agent.
+    BootFailed {
+        /// The last lines of its log, or what else is known.
+        reason: String,
+    },
+    /// The guest died or was reset during this step.
+    GuestDied {
+        /// Index of the step.
+        step: Option<usize>,
+        /// How: `panic`, `reset`, `QEMU exited`.
+        how: String,
+    },
+    /// A step did not end in its time.
+    Hung {
+        /// Index of the step.
+        step: usize,
+        /// Where, as far as known.
+        at: String,
+    },
+    /// The harness or the host failed; no word about the kernel.
+    HarnessError {
+        /// What.
+        message: String,
+    },
+}
+
+/// Everything that one cell left behind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CellRecord {
+    /// Which cell.
+    pub id: CellId,
+    /// Title of the case.
+    pub title: String,
+    /// `kvm` or `tcg`.
+    pub accel: String,
+    /// `clone` or `boot`.
+    pub isolation: String,
+    /// Name of the contract that judged it.
+    pub contract: String,
+    /// How it ended.
+    pub end: End,
+    /// The steps.
+    pub steps: Vec<StepRecord>,
+    /// The checkpoints reached.
+    pub checkpoints: Vec<CheckpointRecord>,
+    /// The kernel log from the clone's start (for the boot cell: from the kernel's first line).
+    pub log: Vec<LogLine>,
+    /// Reports in the log.
+    pub splats: Vec<Splat>,
+    /// Results of programs.
+    pub results: Vec<TestResult>,
+    /// Milliseconds from its start to its end.
+    pub took_ms: u64,
+}

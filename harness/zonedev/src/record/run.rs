@@ -1,0 +1,179 @@
+//! A whole run: kernels, cells, pairs, and the events on the way.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CellId, CellRecord, Violation};
+
+/// Version of `record.json`; rises when a reader of an older version would misread it.
+pub const RECORD_VERSION: u32 = 1;
+
+/// A kernel of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KernelRecord {
+    /// As typed.
+    pub name: String,
+    /// Its contract.
+    pub contract: String,
+    /// What was built: source, version, checksum, series, toolchain, in words by key.
+    pub provenance: BTreeMap<String, String>,
+    /// Key of the build in the cache.
+    pub build_key: String,
+}
+
+/// Of one cell, on its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "verdict", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum CellVerdict {
+    /// Every check ran and agreed.
+    Pass {},
+    /// What was wrong, worst first, in words; violations as data beside it.
+    Fail {
+        /// Each a sentence fragment without the cell's name.
+        reasons: Vec<String>,
+        /// Broken contracts.
+        violations: Vec<Violation>,
+    },
+    /// Not run.
+    Skip {
+        /// Why.
+        reason: String,
+    },
+    /// The harness or the host.
+    Error {
+        /// What.
+        reason: String,
+    },
+}
+
+/// Whether a difference is an accepted one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "state", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AcceptState {
+    /// Both sides read as their accepted snapshots.
+    Accepted {},
+    /// One side differs from its accepted snapshot.
+    NotAsAccepted {},
+    /// There is no accepted snapshot for one side.
+    NoSnapshot {},
+}
+
+/// One difference between the sides of a pair, told once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Difference {
+    /// Rank for sorting, 0 is worst: kernel reports, ends, operations, results, counts.
+    pub rank: u8,
+    /// `log`, `end`, `operation`, `result`, `pages`, `counter`.
+    pub kind: String,
+    /// The checkpoint or operation, where it has one.
+    pub at: Option<String>,
+    /// In words: `32768 FS_DAX pages idle at 0, baseline 1`.
+    pub text: String,
+}
+
+/// Of the two cells of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PairVerdict {
+    /// No difference.
+    Same,
+    /// Differences, all of them as the accepted snapshots say.
+    ChangedAsAccepted,
+    /// Differences that nobody accepted, or the other side fails where the baseline passes.
+    Regressed,
+    /// The baseline fails and the other side passes.
+    Fixed,
+    /// One side did not run or could not be judged.
+    Incomparable,
+}
+
+/// Two cells of one case, compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PairRecord {
+    /// Of the baseline.
+    pub baseline: CellId,
+    /// Of the other kernel.
+    pub other: CellId,
+    /// The verdict.
+    pub verdict: PairVerdict,
+    /// Whether the snapshots agree.
+    pub accepted: AcceptState,
+    /// Worst first.
+    pub differences: Vec<Difference>,
+}
+
+/// A case that the request selected and that did not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SkipRecord {
+    /// Which.
+    pub cell: CellId,
+    /// Why.
+    pub reason: String,
+}
+
+/// `record.json`: the whole run without the cells' pages, which lie in `cells/…/cell.json.zst`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunRecord {
+    /// [`RECORD_VERSION`].
+    pub version: u32,
+    /// Name of the run, also of its folder.
+    pub id: String,
+    /// Version of zonedev.
+    pub zonedev: String,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// Milliseconds, start to end.
+    pub took_ms: u64,
+    /// `kvm` or `tcg`.
+    pub accel: String,
+    /// Why it is not KVM, where it isn't.
+    pub accel_reason: Option<String>,
+    /// Version of QEMU.
+    pub qemu: String,
+    /// In the request's order; the first is the baseline.
+    pub kernels: Vec<KernelRecord>,
+    /// Each cell's verdict, in the order in which they ended.
+    pub cells: Vec<(CellId, CellVerdict)>,
+    /// Each pair.
+    pub pairs: Vec<PairRecord>,
+    /// ZONE_DEVICE pages read, summed over checkpoints, and how many of these had a prediction.
+    pub pages_read: u64,
+    /// See `pages_read`.
+    pub pages_predicted: u64,
+    /// Milliseconds by phase: `build`, `boot`, `cells`, `judge`.
+    pub phases_ms: BTreeMap<String, u64>,
+    /// Loud messages, such as a locked source that was gone.
+    pub notices: Vec<String>,
+    /// Exit code that the run ended with.
+    pub exit_code: u8,
+}
+
+/// Everything that happens in a run, in one enum: the journal holds these as
+/// JSON lines, and every reporter feeds on them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+#[allow(missing_docs)]
+pub enum Event {
+    RunStarted { id: String, cells: usize, accel: String },
+    BuildStarted { what: String },
+    BuildProgress { what: String, phase: String, done: u64, total: Option<u64> },
+    BuildFinished { what: String, took_ms: u64, cached: bool },
+    BuildFailed { what: String, message: String },
+    Notice { message: String },
+    BootStarted { what: String },
+    BootFinished { what: String, took_ms: u64, cloneable: bool },
+    CellStarted { cell: CellId },
+    CellStep { cell: CellId, step: usize, steps: usize, op: String },
+    CellFinished { cell: CellId, verdict: CellVerdict, took_ms: u64 },
+    RunFinished { exit_code: u8, took_ms: u64 },
+}
+
+/// A cell with its verdict, as the verdict room takes it.
+pub type Judged<'a> = (&'a CellRecord, &'a CellVerdict);
