@@ -1,0 +1,325 @@
+//! Makes states of struct pages.
+//!
+//! Most pages equal the one before, so a page is first compared by the few words that make its
+//! state, and only decoded where they differ.
+
+use crate::layout::{OrderAt, PAGE_STRUCT, PageLayout, ShareRule};
+use crate::pagetable::Virt;
+use crate::pgmap::DevPagemap;
+use crate::problems::Problems;
+use crate::reading::{PageKind, PageRun, Part, ProblemKind};
+use crate::runs::{FlagNames, Raw, Runs};
+use std::ops::Range;
+
+/// Bytes from a head on that hold its folio's fields: the head and three tails.
+const FOLIO: usize = 4 * PAGE_STRUCT;
+/// Heads read one by one at most, in a region: only a corrupt one needs many.
+const MAX_LOOKUPS: u32 = 1 << 14;
+/// Largest order believed; x86_64 has folios of up to 1 GiB, order 18.
+const MAX_ORDER: u8 = 18;
+
+/// The words that make a page's state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key {
+    flags: u64,
+    head: u64,
+    pgmap: u64,
+    mapping_set: bool,
+    share: Option<u64>,
+    mapcount: u32,
+    refcount: u32,
+}
+
+/// The large folio that was met last.
+#[derive(Clone, Copy)]
+struct Folio {
+    va: u64,
+    end: u64,
+    order: u8,
+    mapping_set: bool,
+    share: Option<u64>,
+}
+
+/// Decodes the pages of one region, in the order of their pfns.
+pub(crate) struct Decoder<'a> {
+    virt: &'a Virt<'a>,
+    layout: &'a PageLayout,
+    pgmap: u64,
+    kind: PageKind,
+    data: Range<u64>,
+    flag_mask: u64,
+    tail_mask: u64,
+    runs: Runs,
+    last: Option<Key>,
+    folio: Option<Folio>,
+    lookups: u32,
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let word = bytes.get(at..).and_then(|b| b.first_chunk::<8>());
+    word.map_or(0, |w| u64::from_le_bytes(*w))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let word = bytes.get(at..).and_then(|b| b.first_chunk::<4>());
+    word.map_or(0, |w| u32::from_le_bytes(*w))
+}
+
+/// Whether a word is ones and then at least seven zeros, as a mask that leads from a tail to its
+/// head is.
+fn is_mask(word: u64) -> bool {
+    word.leading_ones() + word.trailing_zeros() == 64 && word.trailing_zeros() >= 7
+}
+
+impl<'a> Decoder<'a> {
+    /// A decoder of the pages `data` of a range of `map`.
+    pub(crate) fn new(
+        virt: &'a Virt<'a>,
+        layout: &'a PageLayout,
+        map: &DevPagemap,
+        data: Range<u64>,
+    ) -> Decoder<'a> {
+        let bits = |wanted: &dyn Fn(&str) -> bool| {
+            let named = layout.flag_names.iter().filter(|(_, name)| wanted(name));
+            named.fold(0, |mask, (bit, _)| mask | 1u64 << (bit & 63))
+        };
+        Decoder {
+            virt,
+            layout,
+            pgmap: map.address,
+            kind: map.kind,
+            data,
+            flag_mask: bits(&|_| true),
+            tail_mask: bits(&|name| matches!(name, "reserved" | "hwpoison")),
+            runs: Runs::default(),
+            last: None,
+            folio: None,
+            lookups: 0,
+        }
+    }
+
+    /// How many runs there are so far.
+    pub(crate) fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Adds pages in a state that needs no decoding.
+    pub(crate) fn add(&mut self, pfn: u64, pages: u64, raw: Raw, names: &mut FlagNames) {
+        self.last = None;
+        self.runs.add(pfn, pages, raw, names);
+    }
+
+    /// All runs.
+    pub(crate) fn finish(self, names: &mut FlagNames) -> Vec<PageRun> {
+        self.runs.finish(names)
+    }
+
+    /// Decodes the struct pages in `bytes`, the first being that of `pfn`, at `va`.
+    pub(crate) fn pages(
+        &mut self,
+        pfn: u64,
+        va: u64,
+        bytes: &[u8],
+        problems: &mut Problems,
+        names: &mut FlagNames,
+    ) {
+        for (i, page) in bytes.as_chunks::<PAGE_STRUCT>().0.iter().enumerate() {
+            let key = self.key(page);
+            let pfn = pfn + i as u64;
+            let va = va.wrapping_add((i * PAGE_STRUCT) as u64);
+            if self.last == Some(key) && self.goes_on(&key, pfn, va) {
+                self.runs.again(1);
+                continue;
+            }
+            let raw = if key.head & 1 == 1 {
+                self.tail(&key, pfn, va, problems)
+            } else {
+                if key.pgmap != self.pgmap {
+                    let what = format!(
+                        "the page points to a pgmap at {:#x}, its range belongs to {:#x}",
+                        key.pgmap, self.pgmap
+                    );
+                    problems.pages(ProblemKind::WrongPgmap, pfn, 1, &what);
+                }
+                let rest = &bytes[i * PAGE_STRUCT..];
+                self.head_or_single(&key, pfn, va, rest)
+            };
+            self.runs.add(pfn, 1, raw, names);
+            self.last = Some(key);
+        }
+    }
+
+    fn key(&self, page: &[u8; PAGE_STRUCT]) -> Key {
+        let l = self.layout;
+        let mapping = u64_at(page, l.mapping);
+        Key {
+            flags: u64_at(page, l.flags) & self.flag_mask,
+            head: u64_at(page, l.head),
+            pgmap: u64_at(page, l.pgmap),
+            mapping_set: mapping != 0,
+            share: self.share(mapping, u64_at(page, l.index)),
+            mapcount: u32_at(page, l.mapcount),
+            refcount: u32_at(page, l.refcount),
+        }
+    }
+
+    fn share(&self, mapping: u64, index: u64) -> Option<u64> {
+        let shared = self.kind == PageKind::FsDax
+            && match self.layout.share {
+                ShareRule::None => false,
+                ShareRule::MappingIsOne => mapping == 1,
+                ShareRule::MappingIsNull => mapping == 0 && index != 0,
+            };
+        shared.then_some(index)
+    }
+
+    /// Whether a page whose words equal those of the page before is also in the same state: a
+    /// single page is, a tail if it has the same head.
+    fn goes_on(&self, key: &Key, pfn: u64, va: u64) -> bool {
+        if key.head & 1 == 1 {
+            self.folio
+                .is_some_and(|f| pfn < f.end && f.va == head_of(key.head, va))
+        } else {
+            key.pgmap == self.pgmap && !self.is_head(key.flags)
+        }
+    }
+
+    fn is_head(&self, flags: u64) -> bool {
+        flags >> self.layout.head_bit & 1 == 1
+    }
+
+    fn head_or_single(&mut self, key: &Key, pfn: u64, va: u64, bytes: &[u8]) -> Raw {
+        let mut raw = Raw {
+            flags: key.flags,
+            refcount: key.refcount.cast_signed(),
+            mapcount: key.mapcount.cast_signed().wrapping_add(1),
+            large_mapcount: None,
+            pincount: None,
+            order: 0,
+            part: Part::Single,
+            mapping_set: key.mapping_set,
+            share: key.share,
+            absent: false,
+        };
+        self.folio = None;
+        if self.is_head(key.flags) {
+            let folio = self.folio_bytes(va, bytes);
+            let l = self.layout;
+            raw.part = Part::Head;
+            raw.order = self.order(&folio);
+            raw.large_mapcount = l
+                .large_mapcount
+                .map(|at| u32_at(&folio, at).cast_signed().wrapping_add(1));
+            raw.pincount = l
+                .pincount
+                .filter(|&(_, least)| raw.order >= least)
+                .map(|(at, _)| u32_at(&folio, at).cast_signed());
+            self.folio = Some(Folio {
+                va,
+                end: pfn + (1 << raw.order.min(MAX_ORDER)),
+                order: raw.order,
+                mapping_set: key.mapping_set,
+                share: key.share,
+            });
+        }
+        raw
+    }
+
+    fn tail(&mut self, key: &Key, pfn: u64, va: u64, problems: &mut Problems) -> Raw {
+        let head = head_of(key.head, va);
+        let known = self.folio.filter(|f| f.va == head && pfn < f.end);
+        let folio = known.or_else(|| self.look_up(head, pfn, va));
+        if folio.is_none() {
+            let what = format!("the tail names {:#x} as its head", key.head);
+            problems.pages(ProblemKind::WrongHead, pfn, 1, &what);
+        }
+        self.folio = folio;
+        Raw {
+            flags: key.flags & self.tail_mask,
+            refcount: key.refcount.cast_signed(),
+            mapcount: key.mapcount.cast_signed().wrapping_add(1),
+            large_mapcount: None,
+            pincount: None,
+            order: folio.map_or(0, |f| f.order),
+            part: Part::Tail,
+            mapping_set: folio.is_some_and(|f| f.mapping_set),
+            share: folio.and_then(|f| f.share),
+            absent: false,
+        }
+    }
+
+    /// The folio whose head is at `head`, if that is a head before `pfn` and reaches it.
+    fn look_up(&mut self, head: u64, pfn: u64, va: u64) -> Option<Folio> {
+        if self.lookups >= MAX_LOOKUPS {
+            return None;
+        }
+        self.lookups += 1;
+        let back = va.checked_sub(head)?;
+        let first = pfn.checked_sub(back / PAGE_STRUCT as u64)?;
+        if back == 0 || back % PAGE_STRUCT as u64 != 0 || !self.data.contains(&first) {
+            return None;
+        }
+        let bytes = self.folio_bytes(head, &[]);
+        let page = bytes.first_chunk::<PAGE_STRUCT>()?;
+        let key = self.key(page);
+        let order = self.order(&bytes);
+        let end = first + (1 << order.min(MAX_ORDER));
+        let fits = key.head & 1 == 0 && self.is_head(key.flags) && pfn < end;
+        fits.then_some(Folio {
+            va: head,
+            end,
+            order,
+            mapping_set: key.mapping_set,
+            share: key.share,
+        })
+    }
+
+    /// The head at `va` and its first tails: from `bytes`, which start there, or from memory.
+    /// What isn't there reads as zeros.
+    fn folio_bytes(&self, va: u64, bytes: &[u8]) -> [u8; FOLIO] {
+        let mut folio = [0; FOLIO];
+        if let Some(whole) = bytes.first_chunk::<FOLIO>() {
+            return *whole;
+        }
+        if self.virt.read(va, &mut folio).is_err() {
+            folio.fill(0);
+            let known = bytes.len().min(FOLIO);
+            folio[..known].copy_from_slice(&bytes[..known]);
+        }
+        folio
+    }
+
+    fn order(&self, folio: &[u8; FOLIO]) -> u8 {
+        let (OrderAt::Byte(at) | OrderAt::LowByteOfFlags(at)) = self.layout.order;
+        // The low byte of a little-endian word is its first.
+        folio.get(at).copied().unwrap_or(0)
+    }
+}
+
+/// The address of the head that a tail at `va` names by `word`.
+fn head_of(word: u64, va: u64) -> u64 {
+    let info = word & !1;
+    if is_mask(info) { va & info } else { info }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_and_pointers_are_told_apart() {
+        let va = 0xffff_ea00_1234_0000 + 64 * 700;
+        for order in 1..=18u32 {
+            let mask = u64::MAX << (order + 6);
+            assert_eq!(head_of(mask | 1, va), va & mask, "order {order}");
+        }
+        for pointer in [
+            0xffff_ea00_0000_0000u64,
+            0xffd4_0000_0000_0000,
+            0xffff_ea00_1234_0000,
+        ] {
+            assert_eq!(head_of(pointer | 1, va), pointer);
+        }
+        assert_eq!(head_of(0xffff_ffff_ffff_ffff, va), 0xffff_ffff_ffff_fffe);
+    }
+}
