@@ -1,1 +1,27 @@
-//! vm
+//! Guests: which accelerator works, QEMU's command line and monitor, templates and their clones.
+//! The only room that starts QEMU; no QEMU outlives it.
+
+mod accel;
+mod command;
+mod error;
+mod event;
+mod guest;
+mod machine;
+mod memory;
+mod qemu;
+mod qmp;
+mod segments;
+mod spawn;
+mod template;
+
+pub use accel::{Accel, AccelProbe, probe_accel};
+pub use command::AGENT_PORT;
+pub use error::{Fault, Result, VmError};
+pub use event::{End, Event};
+pub use guest::{Guest, Launcher, Status};
+pub use machine::{BASE_CMDLINE, Machine, Nvdimm};
+pub use memory::{MemoryDir, memory_places, sweep};
+pub use qemu::Qemu;
+pub use segments::Segment;
+pub use spawn::Spawner;
+pub use template::Template;

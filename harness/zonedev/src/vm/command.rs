@@ -1,0 +1,238 @@
+//! QEMU's command line.
+
+use std::os::fd::RawFd;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::accel::Accel;
+use super::machine::{Machine, RAM_ID};
+
+/// The name of the agent's virtio-serial port.
+pub const AGENT_PORT: &str = "org.zonedev.agent";
+
+/// QEMU may start no program, gain no right, and set no other's scheduling.
+pub(super) const SANDBOX: &str =
+    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// How a guest's memory relates to its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// It is the files: what is written stays.
+    Shared,
+    /// It begins as the files and is private from there on.
+    Private,
+}
+
+/// What a machine is connected to in this very process.
+#[derive(Debug)]
+pub(super) struct Wiring<'a> {
+    /// QEMU's ends of two socket pairs, inherited.
+    pub(super) monitor: RawFd,
+    pub(super) channel: RawFd,
+    /// Takes what the first UART says.
+    pub(super) console: &'a Utf8Path,
+    /// Where the file of each backend is, named by its id.
+    pub(super) memory: &'a Utf8Path,
+    pub(super) sharing: Sharing,
+}
+
+/// The arguments for a machine. It starts stopped; with private memory, it waits for its state.
+pub(super) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<String> {
+    let mut args = Args::default();
+    for flag in ["-nodefaults", "-no-user-config", "-S"] {
+        args.0.push(flag.to_owned());
+    }
+    args.add("-display", "none");
+    args.add("-nic", "none");
+    args.add("-sandbox", SANDBOX);
+    args.add("-machine", format!("q35,nvdimm=on,memory-backend={RAM_ID}"));
+    args.accel(machine.accel);
+    args.add("-smp", machine.cpus.to_string());
+    let memory = match machine.nvdimms.len() {
+        0 => format!("{}M", machine.memory_mib),
+        slots => format!(
+            "{}M,slots={slots},maxmem={}M",
+            machine.memory_mib,
+            machine.max_memory_mib()
+        ),
+    };
+    args.add("-m", memory);
+
+    let share = match wiring.sharing {
+        Sharing::Shared => "on",
+        Sharing::Private => "off",
+    };
+    let backend = |id: &str, size: String| {
+        let path = escape(&file(wiring.memory, id));
+        format!("memory-backend-file,id={id},size={size},mem-path={path},share={share}")
+    };
+    args.add(
+        "-object",
+        backend(RAM_ID, format!("{}M", machine.memory_mib)),
+    );
+    for nvdimm in &machine.nvdimms {
+        let id = &nvdimm.id;
+        args.add(
+            "-object",
+            backend(id, format!("{}K", nvdimm.file_bytes() / 1024)),
+        );
+        let at = machine
+            .layout()
+            .into_iter()
+            .find(|region| region.backend == *id);
+        let gpa = at.map(|region| region.gpa).unwrap_or_default();
+        let label = match nvdimm.label_kib {
+            0 => String::new(),
+            kib => format!(",label-size={kib}K"),
+        };
+        args.add(
+            "-device",
+            format!("nvdimm,id=dimm-{id},memdev={id},addr={gpa:#x}{label}"),
+        );
+    }
+
+    args.add("-device", "vmcoreinfo");
+    args.add("-device", "pvpanic");
+    // A clock that stands still with the machine and starts alike everywhere: a template's clock
+    // does not jump when it is cloned later.
+    args.add("-rtc", "base=2024-01-01T00:00:00,clock=vm");
+    // A guest that resets, panics or powers off stops where it is, so that it can still be read.
+    args.add("-action", "reboot=shutdown,shutdown=pause,panic=pause");
+    args.add(
+        "-chardev",
+        format!("file,id=console,path={},append=on", escape(wiring.console)),
+    );
+    args.add("-serial", "chardev:console");
+    args.add("-device", "virtio-serial-pci,id=ports");
+    args.add("-chardev", format!("socket,id=agent,fd={}", wiring.channel));
+    args.add(
+        "-device",
+        format!("virtserialport,bus=ports.0,chardev=agent,name={AGENT_PORT}"),
+    );
+    args.add(
+        "-chardev",
+        format!("socket,id=monitor,fd={}", wiring.monitor),
+    );
+    args.add("-mon", "chardev=monitor,mode=control");
+    args.add("-kernel", machine.kernel.as_str());
+    args.add("-initrd", escape(&machine.initrd));
+    args.add("-append", machine.cmdline.as_str());
+    if wiring.sharing == Sharing::Private {
+        args.add("-incoming", "defer");
+    }
+    args.0.extend(machine.extra.iter().cloned());
+    args.0
+}
+
+/// The file of the backend `id`.
+pub(super) fn file(memory: &Utf8Path, id: &str) -> Utf8PathBuf {
+    memory.join(id)
+}
+
+/// The arguments of a command line, in the making.
+#[derive(Debug, Default)]
+pub(super) struct Args(pub(super) Vec<String>);
+
+impl Args {
+    pub(super) fn add(&mut self, option: &str, value: impl Into<String>) {
+        self.0.push(option.to_owned());
+        self.0.push(value.into());
+    }
+
+    pub(super) fn accel(&mut self, accel: Accel) {
+        let how = match accel {
+            Accel::Kvm => "kvm",
+            Accel::Tcg => "tcg,thread=multi",
+        };
+        self.add("-accel", how);
+        self.add("-cpu", accel.cpu());
+    }
+}
+
+/// A path as a value in an option's list.
+fn escape(path: &Utf8Path) -> String {
+    path.as_str().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::tests::machine;
+    use super::*;
+
+    fn shown(machine: &Machine, sharing: Sharing) -> String {
+        let wiring = Wiring {
+            monitor: 7,
+            channel: 8,
+            console: "/run/a,b/console.log".into(),
+            memory: "/dev/shm/zonedev/0".into(),
+            sharing,
+        };
+        let mut text = String::new();
+        for arg in arguments(machine, &wiring) {
+            text.push(if arg.starts_with('-') { '\n' } else { ' ' });
+            text.push_str(&arg);
+        }
+        text.trim_start().to_owned()
+    }
+
+    #[test]
+    fn the_whole_command_line() {
+        insta::assert_snapshot!(shown(&machine(), Sharing::Shared), @r"
+        -nodefaults
+        -no-user-config
+        -S
+        -display none
+        -nic none
+        -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+        -machine q35,nvdimm=on,memory-backend=ram
+        -accel tcg,thread=multi
+        -cpu max
+        -smp 2
+        -m 512M,slots=1,maxmem=1536M
+        -object memory-backend-file,id=ram,size=512M,mem-path=/dev/shm/zonedev/0/ram,share=on
+        -object memory-backend-file,id=pmem0,size=262272K,mem-path=/dev/shm/zonedev/0/pmem0,share=on
+        -device nvdimm,id=dimm-pmem0,memdev=pmem0,addr=0x100000000,label-size=128K
+        -device vmcoreinfo
+        -device pvpanic
+        -rtc base=2024-01-01T00:00:00,clock=vm
+        -action reboot=shutdown,shutdown=pause,panic=pause
+        -chardev file,id=console,path=/run/a,,b/console.log,append=on
+        -serial chardev:console
+        -device virtio-serial-pci,id=ports
+        -chardev socket,id=agent,fd=8
+        -device virtserialport,bus=ports.0,chardev=agent,name=org.zonedev.agent
+        -chardev socket,id=monitor,fd=7
+        -mon chardev=monitor,mode=control
+        -kernel /k/bzImage
+        -initrd /k/initrd
+        -append console=ttyS0 nokaslr panic=-1 printk.devkmsg=on random.trust_cpu=on no_timer_check
+        ");
+    }
+
+    #[test]
+    fn a_clone_differs_in_its_memory_and_waits_for_its_state() {
+        let boot = shown(&machine(), Sharing::Shared);
+        let clone = shown(&machine(), Sharing::Private);
+        assert_eq!(
+            clone,
+            boot.replace("share=on", "share=off") + "\n-incoming defer"
+        );
+    }
+
+    #[test]
+    fn kvm_takes_the_hosts_processor_and_fixtures_their_own_arguments() {
+        let machine = Machine {
+            accel: Accel::Kvm,
+            nvdimms: Vec::new(),
+            extra: vec!["-device".into(), "nvme,serial=1".into()],
+            ..machine()
+        };
+        let text = shown(&machine, Sharing::Shared);
+        assert!(
+            text.contains("-accel kvm\n-cpu host\n-smp 2\n-m 512M\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("-device nvme,serial=1"), "{text}");
+        assert!(!text.contains("nvdimm,"), "{text}");
+    }
+}

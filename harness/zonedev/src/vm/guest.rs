@@ -1,0 +1,302 @@
+//! A running guest: one QEMU, its monitor, its console and the agent's channel.
+
+use std::process::ExitStatus;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use qapi::qmp::{self, QmpCommand};
+use tokio::net::UnixStream;
+use tokio::sync::broadcast;
+
+use super::command::{Sharing, Wiring, arguments, file};
+use super::error::{Result, VmError};
+use super::event::{End, Event};
+use super::machine::Machine;
+use super::memory::{MemoryDir, Reserved};
+use super::qemu::Qemu;
+use super::qmp::Qmp;
+use super::segments::{Segment, check_devices, check_tree, locate};
+use super::spawn::{Launch, Process, Spawner, tail};
+
+/// How long a process that closed its monitor may take to end.
+const LAST_BREATH: Duration = Duration::from_secs(5);
+/// How long writing a guest's memory to a file may take.
+const DUMP_LIMIT: Duration = Duration::from_secs(300);
+
+/// What starts guests: a QEMU, the thread that starts it, and the place for guests' memory.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    /// The QEMU.
+    pub qemu: Qemu,
+    /// The thread.
+    pub spawner: Spawner,
+    /// The place.
+    pub memory: MemoryDir,
+}
+
+/// A running guest. Dropped, it is gone at once, with its memory.
+#[derive(Debug)]
+pub struct Guest {
+    // First, so that the process is gone before its files are.
+    pub(super) process: Process,
+    pub(super) monitor: Qmp,
+    pub(super) launcher: Launcher,
+    pub(super) machine: Arc<Machine>,
+    channel: Option<UnixStream>,
+    console: Utf8PathBuf,
+    memory: Utf8PathBuf,
+    segments: OnceLock<Vec<Segment>>,
+    /// The files of memory that is its own; a clone has none.
+    pub(super) files: Option<Reserved>,
+}
+
+/// Whether a guest runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Whether its processors execute.
+    pub running: bool,
+    /// QEMU's word: "running", "paused", "shutdown", "guest-panicked" …
+    pub state: String,
+}
+
+impl Guest {
+    /// Boots a machine with empty NVDIMMs. Its console goes to `dir`/console.log, what QEMU says to
+    /// `dir`/qemu.stderr; `dir` exists and is this guest's own. Returns as soon as it runs.
+    pub async fn boot(machine: &Machine, launcher: &Launcher, dir: &Utf8Path) -> Result<Self> {
+        machine.check()?;
+        let files = launcher.memory.reserve(machine.memory_bytes())?;
+        // Fresh and sparse: no old superblock is found on them.
+        let mib = |mib: u64| mib << 20;
+        let sizes = machine
+            .nvdimms
+            .iter()
+            .map(|nvdimm| (nvdimm.id.as_str(), nvdimm.file_bytes()));
+        for (id, size) in sizes.chain([(super::machine::RAM_ID, mib(machine.memory_mib))]) {
+            let path = file(files.path(), id);
+            fs_err::File::create_new(&path)
+                .and_then(|file| file.set_len(size))
+                .map_err(VmError::io(format!("make {path}")))?;
+        }
+        let memory = files.path().to_owned();
+        let guest = Self::start(
+            Arc::new(machine.clone()),
+            launcher,
+            dir,
+            memory,
+            Sharing::Shared,
+            Some(files),
+        )
+        .await?;
+        guest.check_layout().await?;
+        guest.resume().await?;
+        Ok(guest)
+    }
+
+    /// Starts QEMU and connects to it. The machine stands still.
+    pub(super) async fn start(
+        machine: Arc<Machine>,
+        launcher: &Launcher,
+        dir: &Utf8Path,
+        memory: Utf8PathBuf,
+        sharing: Sharing,
+        files: Option<Reserved>,
+    ) -> Result<Self> {
+        use std::os::fd::AsRawFd;
+        let dir = dir
+            .canonicalize_utf8()
+            .map_err(VmError::io(format!("find {dir}")))?;
+        let console = dir.join("console.log");
+        let (monitor, qemu_monitor) = socket_pair()?;
+        let (channel, qemu_channel) = socket_pair()?;
+        let wiring = Wiring {
+            monitor: qemu_monitor.as_raw_fd(),
+            channel: qemu_channel.as_raw_fd(),
+            console: &console,
+            memory: &memory,
+            sharing,
+        };
+        let launch = Launch {
+            program: launcher.qemu.path.clone(),
+            args: arguments(&machine, &wiring),
+            inherit: vec![qemu_monitor.into(), qemu_channel.into()],
+            stderr: dir.join("qemu.stderr"),
+        };
+        let process = launcher.spawner.start(launch).await?;
+        let monitor = match Qmp::connect(stream(monitor)?).await {
+            Ok(monitor) => monitor,
+            Err(error) => return Err(explain(&process, error).await),
+        };
+        Ok(Self {
+            process,
+            monitor,
+            launcher: launcher.clone(),
+            machine,
+            channel: Some(stream(channel)?),
+            console,
+            memory,
+            segments: OnceLock::new(),
+            files,
+        })
+    }
+
+    /// The host's end of the agent's channel, the first time that it is asked for. The guest's end is
+    /// the virtio-serial port [`super::AGENT_PORT`].
+    pub fn take_channel(&mut self) -> Option<UnixStream> {
+        self.channel.take()
+    }
+
+    /// Stops the guest's processors and clocks; returns when they stand.
+    pub async fn pause(&self) -> Result<()> {
+        self.ask(qmp::stop {}).await.map(drop)
+    }
+
+    /// Lets it run on. Refused after it has ended.
+    pub async fn resume(&self) -> Result<()> {
+        self.ask(qmp::cont {}).await.map(drop)
+    }
+
+    /// Whether it runs, as QEMU says.
+    pub async fn status(&self) -> Result<Status> {
+        let info = self.ask(qmp::query_status {}).await?;
+        Ok(Status {
+            running: info.running,
+            state: qapi::Enum::name(&info.status).to_owned(),
+        })
+    }
+
+    /// QEMU's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Where guest-physical memory lies in QEMU's address space, ascending: RAM, then the NVDIMMs
+    /// (without their label areas).
+    pub fn segments(&self) -> Result<&[Segment]> {
+        if let Some(known) = self.segments.get() {
+            return Ok(known);
+        }
+        let path = format!("/proc/{}/maps", self.pid());
+        let maps = fs_err::read(&path).map_err(VmError::io(format!("read {path}")))?;
+        let found = locate(
+            &self.machine.layout(),
+            &self.memory,
+            &String::from_utf8_lossy(&maps),
+        )?;
+        Ok(self.segments.get_or_init(|| found))
+    }
+
+    /// What happens from now on. One that listens too slowly misses events and is told how many.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.monitor.events()
+    }
+
+    /// Waits for the guest's end: it powered off, reset or panicked, or QEMU is gone.
+    pub async fn ended(&self) -> End {
+        let mut end = self.monitor.end();
+        match end.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(End::Gone),
+            Err(_) => End::Gone,
+        }
+    }
+
+    /// The guest's end, if it has come.
+    pub fn end(&self) -> Option<End> {
+        self.monitor.end().borrow().clone()
+    }
+
+    /// The file that takes what the guest's first UART says. A clone's begins at its template's end.
+    pub fn console(&self) -> &Utf8Path {
+        &self.console
+    }
+
+    /// The last bytes of the console, as text; empty where there are none.
+    pub fn console_tail(&self, bytes: u64) -> String {
+        tail(&self.console, bytes)
+    }
+
+    /// Writes the guest's memory, and its VMCOREINFO, as an ELF core to a new file at `path`.
+    pub async fn dump(&self, path: &Utf8Path) -> Result<()> {
+        let path = camino::absolute_utf8(path).map_err(VmError::io(format!("find {path}")))?;
+        let command = qmp::dump_guest_memory {
+            begin: None,
+            detach: None,
+            format: None,
+            length: None,
+            paging: false,
+            protocol: format!("file:{path}"),
+        };
+        match self.monitor.execute_within(command, DUMP_LIMIT).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(explain(&self.process, error).await),
+        }
+    }
+
+    /// Kills QEMU; [`Guest::wait`] tells when it is gone.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Waits until QEMU has ended.
+    pub async fn wait(&self) -> Result<ExitStatus> {
+        self.process.wait().await
+    }
+
+    /// Runs a command; where QEMU is gone, says how it ended.
+    pub(super) async fn ask<C: QmpCommand>(&self, command: C) -> Result<C::Ok> {
+        match self.monitor.execute(command).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(explain(&self.process, error).await),
+        }
+    }
+
+    /// Why something that QEMU closed went wrong.
+    pub(super) async fn explain(&self, error: VmError) -> VmError {
+        explain(&self.process, error).await
+    }
+
+    async fn check_layout(&self) -> Result<()> {
+        let size = self
+            .ask(qmp::query_memory_size_summary {})
+            .await?
+            .base_memory;
+        if size != self.machine.memory_mib << 20 {
+            return Err(VmError::Layout {
+                what: format!("QEMU has {size:#x} bytes of RAM"),
+            });
+        }
+        let devices = self.ask(qmp::query_memory_devices {}).await?;
+        check_devices(&self.machine, &devices)?;
+        let tree = qmp::human_monitor_command {
+            cpu_index: None,
+            command_line: "info mtree -f".to_owned(),
+        };
+        check_tree(&self.machine.layout(), &self.ask(tree).await?)
+    }
+}
+
+/// An error that came of QEMU's end is that end; any other is itself.
+async fn explain(process: &Process, error: VmError) -> VmError {
+    let closed = matches!(
+        error,
+        VmError::Closed | VmError::Protocol { .. } | VmError::Io { .. }
+    );
+    match tokio::time::timeout(LAST_BREATH, process.wait()).await {
+        Ok(Ok(status)) if closed => process.failed(status),
+        _ => error,
+    }
+}
+
+pub(super) fn socket_pair() -> Result<(
+    std::os::unix::net::UnixStream,
+    std::os::unix::net::UnixStream,
+)> {
+    std::os::unix::net::UnixStream::pair().map_err(VmError::io("make a pair of sockets"))
+}
+
+pub(super) fn stream(socket: std::os::unix::net::UnixStream) -> Result<UnixStream> {
+    socket
+        .set_nonblocking(true)
+        .and_then(|()| UnixStream::from_std(socket))
+        .map_err(VmError::io("use a socket"))
+}
