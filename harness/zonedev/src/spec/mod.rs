@@ -1,1 +1,16 @@
-//! spec
+//! Kernels, images, suites and contracts as data: TOML becomes checked types, and every error
+//! points at its line and says what to do.
+
+mod error;
+mod image;
+mod kernel;
+mod kernel_name;
+
+pub(crate) use error::nearest;
+pub use error::{SpecError, SpecFile};
+pub use image::{Applets, DeviceNode, ImageFile, ImageSpec, Program};
+pub use kernel::{
+    Compiler, Era, Fragment, KernelSpec, KernelStore, ResolvedKernel, ResolvedSeries, SeriesSpec,
+    SourceSpec,
+};
+pub use kernel_name::{Base, KernelName, KernelNameError, SeriesRef};
