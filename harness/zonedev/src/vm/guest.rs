@@ -281,8 +281,11 @@ async fn explain(process: &Process, error: VmError) -> VmError {
         error,
         VmError::Closed | VmError::Protocol { .. } | VmError::Io { .. }
     );
+    if !closed {
+        return error;
+    }
     match tokio::time::timeout(LAST_BREATH, process.wait()).await {
-        Ok(Ok(status)) if closed => process.failed(status),
+        Ok(Ok(status)) => process.failed(status),
         _ => error,
     }
 }
