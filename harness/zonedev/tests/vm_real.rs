@@ -5,7 +5,6 @@
 //! (`/bin/busybox`, or `ZONEDEV_TEST_BUSYBOX`) whose init answers each line on the agent's port.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -209,17 +208,10 @@ fn initramfs() -> Vec<u8> {
 
 /// Reads guest-physical memory through QEMU's.
 fn read_guest(guest: &Guest, gpa: u64, len: usize) -> Vec<u8> {
-    let segment = guest
-        .segments()
-        .unwrap()
-        .iter()
-        .find(|s| (s.gpa..s.gpa + s.len).contains(&gpa))
-        .unwrap();
-    let memory = fs::File::open(format!("/proc/{}/mem", guest.pid())).unwrap();
+    let segments = guest.segments().unwrap().to_vec();
+    let memory = guestmem::ProcessMemory::new(guest.pid() as i32, segments).unwrap();
     let mut bytes = vec![0; len];
-    memory
-        .read_exact_at(&mut bytes, segment.hva + (gpa - segment.gpa))
-        .unwrap();
+    guestmem::Memory::read(&memory, gpa, &mut bytes).unwrap();
     bytes
 }
 
