@@ -13,8 +13,6 @@ use std::ops::Range;
 
 /// Bytes from a head on that hold its folio's fields: the head and three tails.
 const FOLIO: usize = 4 * PAGE_STRUCT;
-/// Heads read one by one at most, in a region: only a corrupt one needs many.
-const MAX_LOOKUPS: u32 = 1 << 14;
 /// Largest order believed; x86_64 has folios of up to 1 GiB, order 18.
 const MAX_ORDER: u8 = 18;
 
@@ -52,7 +50,7 @@ pub(crate) struct Decoder<'a> {
     runs: Runs,
     last: Option<Key>,
     folio: Option<Folio>,
-    lookups: u32,
+    lookups_left: u32,
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -72,12 +70,14 @@ fn is_mask(word: u64) -> bool {
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder of the pages `data` of a range of `map`.
+    /// A decoder of the pages `data` of a range of `map`, which reads at most `lookups_left` heads
+    /// out of order.
     pub(crate) fn new(
         virt: &'a Virt<'a>,
         layout: &'a PageLayout,
         map: &DevPagemap,
         data: Range<u64>,
+        lookups_left: u32,
     ) -> Decoder<'a> {
         let bits = |wanted: &dyn Fn(&str) -> bool| {
             let named = layout.flag_names.iter().filter(|(_, name)| wanted(name));
@@ -94,13 +94,18 @@ impl<'a> Decoder<'a> {
             runs: Runs::default(),
             last: None,
             folio: None,
-            lookups: 0,
+            lookups_left,
         }
     }
 
     /// How many runs there are so far.
     pub(crate) fn runs(&self) -> usize {
         self.runs.len()
+    }
+
+    /// How many heads may still be read out of order.
+    pub(crate) fn lookups_left(&self) -> u32 {
+        self.lookups_left
     }
 
     /// Adds pages in a state that needs no decoding.
@@ -250,10 +255,7 @@ impl<'a> Decoder<'a> {
 
     /// The folio whose head is at `head`, if that is a head before `pfn` and reaches it.
     fn look_up(&mut self, head: u64, pfn: u64, va: u64) -> Option<Folio> {
-        if self.lookups >= MAX_LOOKUPS {
-            return None;
-        }
-        self.lookups += 1;
+        self.lookups_left = self.lookups_left.checked_sub(1)?;
         let back = va.checked_sub(head)?;
         let first = pfn.checked_sub(back / PAGE_STRUCT as u64)?;
         if back == 0 || back % PAGE_STRUCT as u64 != 0 || !self.data.contains(&first) {

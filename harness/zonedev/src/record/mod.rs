@@ -11,6 +11,6 @@ pub use cell::{
 };
 pub use folder::{RunFolder, RunFolderError};
 pub use run::{
-    AcceptState, CellVerdict, Difference, Event, KernelRecord, PairRecord, PairVerdict, RECORD_VERSION,
-    RunRecord, SkipRecord,
+    AcceptState, CellVerdict, Difference, Event, KernelRecord, PairRecord, PairVerdict,
+    RECORD_VERSION, RunRecord, SkipRecord,
 };

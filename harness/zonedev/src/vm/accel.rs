@@ -74,7 +74,7 @@ impl FromStr for Accel {
 }
 
 /// What the probe found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AccelProbe {
     /// The accelerator to use.
     pub accel: Accel,
@@ -302,6 +302,22 @@ mod tests {
         assert!(
             fs_err::read(image).unwrap() == TRIAL,
             "assemble trial.S again, its head says how"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_trial_answers_where_the_processor_works_and_is_bounded_where_not() {
+        let (qemu, spawner) = (Qemu::find().await.unwrap(), Spawner::new().unwrap());
+        let patient = Duration::from_secs(60);
+        assert_eq!(
+            trial(Accel::Tcg, patient, &qemu, &spawner).await.unwrap(),
+            None
+        );
+        let brief = Duration::from_millis(1);
+        let failure = trial(Accel::Tcg, brief, &qemu, &spawner).await.unwrap();
+        assert_eq!(
+            failure.unwrap(),
+            "a guest under tcg did not answer within 1ms"
         );
     }
 
