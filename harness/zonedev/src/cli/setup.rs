@@ -53,7 +53,7 @@ pub(super) fn resolve(ctx: &BuildCtx, names: &[String]) -> Result<Vec<Requested>
 pub(super) fn contract(project: &Utf8Path, name: &str) -> Result<Contract, Failure> {
     let path = project.join("kernels/contracts").join(format!("{name}.toml"));
     let file = SpecFile::read(&path, &format!("the contract `{name}`"))?;
-    Ok(Contract::parse(name, &file)?)
+    Ok(Contract::parse(&file)?)
 }
 
 /// All cases, the fixtures that they name, and the selection among them.
@@ -145,7 +145,7 @@ pub(super) async fn sides(
             Ok(Side {
                 no_hmm_tests: artifact.hmm_tests().err().map(str::to_owned),
                 kernel: artifact.bz_image(),
-                initrd: image.path,
+                initrd: image.initrd,
                 info: Arc::new(info),
                 name,
                 contract,

@@ -73,7 +73,7 @@ pub struct Drive<'a> {
 
 impl Drive<'_> {
     /// Runs the steps into `record` until the last or until one that ends the cell.
-    pub async fn steps(&mut self, steps: &[PlannedStep], record: &mut CellRecord, told: &dyn Fn(usize, &str)) {
+    pub async fn steps(&mut self, steps: &[PlannedStep], record: &mut CellRecord, told: &(dyn Fn(usize, &str) + Sync)) {
         for (i, step) in steps.iter().enumerate() {
             record.steps.push(StepRecord {
                 actor: step.actor.clone(),

@@ -153,8 +153,7 @@ impl Engine {
         match (booted, failure) {
             (Some(_), Some(end)) => start = Start::Failed(end),
             (Some((guest, session)), None) if cloneable => {
-                drop(session);
-                match guest.save_template().await {
+                match guest.save_template(session).await {
                     Ok(template) => start = Start::Clone(template),
                     Err(e) => {
                         self.tell(Event::Notice {

@@ -93,6 +93,16 @@ impl Session {
             .map_err(|e| SessionError::Frame(format!("the channel can't be written: {e}")))
     }
 
+    /// Hands the channel over to a shell: from now on it carries a terminal's bytes, and one NUL
+    /// when the shell has ended.
+    ///
+    /// # Errors
+    /// Where the channel is gone.
+    pub async fn into_shell(mut self) -> Result<UnixStream, SessionError> {
+        self.send(&HostMessage::Shell {}).await?;
+        Ok(self.channel)
+    }
+
     async fn answer(&mut self, guest: &Guest, limit: Duration) -> Result<AgentMessage, SessionError> {
         let read = timeout(limit, Self::read(&mut self.channel));
         tokio::select! {
