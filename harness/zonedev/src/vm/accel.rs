@@ -162,7 +162,7 @@ fn usable_node() -> Result<String, String> {
         .read(true)
         .write(true)
         .open(KVM)
-        .map_err(|error| format!("{error} ({}); is this user in the group kvm?", error.kind()))?;
+        .map_err(|error| format!("{error}; is this user in the group kvm?"))?;
     Ok(format!(
         "{:x} {:o} {} {} {}",
         meta.rdev(),
