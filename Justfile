@@ -21,7 +21,7 @@ lint:
 
 # Measure, as ratios, into target/bench.json.
 bench *args:
-    cargo run --quiet --locked --package zonedev --example bench -- {{args}}
+    {{zonedev}} bench {{args}}
 
 # A busybox shell in a guest: `just shell 6.12 --fixture fsdax-xfs`.
 shell *args:

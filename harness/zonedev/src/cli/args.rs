@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
-use super::{build, doctor, inspect, list, matrix, shell};
+use super::{bench, build, doctor, inspect, list, matrix, shell};
 
 /// Boots Linux kernels side by side and says what a change to the kernel
 /// changed for every ZONE_DEVICE page.
@@ -46,6 +46,8 @@ Examples:
     Inspect(InspectArgs),
     /// Say what this host has and lacks
     Doctor,
+    /// Measure, as ratios, into target/bench.json
+    Bench(BenchArgs),
 }
 
 /// Which kernels and cases.
@@ -170,6 +172,17 @@ pub struct InspectArgs {
     pub(super) checkpoint: Option<String>,
 }
 
+/// `zonedev bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The kernel that is measured
+    #[arg(short, long, default_value = "6.12")]
+    pub(super) kernel: String,
+    /// Leave the builds out: a clean one takes minutes
+    #[arg(long)]
+    pub(super) no_build: bool,
+}
+
 impl Cli {
     /// Does what was asked.
     ///
@@ -184,6 +197,7 @@ impl Cli {
             Command::Shell(args) => shell::run(&project, args).await,
             Command::Inspect(args) => inspect::run(&project, &args),
             Command::Doctor => doctor::run(&project).await,
+            Command::Bench(args) => bench::run(&project, args).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Words typed -> a request; exit codes; the only room that prints.
 
 mod args;
+mod bench;
 mod build;
 mod doctor;
 mod exit;
