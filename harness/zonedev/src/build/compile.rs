@@ -118,7 +118,7 @@ impl Job<'_> {
         self.ctx.cache.path("trees", &self.base_key)
     }
 
-    /// Lays out the tree, makes the kernel, and publishes it.
+    /// Makes the kernel and publishes it. What is kept of a failure is its log.
     fn make_one(
         &self,
         run: &Run<'_>,
@@ -126,12 +126,25 @@ impl Job<'_> {
         report: &Reporter<'_>,
     ) -> Result<(), BuildError> {
         let work = self.tree().join("work");
+        remove(&work)?;
+        let made = self.make_in(&work, run, lock, report);
+        // A failure is told even if its remains can't be removed; the next build removes them.
+        let removed = remove(&work);
+        made.and(removed)
+    }
+
+    fn make_in(
+        &self,
+        work: &Utf8Path,
+        run: &Run<'_>,
+        lock: &CacheLock,
+        report: &Reporter<'_>,
+    ) -> Result<(), BuildError> {
         let build = work.join("build");
         let kept = self.tree().join("build");
-        remove(&work)?;
         report.phase(Phase::Prepare, "laying out the tree");
         create_dir(&self.tree())?;
-        worktree::link_sources(&source::pristine(self.ctx, self.source), &work)?;
+        worktree::link_sources(&source::pristine(self.ctx, self.source), work)?;
         let mut expected = self.kernel.objects;
         match &run.applied {
             None => create_dir(&build)?,
@@ -140,7 +153,7 @@ impl Job<'_> {
                 let (old, all) = worktree::outdated(&build, &applied.overlay)?;
                 expected = Some(old);
                 self.foretell(old, all, &applied.overlay, report);
-                applied.overlay.apply(&work)?;
+                applied.overlay.apply(work)?;
             }
         }
         let log_path = self.ctx.cache.path("logs", &format!("{}.log", run.key));
@@ -151,7 +164,7 @@ impl Job<'_> {
         );
         let session = make::Session {
             toolchain: self.toolchain,
-            tree: &work,
+            tree: work,
             lock,
             name: run.name,
             log: &log_path,
@@ -169,7 +182,7 @@ impl Job<'_> {
         report.phase(Phase::Tests, "hmm-tests");
         let testing = Instant::now();
         let temp = self.ctx.cache.temp(lock, "kernel")?;
-        let hmm_tests = hmm::build(&work, &temp.join("hmm-tests"), self.toolchain)?;
+        let hmm_tests = hmm::build(work, &temp.join("hmm-tests"), self.toolchain)?;
         let tests = testing.elapsed().as_secs_f64();
 
         report.phase(Phase::Publish, run.key.to_owned());
@@ -230,7 +243,7 @@ impl Job<'_> {
             remove(&kept)?;
             fs_err::rename(&build, &kept).map_err(|e| BuildError::io("move to", &kept, e))?;
         }
-        remove(&work)
+        Ok(())
     }
 
     /// Says beforehand that a patch to a header that all use takes long.

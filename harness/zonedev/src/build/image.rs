@@ -16,9 +16,6 @@ use super::event::{BuildSink, Phase, Reporter};
 use super::proc;
 use crate::spec::ImageSpec;
 
-/// Small enough that every kernel's decoder takes its window (8 MiB at most, in lib/decompress_unzstd.c).
-const ZSTD_LEVEL: i32 = 19;
-
 /// Where a guest finds its kernel's own hmm-tests.
 pub const HMM_TESTS: &str = "/usr/bin/hmm-tests";
 
@@ -26,7 +23,7 @@ pub const HMM_TESTS: &str = "/usr/bin/hmm-tests";
 #[derive(Debug, Clone)]
 pub struct ImageArtifact {
     /// The file, for QEMU's `-initrd`.
-    pub initrd: Utf8PathBuf,
+    pub path: Utf8PathBuf,
     /// A key of its content.
     pub key: String,
     /// Its size in bytes.
@@ -94,59 +91,35 @@ pub fn build_image(
     Ok(found)
 }
 
-/// Compresses each archive, puts one behind the other, and keeps the result by its content.
+/// Puts one archive behind the other, and keeps the result by its content. They stay unpacked:
+/// under software emulation 5.10 takes 0.10 to 0.15 s for these 12 MB, and 0.76 to 0.91 s where
+/// zstd made 5 of them.
 fn store(
     cache: &Cache,
     archives: &[Vec<u8>],
     report: &Reporter<'_>,
 ) -> Result<(ImageArtifact, bool), BuildError> {
+    let bytes = archives.concat();
     let mut hasher = blake3::Hasher::new();
-    hasher.update(b"zonedev image 1");
-    for archive in archives {
-        hasher
-            .update(&(archive.len() as u64).to_le_bytes())
-            .update(archive);
-    }
-    let key = hasher.finalize().to_hex()[..32].to_owned();
+    let key = hasher
+        .update(b"zonedev image 1")
+        .update(&bytes)
+        .finalize()
+        .to_hex()[..32]
+        .to_owned();
     let place = cache.path("images", &key);
-    let initrd = place.join("initrd");
-    let cached = initrd.is_file();
+    let path = place.join("initrd");
+    let size = bytes.len() as u64;
+    let cached = path.metadata().is_ok_and(|m| m.len() == size);
     if !cached {
         let lock = cache.lock(&format!("image-{key}"), report)?;
         report.phase(Phase::Publish, key.clone());
         let temp = cache.temp(&lock, "image")?;
-        let mut bytes = Vec::new();
-        for archive in archives {
-            // Alone the common part is compressed once, and kept for the next kernel.
-            bytes.extend(compressed(cache, archive, report)?);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
         let file = temp.join("initrd");
-        fs_err::write(&file, bytes).map_err(|e| BuildError::io("write", &file, e))?;
+        fs_err::write(&file, &bytes).map_err(|e| BuildError::io("write", &file, e))?;
         cache.publish(&temp, &place)?;
     }
-    let size = initrd
-        .metadata()
-        .map_err(|e| BuildError::io("read", &initrd, e))?
-        .len();
-    Ok((ImageArtifact { initrd, key, size }, cached))
-}
-
-fn compressed(cache: &Cache, archive: &[u8], report: &Reporter<'_>) -> Result<Vec<u8>, BuildError> {
-    let key = blake3::hash(archive).to_hex()[..32].to_owned();
-    let place = cache.path("images", &format!("{key}.zst"));
-    let lock = cache.lock(&format!("zst-{key}"), report)?;
-    if let Ok(bytes) = std::fs::read(&place) {
-        return Ok(bytes);
-    }
-    let bytes = zstd::bulk::compress(archive, ZSTD_LEVEL)
-        .map_err(|e| BuildError::io("compress", &place, e))?;
-    let temp = cache.temp(&lock, "zst")?;
-    let file = temp.join("zst");
-    fs_err::write(&file, &bytes).map_err(|e| BuildError::io("write", &file, e))?;
-    cache.publish(&file, &place)?;
-    super::cache::remove(&temp)?;
-    Ok(bytes)
+    Ok((ImageArtifact { path, key, size }, cached))
 }
 
 fn program(path: &Utf8Path) -> Result<Node, BuildError> {
@@ -255,15 +228,7 @@ mod tests {
         assert!(!cached);
         let (second, cached) = store(&cache, &archives, &report).unwrap();
         assert!(cached);
-        assert_eq!(first.initrd, second.initrd);
-        let bytes = std::fs::read(&first.initrd).unwrap();
-        assert_eq!(bytes.len() as u64, first.size);
-        assert_eq!(bytes.len() % 4, 0);
-        let mut decoder = zstd::stream::Decoder::new(&bytes[..])
-            .unwrap()
-            .single_frame();
-        let mut head = Vec::new();
-        std::io::Read::read_to_end(&mut decoder, &mut head).unwrap();
-        assert_eq!(head, archives[0]);
+        assert_eq!(first.path, second.path);
+        assert_eq!(std::fs::read(&first.path).unwrap(), archives.concat());
     }
 }

@@ -34,9 +34,9 @@ pub(crate) struct LockedGit {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Content {
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     debian: Vec<LockedDebian>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     git: Vec<LockedGit>,
 }
 

@@ -147,10 +147,10 @@ impl ImageSpec {
             let again = paths[..index].iter().any(|(other, _)| other == path);
             // The applets' directory may well be listed as a directory too.
             if again
-                && !raw
+                && raw
                     .applets
                     .as_ref()
-                    .is_some_and(|a| a.get_ref().dir == *path)
+                    .is_none_or(|a| a.get_ref().dir != *path)
             {
                 return Err(file.error(
                     span.clone(),
