@@ -12,7 +12,8 @@ use std::ops::Range;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-static GUESTS: LazyLock<Vec<Recorded>> = LazyLock::new(|| ["5.10", "6.12"].map(recorded).into());
+static GUESTS: LazyLock<Vec<Recorded>> =
+    LazyLock::new(|| ["5.10", "6.12", "7.3"].map(recorded).into());
 
 /// A guest with some words changed.
 struct Changed<'a> {
@@ -81,7 +82,7 @@ proptest! {
 
     /// Changes anywhere; since stretches are picked evenly, most hit tables, lists and sections.
     #[test]
-    fn changed_words_never_panic(era in 0usize..2, changes in changes()) {
+    fn changed_words_never_panic(era in 0usize..3, changes in changes()) {
         let guest = &GUESTS[era];
         let words = changes
             .iter()
@@ -95,7 +96,7 @@ proptest! {
 
     /// Changes that leave the way to the pages intact: only after attaching.
     #[test]
-    fn words_changed_under_a_target_never_panic(era in 0usize..2, changes in changes()) {
+    fn words_changed_under_a_target_never_panic(era in 0usize..3, changes in changes()) {
         let guest = &GUESTS[era];
         let target = Target::attach(&guest.memory, &guest.kernel()).unwrap();
         let pages = target.read_pages(&guest.memory);
