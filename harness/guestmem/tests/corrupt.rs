@@ -5,14 +5,15 @@
 mod common;
 
 use common::{Recorded, check_shape, recorded};
-use guestmem::{MemError, Memory, Target};
+use guestmem::{MemError, Memory, ProblemKind, Target};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-static GUESTS: LazyLock<Vec<Recorded>> = LazyLock::new(|| ["5.10", "6.12"].map(recorded).into());
+static GUESTS: LazyLock<Vec<Recorded>> =
+    LazyLock::new(|| ["5.10", "6.12", "7.3"].map(recorded).into());
 
 /// A guest with some words changed.
 struct Changed<'a> {
@@ -81,7 +82,7 @@ proptest! {
 
     /// Changes anywhere; since stretches are picked evenly, most hit tables, lists and sections.
     #[test]
-    fn changed_words_never_panic(era in 0usize..2, changes in changes()) {
+    fn changed_words_never_panic(era in 0usize..3, changes in changes()) {
         let guest = &GUESTS[era];
         let words = changes
             .iter()
@@ -95,7 +96,7 @@ proptest! {
 
     /// Changes that leave the way to the pages intact: only after attaching.
     #[test]
-    fn words_changed_under_a_target_never_panic(era in 0usize..2, changes in changes()) {
+    fn words_changed_under_a_target_never_panic(era in 0usize..3, changes in changes()) {
         let guest = &GUESTS[era];
         let target = Target::attach(&guest.memory, &guest.kernel()).unwrap();
         let pages = target.read_pages(&guest.memory);
@@ -118,5 +119,54 @@ proptest! {
         let start = Instant::now();
         check_shape(&target.read_pages(&mem));
         prop_assert!(start.elapsed() < Duration::from_secs(20));
+    }
+}
+
+/// A pgmap that claims nearly all of the physical address space, and one whose ranges can't be
+/// counted.
+#[test]
+fn claims_without_bound_end_at_a_bound() {
+    for guest in GUESTS.iter() {
+        let target = Target::attach(&guest.memory, &guest.kernel()).unwrap();
+        let whole = target.read_pages(&guest.memory);
+        let virt = target.virt(&guest.memory);
+        let layout = &target.layouts().pgmap;
+        let fsdax = &whole.regions[0];
+        let gpa = |offset: usize| {
+            virt.translate(fsdax.pgmap.address + offset as u64)
+                .unwrap()
+                .gpa
+        };
+        let change = |words: &[(u64, u64)]| {
+            let words = words.iter().copied().collect();
+            let mem = Changed {
+                inner: &guest.memory,
+                words,
+            };
+            let start = Instant::now();
+            let reading = target.read_pages(&mem);
+            assert!(start.elapsed() < Duration::from_secs(20));
+            check_shape(&reading);
+            reading
+        };
+        let [_, start, end] = layout.range;
+        let huge = change(&[
+            (gpa(layout.ranges + start), 0),
+            (gpa(layout.ranges + end), (1 << 51) - 1),
+        ]);
+        assert!(
+            huge.problems.iter().any(|p| p.kind == ProblemKind::Limit),
+            "{:?}",
+            huge.problems
+        );
+        assert!(huge.problems.iter().any(|p| p.kind == ProblemKind::Overlap));
+        let countless = change(&[(gpa(layout.nr_range), u64::MAX)]);
+        assert!(
+            countless
+                .problems
+                .iter()
+                .any(|p| p.kind == ProblemKind::Pgmap)
+        );
+        assert_eq!(countless.regions, whole.regions[1..]);
     }
 }

@@ -119,6 +119,45 @@ fn linux_6_12_idles_private_pages_at_zero_and_has_compound_devdax() {
     insta::assert_snapshot!(text(&reading));
 }
 
+/// Run with `-cpu max`, so with page tables of five levels, and with tails that name their heads by
+/// a mask; the second file is mapped by 2 MiB there.
+#[test]
+fn linux_7_3_idles_fsdax_at_zero_and_counts_mappings() {
+    let guest = recorded("7.3");
+    let target = Target::attach(&guest.memory, &guest.kernel()).unwrap();
+    let info = target.vmcoreinfo();
+    assert_eq!(info.number("NUMBER(pgtable_l5_enabled)"), Ok(1));
+    let word = u64::try_from(info.number("OFFSET(page.compound_info)").unwrap()).unwrap();
+    let tail = info.address("SYMBOL(vmemmap)").unwrap() + (0x11_0000 + 5) * 64;
+    let mask = target.virt(&guest.memory).uint(tail + word, 8).unwrap();
+    assert_eq!(mask, u64::MAX << (9 + 6) | 1);
+    let reading = read(&guest);
+    assert_eq!(reading.problems, []);
+    assert_eq!(kinds(&reading), KINDS);
+    let [large, tails] = [(1, 1), (511, 0)];
+    assert_eq!(
+        counts(&reading.regions[0]),
+        [
+            (31232, 0),
+            large,
+            tails,
+            large,
+            tails,
+            (4, 2),
+            (12, 1),
+            (496, 0)
+        ]
+    );
+    let head = &reading.regions[0].runs[1].state;
+    assert_eq!((head.order, head.large_mapcount), (9, Some(1)));
+    assert_eq!(counts(region(&reading, "namespace0.1")), [(31744, 0)]);
+    assert_eq!(counts(region(&reading, "hmm_dmirror")), [(65536, 0)]);
+    let mut dax = [(1, 1), (511, 0)].repeat(32);
+    dax[2] = (1, 2);
+    assert_eq!(counts(region(&reading, "dax0.2")), dax);
+    insta::assert_snapshot!(text(&reading));
+}
+
 /// An ELF dump of an image, as QEMU's dump-guest-memory lays it out.
 fn elf_dump(image: &SparseImage) -> Vec<u8> {
     let parts = image.parts();
@@ -183,7 +222,7 @@ fn a_reading_survives_json() {
 
 #[test]
 fn without_the_symbol_the_note_is_found_by_search() {
-    for era in ["5.10", "6.12"] {
+    for era in ["5.10", "6.12", "7.3"] {
         let mut guest = recorded(era);
         let by_symbol = read(&guest);
         guest.symbols.remove("vmcoreinfo_note");
