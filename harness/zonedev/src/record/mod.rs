@@ -3,6 +3,8 @@
 
 mod cell;
 mod folder;
+
+mod predicted;
 mod run;
 
 pub use cell::{
@@ -10,7 +12,8 @@ pub use cell::{
     Violation,
 };
 pub use folder::{RunFolder, RunFolderError};
+pub use predicted::{PredictedRun, kind_word, part_words, region_name};
 pub use run::{
-    AcceptState, CellVerdict, Difference, Event, KernelRecord, PairRecord, PairVerdict,
-    RECORD_VERSION, RunRecord, SkipRecord,
+    AcceptState, CellVerdict, Difference, Event, KernelRecord, PairRecord, PairVerdict, RECORD_VERSION,
+    RunRecord, SkipRecord,
 };
