@@ -125,7 +125,10 @@ struct Pin {
 pub struct Ledger {
     maps: BTreeMap<(String, String), Map>,
     files: BTreeMap<String, File>,
-    pins: BTreeMap<String, Pin>,
+    /// By actor and name: a pin goes with the process that took it.
+    pins: BTreeMap<(String, String), Pin>,
+    /// The open files of the test_hmm device, by who shares each through fork.
+    mirrors: Vec<BTreeSet<String>>,
     /// First frame of the device-dax device.
     device_pfn: Option<u64>,
     behaviour: Behaviour,
@@ -182,18 +185,19 @@ impl Ledger {
             Op::Create { file, .. } => {
                 self.files.entry(file.clone()).or_default();
             }
-            Op::Truncate { file, size } => self.cut(file, size.pages(), u64::MAX),
+            Op::Truncate { file, size } => {
+                // truncate_pagecache() takes private copies as well (even_cows).
+                self.cut(file, size.pages()..u64::MAX, true);
+            }
             Op::Punch {
                 file,
                 offset,
                 length,
             } => {
-                let from = offset.pages();
-                self.cut(
-                    file,
-                    from,
-                    (offset.bytes() + length.bytes()) / crate::Size::PAGE,
-                );
+                // truncate_pagecache_range() leaves private copies alone, and pages that
+                // the hole covers in part.
+                let to = (offset.bytes() + length.bytes()) / crate::Size::PAGE;
+                self.cut(file, offset.pages()..to, false);
             }
             Op::Unlink { file } => {
                 if let Some(mut f) = self.files.remove(file) {
@@ -236,7 +240,7 @@ impl Ledger {
                 }
                 let page_type = self.page_type(m);
                 self.pins.insert(
-                    pin.clone(),
+                    (actor.to_owned(), pin.clone()),
                     Pin {
                         how: *how,
                         page_type,
@@ -245,7 +249,7 @@ impl Ledger {
                 );
             }
             Op::Release { pin } => {
-                self.pins.remove(pin);
+                self.pins.remove(&(actor.to_owned(), pin.clone()));
             }
             Op::HmmMigrate {
                 map,
@@ -253,28 +257,17 @@ impl Ledger {
                 length,
             } => {
                 let m = self.map(actor, map)?;
-                let from = offset.bytes() / 4096;
-                let to = length.map_or(m.slots.len() as u64, |l| from + l.pages());
-                let ids: BTreeSet<u64> = (from..to.min(m.slots.len() as u64))
-                    .filter_map(|p| match m.slots[p as usize] {
-                        Slot::Anon(id) => Some(id),
-                        _ => None,
-                    })
-                    .collect();
-                self.move_ids(&ids, true);
+                let whole = m.slots.len() as u64;
+                let from = (offset.bytes() / 4096).min(whole);
+                let to = length.map_or(whole, |l| from.saturating_add(l.pages()).min(whole));
+                self.migrate(actor, map, from as usize..to as usize);
             }
-            Op::HmmClose {} if self.behaviour.hmm_close_evicts => {
-                let ids: BTreeSet<u64> = self
-                    .maps
-                    .values()
-                    .flat_map(|m| &m.slots)
-                    .filter_map(|s| match s {
-                        Slot::Private(id) => Some(*id),
-                        _ => None,
-                    })
-                    .collect();
-                self.move_ids(&ids, false);
+            Op::HmmOpen {} => {
+                // Opening again closes what was open.
+                self.close_mirror(actor);
+                self.mirrors.push(BTreeSet::from([actor.to_owned()]));
             }
+            Op::HmmClose {} => self.close_mirror(actor),
             _ => {}
         }
         Ok(())
@@ -468,6 +461,8 @@ impl Ledger {
         }
         let mut next = self.next_id;
         if let Some(m) = self.maps.get_mut(key) {
+            // The zero page of a read needs no anon_vma (do_anonymous_page()).
+            m.anon_vma |= write;
             for slot in &mut m.slots[range] {
                 let copy = match slot {
                     Slot::Anon(id) => write && shared.get(id).is_some_and(|n| *n > 1),
@@ -483,9 +478,51 @@ impl Ledger {
                     *slot = Slot::Anon(next);
                 }
             }
-            m.anon_vma = true;
         }
         self.next_id = next;
+    }
+
+    /// Everything in the range goes to the device. migrate_vma_collect() takes
+    /// pages that are not there yet, and the zero page, as pages to be made.
+    fn migrate(&mut self, actor: &str, map: &str, range: std::ops::Range<usize>) {
+        let mut next = self.next_id;
+        let mut ids = BTreeSet::new();
+        if let Some(m) = self.maps.get_mut(&(actor.to_owned(), map.to_owned())) {
+            for slot in &mut m.slots[range] {
+                if matches!(slot, Slot::None | Slot::Zero) {
+                    next += 1;
+                    *slot = Slot::Anon(next);
+                }
+                if let Slot::Anon(id) = slot {
+                    ids.insert(*id);
+                }
+            }
+            m.anon_vma |= !ids.is_empty();
+        }
+        self.next_id = next;
+        self.move_ids(&ids, true);
+    }
+
+    /// An actor lets its open test_hmm device go. The last one to share it closes
+    /// it, and a driver that evicts then does so for every page of the device,
+    /// whoever's it is (dmirror_fops_release()).
+    fn close_mirror(&mut self, actor: &str) {
+        let before = self.mirrors.len();
+        self.mirrors
+            .retain_mut(|of| !of.remove(actor) || !of.is_empty());
+        if self.mirrors.len() == before || !self.behaviour.hmm_close_evicts {
+            return;
+        }
+        let ids: BTreeSet<u64> = self
+            .maps
+            .values()
+            .flat_map(|m| &m.slots)
+            .filter_map(|s| match s {
+                Slot::Private(id) => Some(*id),
+                _ => None,
+            })
+            .collect();
+        self.move_ids(&ids, false);
     }
 
     fn move_ids(&mut self, ids: &BTreeSet<u64>, to_device: bool) {
@@ -498,12 +535,13 @@ impl Ledger {
         }
     }
 
-    /// Truncation or a punched hole: pages `from..to` of the file go, and with
-    /// them private copies; ext4 and xfs break the layout of the whole file first.
-    fn cut(&mut self, file: &str, from: u64, to: u64) {
-        self.unmap_file(file, from..to);
+    /// Truncation or a punched hole: pages `range` of the file go, and `copies` says
+    /// whether private copies of them go too; ext4 and xfs break the layout of the
+    /// whole file first.
+    fn cut(&mut self, file: &str, range: std::ops::Range<u64>, copies: bool) {
+        self.unmap_file(file, if copies { range.clone() } else { 0..0 });
         if let Some(f) = self.files.get_mut(file) {
-            f.drop_entries(from, to);
+            f.drop_entries(range.start, range.end);
         }
     }
 
@@ -538,10 +576,15 @@ impl Ledger {
             })
             .collect();
         self.maps.extend(copies);
+        for of in self.mirrors.iter_mut().filter(|of| of.contains(parent)) {
+            of.insert(child.to_owned());
+        }
     }
 
     fn drop_actor(&mut self, actor: &str) {
         self.maps.retain(|(a, _), _| a != actor);
+        self.pins.retain(|(a, _), _| a != actor);
+        self.close_mirror(actor);
         self.evict_unlinked();
     }
 
@@ -622,7 +665,7 @@ impl Ledger {
                 }
             }
         }
-        for (name, pin) in &self.pins {
+        for ((_, name), pin) in &self.pins {
             for &pfn in &pin.pfns {
                 let by = HoldBy::Pin { how: pin.how };
                 push(
@@ -703,6 +746,15 @@ impl Ledger {
             }
         }
         Ok(out)
+    }
+
+    /// The name under which the ledger knows the file behind a mapping: another
+    /// than the mapping was made with, where that was unlinked since.
+    pub fn file_of(&self, actor: &str, map: &str) -> Option<&str> {
+        match &self.map(actor, map).ok()?.backing {
+            Backing::File { file, .. } => Some(file),
+            _ => None,
+        }
     }
 
     /// The mappings that an actor has, by name.

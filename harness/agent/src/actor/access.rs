@@ -1,0 +1,96 @@
+//! Loads and stores that may fault: a SIGBUS or SIGSEGV of exactly these two
+//! instructions becomes a return value. The mapping stays as the kernel left
+//! it, since nothing is mapped in its place.
+
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+// zonedev_load(address, out) and zonedev_store(address, value): 0 in rax, or 1
+// where the first instruction faulted and the handler moved rip to
+// zonedev_access_faulted.
+std::arch::global_asm!(
+    ".globl zonedev_load",
+    "zonedev_load:",
+    "mov rax, [rdi]",
+    "mov [rsi], rax",
+    "xor eax, eax",
+    "ret",
+    ".globl zonedev_store",
+    "zonedev_store:",
+    "mov [rdi], rsi",
+    "xor eax, eax",
+    "ret",
+    ".globl zonedev_access_faulted",
+    "zonedev_access_faulted:",
+    "mov eax, 1",
+    "ret",
+);
+
+unsafe extern "C" {
+    fn zonedev_load(address: u64, out: *mut u64) -> u64;
+    fn zonedev_store(address: u64, value: u64) -> u64;
+    fn zonedev_access_faulted();
+}
+
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn handler(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let context = context.cast::<libc::ucontext_t>();
+    // SAFETY: with SA_SIGINFO the kernel passes a valid ucontext_t, ours until we return.
+    let rip = unsafe { &mut (*context).uc_mcontext.gregs[libc::REG_RIP as usize] };
+    let at = *rip as usize;
+    if at == zonedev_load as *const () as usize || at == zonedev_store as *const () as usize {
+        SIGNAL.store(signal, Ordering::Relaxed);
+        *rip = zonedev_access_faulted as *const () as usize as i64;
+    } else {
+        // Not ours: the default action ends the process when the instruction runs again.
+        // SAFETY: signal(2) is async-signal-safe.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// Installs the handler in this process and, by fork, in its children.
+pub(super) fn install() -> Result<(), Errno> {
+    let action = SigAction::new(
+        SigHandler::SigAction(handler),
+        SaFlags::SA_SIGINFO,
+        SigSet::empty(),
+    );
+    for signal in [Signal::SIGBUS, Signal::SIGSEGV] {
+        // SAFETY: the handler only touches its context, an atomic and signal(2).
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// Loads the 8 bytes at `address`.
+///
+/// # Errors
+/// The signal that the load raised.
+pub(super) fn load(address: u64) -> Result<u64, Signal> {
+    let mut word = 0;
+    // SAFETY: a bad address is caught by the handler; `word` outlives the call.
+    match unsafe { zonedev_load(address, &raw mut word) } {
+        0 => Ok(word),
+        _ => Err(raised()),
+    }
+}
+
+/// Stores 8 bytes at `address`, which lies in a mapping that a case made.
+///
+/// # Errors
+/// The signal that the store raised.
+pub(super) fn store(address: u64, word: u64) -> Result<(), Signal> {
+    // SAFETY: callers pass addresses within a case's own mappings, which hold no
+    // Rust object; a bad one is caught by the handler.
+    match unsafe { zonedev_store(address, word) } {
+        0 => Ok(()),
+        _ => Err(raised()),
+    }
+}
+
+fn raised() -> Signal {
+    Signal::try_from(SIGNAL.load(Ordering::Relaxed)).unwrap_or(Signal::SIGSEGV)
+}

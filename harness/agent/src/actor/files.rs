@@ -1,0 +1,168 @@
+//! Files of the mounted file system.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use proto::{Extent, Fact, NamespaceInfo, Size, StepResult};
+
+use crate::wire::{Context, MOUNT, Reply, errno, failed, io_errno};
+
+type Done = Result<Reply, StepResult>;
+
+/// create and allocate, then write zeros, so that no block is left unwritten, and sync.
+pub(super) fn create(name: &str, size: Size, context: &Context) -> Done {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path(name)?)
+        .map_err(|e| io_errno("open", &e))?;
+    if size.bytes() > 0 {
+        fallocate(&file, FallocateFlags::empty(), 0, size.bytes() as i64)
+            .map_err(|e| errno("fallocate", e))?;
+    }
+    let zeros = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < size.bytes() {
+        let n = (size.bytes() - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..n as usize], at)
+            .map_err(|e| io_errno("pwrite", &e))?;
+        at += n;
+    }
+    file.sync_all().map_err(|e| io_errno("fsync", &e))?;
+    told(name, &file, context)
+}
+
+/// truncate(2).
+pub(super) fn truncate(name: &str, size: Size, context: &Context) -> Done {
+    let file = open(name)?;
+    file.set_len(size.bytes())
+        .map_err(|e| io_errno("ftruncate", &e))?;
+    told(name, &file, context)
+}
+
+/// fallocate(2) of a hole.
+pub(super) fn punch(name: &str, offset: Size, length: Size, context: &Context) -> Done {
+    let file = open(name)?;
+    fallocate(
+        &file,
+        FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
+        offset.bytes() as i64,
+        length.bytes() as i64,
+    )
+    .map_err(|e| errno("fallocate", e))?;
+    told(name, &file, context)
+}
+
+/// unlink(2).
+pub(super) fn unlink(name: &str) -> Done {
+    fs::remove_file(path(name)?).map_err(|e| io_errno("unlink", &e))?;
+    Ok(StepResult::Ok {}.into())
+}
+
+/// Opens a file for mapping and for changing.
+pub(super) fn open(name: &str) -> Result<File, StepResult> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path(name)?)
+        .map_err(|e| io_errno("open", &e))
+}
+
+fn told(name: &str, file: &File, context: &Context) -> Done {
+    let mut reply = Reply::from(StepResult::Ok {});
+    reply.facts.push(extents(name, file, context)?);
+    Ok(reply)
+}
+
+fn path(name: &str) -> Result<PathBuf, StepResult> {
+    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+        return Err(failed(format!(
+            "name a file `{name}`: files live in the root of the file system; use a plain name"
+        )));
+    }
+    Ok(PathBuf::from(MOUNT).join(name))
+}
+
+/// The namespace below the mounted file system.
+pub(super) fn pmem(context: &Context) -> Result<&NamespaceInfo, StepResult> {
+    context
+        .namespaces
+        .iter()
+        .find(|n| n.mode == "fsdax")
+        .ok_or_else(|| failed("find a pmem block device: create an fsdax namespace first"))
+}
+
+const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
+const FIEMAP_EXTENT_LAST: u32 = 0x1;
+/// Extents without a settled place or without data: UNKNOWN, DELALLOC,
+/// NOT_ALIGNED and UNWRITTEN. A read of them faults in a zero page.
+const NO_DATA: u32 = 0x2 | 0x4 | 0x100 | 0x800;
+const BATCH: usize = 64;
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct FiemapExtent {
+    logical: u64,
+    physical: u64,
+    length: u64,
+    reserved64: [u64; 2],
+    flags: u32,
+    reserved: [u32; 3],
+}
+
+#[repr(C)]
+struct Fiemap {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped_extents: u32,
+    extent_count: u32,
+    reserved: u32,
+    extents: [FiemapExtent; BATCH],
+}
+
+/// Where the file's blocks with data lie.
+pub(super) fn extents(name: &str, file: &File, context: &Context) -> Result<Fact, StepResult> {
+    let base = pmem(context)?.resource;
+    let mut out: Vec<Extent> = Vec::new();
+    let mut start = 0;
+    loop {
+        let mut map = Fiemap {
+            start,
+            length: u64::MAX - start,
+            flags: 0,
+            mapped_extents: 0,
+            extent_count: BATCH as u32,
+            reserved: 0,
+            extents: [FiemapExtent::default(); BATCH],
+        };
+        // SAFETY: struct fiemap with room for the extent_count extents that it announces.
+        Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, &raw mut map) })
+            .map_err(|e| errno("ioctl FIEMAP", e))?;
+        let found = &map.extents[..(map.mapped_extents as usize).min(BATCH)];
+        for e in found.iter().filter(|e| e.flags & NO_DATA == 0) {
+            let (page, pages) = (e.logical / Size::PAGE, Size(e.length).pages());
+            let pfn = (base + e.physical) / Size::PAGE;
+            match out.last_mut() {
+                Some(l) if l.page + l.pages == page && l.pfn + l.pages == pfn => l.pages += pages,
+                _ => out.push(Extent { page, pages, pfn }),
+            }
+        }
+        match found.last() {
+            Some(last) if last.flags & FIEMAP_EXTENT_LAST == 0 => {
+                start = last.logical + last.length;
+            }
+            _ => break,
+        }
+    }
+    Ok(Fact::Extents {
+        file: name.to_owned(),
+        extents: out,
+    })
+}

@@ -1,0 +1,279 @@
+//! Mappings, and where they are put.
+
+use std::fs::{File, OpenOptions};
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+
+use nix::libc::c_void;
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use proto::{Backing, Fact, Op, Size, StepResult};
+
+use super::files;
+use super::serve::{Actor, unknown};
+use crate::wire::{Context, Reply, errno, failed, io_errno};
+
+type Done = Result<Reply, StepResult>;
+
+/// One mapping of this actor.
+pub(super) struct Mapping {
+    /// Its address.
+    pub(super) address: u64,
+    /// 4K pages.
+    pub(super) pages: u64,
+    /// What stands behind it.
+    pub(super) backing: Backing,
+    /// The mapped file, for its extents; it lives exactly as long as the mapping does.
+    pub(super) file: Option<File>,
+    /// The reserved addresses around it.
+    space: Space,
+}
+
+impl Mapping {
+    /// Index in the file, device or mapping of the first 4K page.
+    pub(super) fn first_page(&self) -> u64 {
+        match &self.backing {
+            Backing::File { first_page, .. } | Backing::Device { first_page } => *first_page,
+            Backing::Anon {} => 0,
+        }
+    }
+
+    /// Whether a store goes to the file or device itself.
+    pub(super) fn is_shared(&self) -> bool {
+        match &self.backing {
+            Backing::File { private, .. } => !private,
+            Backing::Device { .. } => true,
+            Backing::Anon {} => false,
+        }
+    }
+}
+
+/// Addresses reserved with PROT_NONE. What is left of it around a mapping keeps
+/// neighbouring mappings from being merged with it.
+struct Space {
+    address: usize,
+    length: usize,
+}
+
+impl Space {
+    /// Room for `length` bytes at the first address of which
+    /// `address / 4K % 512 == colour`, with at least a page on either side.
+    fn reserve(length: u64, colour: u64) -> Result<(Space, NonZeroUsize), StepResult> {
+        let whole = usize::try_from(length)
+            .ok()
+            .and_then(|l| l.checked_add(2 * Size::PMD as usize))
+            .and_then(NonZeroUsize::new)
+            .ok_or_else(|| failed("reserve addresses: the length is beyond 64 bits"))?;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let at = unsafe {
+            mmap_anonymous(
+                None,
+                whole,
+                ProtFlags::PROT_NONE,
+                MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
+            )
+        }
+        .map_err(|e| errno("mmap", e))?
+        .as_ptr() as usize;
+        let space = Space {
+            address: at,
+            length: whole.get(),
+        };
+        let first = at as u64 / Size::PAGE + 1;
+        let page = first + (colour + 512 - first % 512) % 512;
+        NonZeroUsize::new((page * Size::PAGE) as usize)
+            .map(|a| (space, a))
+            .ok_or_else(|| failed("reserve addresses: there are none"))
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        if let Some(at) = NonNull::new(self.address as *mut c_void) {
+            // SAFETY: unmaps what `reserve` mapped, and the mapping placed within; no
+            // Rust object lives there. Failure leaves addresses reserved, no more.
+            let _ = unsafe { munmap(at, self.length) };
+        }
+    }
+}
+
+/// The mapping operations.
+pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
+    let (name, mapping) = match op {
+        Op::MapFile {
+            map,
+            file,
+            offset,
+            length,
+            private,
+            align,
+        } => {
+            let first_page = offset.bytes() / Size::PAGE;
+            let colour = match align.bytes() {
+                Size::PMD => first_page % 512,
+                Size::PAGE => (first_page + 1) % 512,
+                _ => return Err(failed(format!("align a mapping to {align}: use 4K or 2M"))),
+            };
+            let shared = if *private {
+                MapFlags::MAP_PRIVATE
+            } else {
+                MapFlags::MAP_SHARED
+            };
+            let backing = Backing::File {
+                file: file.clone(),
+                first_page,
+                private: *private,
+            };
+            let of = files::open(file)?;
+            let at = Place {
+                length: *length,
+                offset: *offset,
+                colour,
+            };
+            (map, place(of, at, shared, backing)?)
+        }
+        Op::MapDevice {
+            map,
+            offset,
+            length,
+        } => {
+            let dev = context
+                .namespaces
+                .iter()
+                .find(|n| n.mode == "devdax")
+                .ok_or_else(|| failed("find a dax device: create a devdax namespace first"))?;
+            let of = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(format!("/dev/{}", dev.dev))
+                .map_err(|e| io_errno("open", &e))?;
+            let first_page = offset.bytes() / Size::PAGE;
+            let at = Place {
+                length: *length,
+                offset: *offset,
+                colour: first_page % 512,
+            };
+            let mut m = place(of, at, MapFlags::MAP_SHARED, Backing::Device { first_page })?;
+            m.file = None;
+            (map, m)
+        }
+        Op::MapAnon { map, length } => (map, anon(*length)?),
+        _ => return Err(failed("map: not a mapping operation")),
+    };
+    if actor.maps.contains_key(name) {
+        return Err(failed(format!(
+            "make mapping `{name}`: this actor has one of that name; unmap it first"
+        )));
+    }
+    let mut reply = Reply::from(StepResult::Ok {});
+    if let (Some(of), Backing::File { file, .. }) = (&mapping.file, &mapping.backing) {
+        reply.facts.push(files::extents(file, of, context)?);
+    }
+    reply.facts.push(Fact::Mapped {
+        map: name.clone(),
+        backing: mapping.backing.clone(),
+        pages: mapping.pages,
+    });
+    reply.address = Some(mapping.address);
+    actor.maps.insert(name.clone(), mapping);
+    Ok(reply)
+}
+
+struct Place {
+    length: Size,
+    offset: Size,
+    colour: u64,
+}
+
+fn place(of: File, at: Place, shared: MapFlags, backing: Backing) -> Result<Mapping, StepResult> {
+    let pages = at.length.pages();
+    let (space, address) = Space::reserve(pages * Size::PAGE, at.colour)?;
+    let length = length(at.length)?;
+    // SAFETY: MAP_FIXED replaces addresses that `space` reserved for this.
+    unsafe {
+        mmap(
+            Some(address),
+            length,
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            shared | MapFlags::MAP_FIXED,
+            &of,
+            at.offset.bytes() as i64,
+        )
+    }
+    .map_err(|e| errno("mmap", e))?;
+    Ok(Mapping {
+        address: address.get() as u64,
+        pages,
+        backing,
+        file: Some(of),
+        space,
+    })
+}
+
+fn anon(bytes: Size) -> Result<Mapping, StepResult> {
+    let (space, address) = Space::reserve(bytes.pages() * Size::PAGE, 0)?;
+    let length = length(bytes)?;
+    // SAFETY: MAP_FIXED replaces addresses that `space` reserved for this.
+    let at = unsafe {
+        mmap_anonymous(
+            Some(address),
+            length,
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED,
+        )
+    }
+    .map_err(|e| errno("mmap", e))?;
+    // SAFETY: advice about the mapping just made.
+    unsafe { madvise(at, length.get(), MmapAdvise::MADV_NOHUGEPAGE) }
+        .map_err(|e| errno("madvise", e))?;
+    Ok(Mapping {
+        address: address.get() as u64,
+        pages: bytes.pages(),
+        backing: Backing::Anon {},
+        file: None,
+        space,
+    })
+}
+
+fn length(bytes: Size) -> Result<NonZeroUsize, StepResult> {
+    NonZeroUsize::new(bytes.bytes() as usize).ok_or_else(|| failed("map nothing: give a length"))
+}
+
+/// munmap(2) of a whole mapping.
+pub(super) fn unmap(actor: &mut Actor, name: &str) -> Done {
+    let m = actor
+        .maps
+        .remove(name)
+        .ok_or_else(|| unknown("a mapping", name))?;
+    let at = NonNull::new(m.address as *mut c_void).ok_or_else(|| unknown("a mapping", name))?;
+    // The file's last reference must go with the mapping.
+    drop(m.file);
+    // SAFETY: the whole of a mapping that this actor made; no Rust object lives there.
+    let done = unsafe { munmap(at, (m.pages * Size::PAGE) as usize) };
+    drop(m.space);
+    done.map_err(|e| errno("munmap", e))?;
+    Ok(StepResult::Ok {}.into())
+}
+
+impl Actor {
+    /// A mapping and a range of its 4K pages; to the end where `length` is absent.
+    pub(super) fn range(
+        &self,
+        map: &str,
+        offset: Size,
+        length: Option<Size>,
+    ) -> Result<(&Mapping, std::ops::Range<u64>), StepResult> {
+        let m = self
+            .maps
+            .get(map)
+            .ok_or_else(|| unknown("a mapping", map))?;
+        let from = offset.bytes() / Size::PAGE;
+        let to = length.map_or(m.pages, |l| from.saturating_add(l.pages()));
+        if from >= to || to > m.pages {
+            return Err(failed(format!(
+                "use 4K pages {from}..{to} of mapping `{map}`: it has {}",
+                m.pages
+            )));
+        }
+        Ok((m, from..to))
+    }
+}

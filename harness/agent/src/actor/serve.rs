@@ -1,0 +1,173 @@
+//! An actor's life: connect to PID 1, then one operation after the other.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+
+use proto::{Op, frame};
+
+use super::maps::Mapping;
+use super::pins::Held;
+use super::{access, files, hmm, maps, pins, provision, touch};
+use crate::wire::{Announce, Order, Reply, SOCKET, errno, failed};
+
+/// What an actor has.
+pub(super) struct Actor {
+    pub(super) maps: BTreeMap<String, Mapping>,
+    pub(super) pins: BTreeMap<String, Held>,
+    pub(super) hmm: Option<hmm::Mirror>,
+}
+
+/// Runs operations for PID 1 until it says `exit` or goes away. Called in a
+/// freshly forked process with one thread, whose inherited descriptors have
+/// been closed.
+pub(crate) fn serve(name: &str) -> ! {
+    if access::install().is_err() {
+        leave(3);
+    }
+    let Some(mut stream) = connect(name) else {
+        leave(3);
+    };
+    let mut actor = Actor {
+        maps: BTreeMap::new(),
+        pins: BTreeMap::new(),
+        hmm: None,
+    };
+    loop {
+        let Ok(order) = frame::read::<Order>(&mut stream) else {
+            leave(0);
+        };
+        let reply = match &order.op {
+            Op::Exit {} => {
+                actor.pins.clear();
+                leave(0);
+            }
+            Op::Fork { child } => match fork() {
+                Ok(0) => {
+                    // The parent's pins are the parent's: an inherited end of their pipe
+                    // would keep them. Its connection is the parent's as well.
+                    actor.pins.values_mut().for_each(Held::disown);
+                    actor.pins.clear();
+                    if let Some(mirror) = &mut actor.hmm {
+                        mirror.inherited = true;
+                    }
+                    match connect(child) {
+                        Some(own) => stream = own,
+                        None => leave(3),
+                    }
+                    continue;
+                }
+                Ok(_) => Reply::from(proto::StepResult::Ok {}),
+                Err(e) => Reply::from(errno("fork", e)),
+            },
+            _ => actor.run(&order),
+        };
+        if frame::write(&mut stream, &reply).is_err() {
+            leave(0);
+        }
+    }
+}
+
+impl Actor {
+    fn run(&mut self, order: &Order) -> Reply {
+        let context = &order.context;
+        let done = match &order.op {
+            Op::Create { file, size } => files::create(file, *size, context),
+            Op::Truncate { file, size } => files::truncate(file, *size, context),
+            Op::Punch {
+                file,
+                offset,
+                length,
+            } => files::punch(file, *offset, *length, context),
+            Op::Unlink { file } => files::unlink(file),
+            Op::MapFile { .. } | Op::MapDevice { .. } | Op::MapAnon { .. } => {
+                maps::map(self, &order.op, context)
+            }
+            Op::Unmap { map } => maps::unmap(self, map),
+            Op::Touch {
+                map,
+                offset,
+                length,
+                write,
+            } => self.range(map, *offset, *length).and_then(|(m, range)| {
+                let access = if *write {
+                    touch::Access::Store(context.generation)
+                } else {
+                    touch::Access::Load
+                };
+                touch::touch(map, m, range, access, context)
+            }),
+            Op::Verify {
+                map,
+                offset,
+                length,
+            } => self.range(map, *offset, *length).and_then(|(m, range)| {
+                touch::touch(
+                    map,
+                    m,
+                    range,
+                    touch::Access::Check(&context.expected),
+                    context,
+                )
+            }),
+            Op::Pin {
+                pin,
+                how,
+                map,
+                offset,
+                length,
+            } => pins::pin(self, pin, *how, map, (*offset, *length), context),
+            Op::Release { pin } => pins::release(self, pin),
+            Op::HmmOpen {} => hmm::open(self),
+            Op::HmmMigrate {
+                map,
+                offset,
+                length,
+            } => hmm::migrate(self, map, *offset, *length),
+            Op::HmmClose {} => hmm::close(self),
+            op => provision::run(op, context),
+        };
+        done.unwrap_or_else(Reply::from)
+    }
+}
+
+/// Connects to PID 1 under a name.
+fn connect(name: &str) -> Option<UnixStream> {
+    let mut stream = UnixStream::connect(SOCKET).ok()?;
+    let announce = Announce {
+        name: name.to_owned(),
+        pid: std::process::id() as i32,
+    };
+    frame::write(&mut stream, &announce).ok()?;
+    Some(stream)
+}
+
+/// fork(2) whose child is PID 1's, not ours, so that PID 1 reaps it and learns
+/// how it ended. 0 in the child.
+fn fork() -> Result<i64, nix::errno::Errno> {
+    // SAFETY: like fork(2) without a new stack; the process has one thread, so no
+    // lock can be held by another one, and the child goes on in its own copy.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            libc::CLONE_PARENT | libc::SIGCHLD,
+            0,
+            0,
+            0,
+            0,
+        )
+    };
+    nix::errno::Errno::result(pid)
+}
+
+/// _exit(2): nothing of PID 1's copied state may be run down here.
+fn leave(code: i32) -> ! {
+    // SAFETY: ends this process; takes no pointer.
+    unsafe { libc::_exit(code) }
+}
+
+/// The message for a name that no operation introduced.
+pub(super) fn unknown(kind: &str, name: &str) -> proto::StepResult {
+    failed(format!(
+        "find {kind} `{name}`: this actor has none of that name"
+    ))
+}

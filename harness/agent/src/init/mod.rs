@@ -1,0 +1,14 @@
+//! PID 1 itself. `agent` is its loop; `boot` comes before it.
+
+mod agent;
+mod boot;
+mod checkpoint;
+mod disks;
+mod expect;
+mod jobs;
+mod namespaces;
+mod port;
+mod shell;
+mod table;
+
+pub(crate) use agent::run;

@@ -1,0 +1,212 @@
+//! What PID 1 and its actors say to each other, as frames over a unix socket.
+
+use std::io::{self, Read};
+
+use nix::errno::Errno;
+use proto::frame::{self, FrameError};
+use proto::{Fact, NamespaceInfo, Op, ProgramOutput, StepResult};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Where actors find PID 1.
+pub(crate) const SOCKET: &str = "/run/agent.sock";
+/// Where the fixture's file system is mounted.
+pub(crate) const MOUNT: &str = "/mnt";
+
+/// An actor's first frame on its connection.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Announce {
+    /// Its name in the case.
+    pub(crate) name: String,
+    /// Its process id.
+    pub(crate) pid: i32,
+}
+
+/// PID 1 to an actor: one operation, and what it needs to know for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// What to do.
+    pub(crate) op: Op,
+    /// What PID 1 knows.
+    pub(crate) context: Context,
+}
+
+/// What PID 1 knows and an operation may need.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Context {
+    /// The namespaces there are now.
+    pub(crate) namespaces: Vec<NamespaceInfo>,
+    /// The generation that a storing operation writes.
+    pub(crate) generation: u64,
+    /// With `verify`: what each page of the range holds.
+    pub(crate) expected: Vec<ExpectedRun>,
+    /// With a direct pin: the network block device to use.
+    pub(crate) nbd: Option<String>,
+}
+
+/// Pages of a mapping that hold words of one generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExpectedRun {
+    /// First 4K page within the mapping.
+    pub(crate) page: u64,
+    /// 4K pages.
+    pub(crate) pages: u64,
+    /// Of the store that wrote them; 0: nobody stored.
+    pub(crate) generation: u64,
+}
+
+/// An actor's answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Reply {
+    /// How it ended.
+    pub(crate) result: StepResult,
+    /// What was learnt.
+    pub(crate) facts: Vec<Fact>,
+    /// Of a program.
+    pub(crate) output: Option<ProgramOutput>,
+    /// Where a mapping was put.
+    pub(crate) address: Option<u64>,
+}
+
+impl From<StepResult> for Reply {
+    fn from(result: StepResult) -> Self {
+        Reply {
+            result,
+            facts: Vec::new(),
+            output: None,
+            address: None,
+        }
+    }
+}
+
+/// The word that a store of `generation` writes at the start of the 4K page
+/// with index `page` in its file, device or anonymous mapping.
+pub(crate) fn word(generation: u64, page: u64) -> u64 {
+    if generation == 0 {
+        0
+    } else {
+        generation << 32 | (page & 0xffff_ffff)
+    }
+}
+
+/// A system call that failed.
+pub(crate) fn errno(call: &str, e: Errno) -> StepResult {
+    StepResult::Errno {
+        errno: format!("{e:?}"),
+        call: call.to_owned(),
+    }
+}
+
+/// A system call made by the standard library that failed.
+pub(crate) fn io_errno(call: &str, e: &io::Error) -> StepResult {
+    match e.raw_os_error() {
+        Some(n) => errno(call, Errno::from_raw(n)),
+        None => failed(format!("{call}: {e}")),
+    }
+}
+
+/// A failure in words.
+pub(crate) fn failed(message: impl Into<String>) -> StepResult {
+    StepResult::Failed {
+        message: message.into(),
+    }
+}
+
+/// Puts frames together from a non-blocking stream.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    bytes: Vec<u8>,
+}
+
+/// What a turn of reading found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// All that was there.
+    Drained,
+    /// The other side is gone, or not yet there.
+    Closed,
+}
+
+impl Inbox {
+    /// Takes what the stream has now.
+    pub(crate) fn fill(&mut self, from: &mut impl Read) -> io::Result<Filled> {
+        let mut chunk = [0; 16 << 10];
+        loop {
+            // A frame that is too long is told by `next`, not gathered here.
+            if self.bytes.len() > frame::MAX_FRAME + 4 {
+                return Ok(Filled::Drained);
+            }
+            match from.read(&mut chunk) {
+                Ok(0) => return Ok(Filled::Closed),
+                Ok(n) => self.bytes.extend_from_slice(&chunk[..n]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Filled::Drained),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// The next whole message, if there is one.
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        let Some(header) = self.bytes.first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let end = 4 + frame::body_len(*header)?;
+        if self.bytes.len() < end {
+            return Ok(None);
+        }
+        let message = frame::decode(&self.bytes[4..end]);
+        self.bytes.drain(..end);
+        message.map(Some)
+    }
+
+    /// Forgets half a frame.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_out_whole_however_they_were_cut() {
+        let bytes = [
+            frame::encode(&ExpectedRun {
+                page: 1,
+                pages: 2,
+                generation: 3,
+            })
+            .unwrap(),
+            frame::encode(&ExpectedRun {
+                page: 4,
+                pages: 5,
+                generation: 6,
+            })
+            .unwrap(),
+        ]
+        .concat();
+        for cut in 0..bytes.len() {
+            let mut inbox = Inbox::default();
+            let mut got = Vec::new();
+            for mut part in [&bytes[..cut], &bytes[cut..]] {
+                assert_eq!(inbox.fill(&mut part).unwrap(), Filled::Closed);
+                while let Some(run) = inbox.next::<ExpectedRun>().unwrap() {
+                    got.push(run.page);
+                }
+            }
+            assert_eq!(got, [1, 4]);
+        }
+    }
+
+    #[test]
+    fn a_giant_is_refused_by_its_header() {
+        let mut inbox = Inbox::default();
+        inbox.fill(&mut &[0xff; 4][..]).unwrap();
+        assert!(matches!(
+            inbox.next::<ExpectedRun>(),
+            Err(FrameError::TooLong(_))
+        ));
+    }
+}
