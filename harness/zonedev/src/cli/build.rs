@@ -3,8 +3,6 @@
 use camino::Utf8Path;
 use tokio::sync::mpsc;
 
-use crate::report::Progress;
-
 use super::args::BuildArgs;
 use super::exit::{Exit, Failure};
 use super::setup;
@@ -14,11 +12,10 @@ pub(super) async fn run(project: &Utf8Path, args: BuildArgs) -> Result<Exit, Fai
     let requested = setup::resolve(&ctx, &args.kernels)?;
     let (events, mut receiver) = mpsc::unbounded_channel();
     let listener = tokio::spawn(async move {
-        let mut progress = Progress::new();
+        let mut progress = super::progress();
         while let Some(event) = receiver.recv().await {
             progress.event(&event);
         }
-        progress.finish();
     });
     let artifacts = setup::build_kernels(&ctx, &requested, &events).await;
     drop(events);

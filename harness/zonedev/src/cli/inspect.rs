@@ -3,7 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::record::{CellId, RunFolder};
-use crate::report;
+use crate::{report, verdict};
 
 use super::args::{BuildOptions, InspectArgs};
 use super::exit::{Exit, Failure};
@@ -49,7 +49,8 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
         let contract = setup::contract(&ctx.project, &cell.contract)?;
         for checkpoint in &cell.checkpoints {
             if args.checkpoint.as_ref().is_none_or(|c| *c == checkpoint.name) {
-                print!("{}", report::inspect(&cell, checkpoint, &contract));
+                let predicted = verdict::predict(checkpoint, &contract);
+                print!("{}", report::inspect(&cell, checkpoint, &predicted, &super::look(&std::io::stdout())));
                 shown += 1;
             }
         }

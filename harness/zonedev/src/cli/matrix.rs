@@ -11,10 +11,10 @@ use crate::record::{
     AcceptState, CellId, CellRecord, CellVerdict, Event, PairRecord, PairVerdict, RECORD_VERSION, RunFolder,
     RunRecord,
 };
-use crate::report::{self, Progress};
+use crate::report;
 use crate::run::{Engine, EngineConfig, Isolation};
 use crate::spec::Contract;
-use crate::verdict::{self, snapshot};
+use crate::verdict;
 
 use super::args::{IsolationArg, MatrixArgs};
 use super::exit::{Exit, Failure};
@@ -118,7 +118,7 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     };
     RunFolder::open(&path).write_record(&record)?;
     link_latest(&path);
-    print!("{}", report::summary(&record, report::width()));
+    print!("{}", report::summary(&record, &super::look(&std::io::stdout())));
     println!("run: {path}");
     Ok(exit)
 }
@@ -128,7 +128,7 @@ async fn listen(
     mut folder: RunFolder,
     mut receiver: UnboundedReceiver<Event>,
 ) -> Result<Vec<String>, crate::record::RunFolderError> {
-    let mut progress = Progress::new();
+    let mut progress = super::progress();
     let mut notices = Vec::new();
     while let Some(event) = receiver.recv().await {
         if !matches!(event, Event::BuildProgress { .. }) {
@@ -141,7 +141,6 @@ async fn listen(
         }
         progress.event(&event);
     }
-    progress.finish();
     Ok(notices)
 }
 
@@ -172,31 +171,29 @@ fn link_latest(path: &Utf8Path) {
 
 /// Where the accepted snapshots of a run's cells are.
 struct Snapshots {
-    /// Folder of the suite's snapshots and the case's file, by suite and case.
-    dirs: BTreeMap<(String, String), (Utf8PathBuf, Utf8PathBuf)>,
+    /// The case's file by suite and case.
+    cases: BTreeMap<(String, String), Utf8PathBuf>,
     project: Utf8PathBuf,
 }
 
 impl Snapshots {
     fn of(plan: &Plan, project: &Utf8Path) -> Self {
-        let mut dirs = BTreeMap::new();
-        for cell in plan.groups.iter().flat_map(|g| &g.cells) {
-            let dir = project.join("suites").join(&cell.id.suite).join("snapshots");
-            dirs.insert((cell.id.suite.clone(), cell.id.case.clone()), (dir, cell.case_path.clone()));
-        }
-        Self { dirs, project: project.to_owned() }
+        let cells = plan.groups.iter().flat_map(|g| &g.cells);
+        let cases = cells.map(|c| ((c.id.suite.clone(), c.id.case.clone()), c.case_path.clone())).collect();
+        Self { cases, project: project.to_owned() }
     }
 
-    /// The accepted file of a cell, and the file that the case is written in.
-    fn of_cell(&self, record: &CellRecord) -> (Utf8PathBuf, Utf8PathBuf) {
-        let key = (record.id.suite.clone(), record.id.case.clone());
-        let (dir, source) = self.dirs.get(&key).cloned().unwrap_or_else(|| {
+    fn dir(&self, id: &CellId) -> Utf8PathBuf {
+        self.project.join("suites").join(&id.suite).join("snapshots")
+    }
+
+    /// The file that a cell comes from, relative to the project.
+    fn source(&self, id: &CellId) -> String {
+        match self.cases.get(&(id.suite.clone(), id.case.clone())) {
+            Some(path) => path.strip_prefix(&self.project).unwrap_or(path).to_string(),
             // The boot cells have no case file: their fixture is what they come from.
-            let fixture = format!("images/fixtures/{}.toml", record.id.fixture);
-            (self.project.join("suites").join(&record.id.suite).join("snapshots"), self.project.join(fixture))
-        });
-        let source = source.strip_prefix(&self.project).map(Utf8Path::to_owned).unwrap_or(source);
-        (dir.join(snapshot::file_name(&record.id, &record.contract)), source)
+            None => format!("images/fixtures/{}.toml", id.fixture),
+        }
     }
 }
 
@@ -230,6 +227,7 @@ fn judge(
     snapshots: &Snapshots,
     run: &Utf8Path,
 ) -> Result<Judged, Failure> {
+    let snapshot = |e: verdict::SnapshotError| Failure::harness(format!("failed to {e}"));
     let folder = RunFolder::open(run);
     let mut out = Judged {
         cells: Vec::new(),
@@ -240,27 +238,22 @@ fn judge(
     };
     let mut accepted = BTreeMap::new();
     for record in records {
-        let contract = &contracts[record.id.side];
-        let verdict = verdict::judge_cell(record, contract);
-        for checkpoint in &record.checkpoints {
-            let checked = verdict::check(checkpoint, contract);
-            out.pages_read += checked.pages;
-            out.pages_predicted += checked.predicted;
+        let verdict::JudgedCell { verdict, pages_read, pages_predicted } =
+            verdict::judge_cell(record, &contracts[record.id.side]);
+        out.pages_read += pages_read;
+        out.pages_predicted += pages_predicted;
+        let (id, contract, text) = (&record.id, &record.contract, verdict::normalised(record));
+        let (dir, source) = (snapshots.dir(id), snapshots.source(id));
+        let file = folder.cell_dir(id)?.join(format!("{}.snap", verdict::snapshot_name(id, contract)));
+        fs_err::write(file, verdict::encode(&source, &record.title, &text))?;
+        if let Some(old) = verdict::accepted(&dir, id, contract).map_err(snapshot)? {
+            accepted.insert(id.clone(), old);
         }
-        let (file, source) = snapshots.of_cell(record);
-        let text = verdict::normalised(record);
-        let found = snapshot::Snapshot::new(&source, &record.title, &text);
-        fs_err::write(folder.cell_dir(&record.id)?.join("observation.snap"), found.to_file())?;
-        let old = snapshot::read(&file).map_err(|e| Failure::harness(format!("failed to {e}")))?;
         // Only what keeps its contract can be accepted; in CI nobody would (insta does the same).
-        let acceptable = verdict == (CellVerdict::Pass {}) && std::env::var_os("CI").is_none();
-        if acceptable && old.as_ref().is_none_or(|o| o.contents() != found.contents()) {
-            snapshot::write_pending(&file, &found)?;
+        if verdict == (CellVerdict::Pass {}) && std::env::var_os("CI").is_none() {
+            verdict::propose(&dir, &source, id, contract, &text).map_err(snapshot)?;
         }
-        if let Some(old) = old {
-            accepted.insert(record.id.clone(), old.contents().to_owned());
-        }
-        out.cells.push((record.id.clone(), verdict));
+        out.cells.push((id.clone(), verdict));
     }
     let verdict_of = |id: &CellId| out.cells.iter().find(|(i, _)| i == id).map(|(_, v)| v);
     for base in records.iter().filter(|r| r.id.side == 0) {

@@ -15,9 +15,13 @@ mod shell;
 pub use args::Cli;
 pub use exit::{Exit, Failure};
 
+use std::io::IsTerminal;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
 
 use clap::Parser;
+
+use crate::report::{Look, Progress};
 
 /// Runs what was typed. Prints the error, if it ends in one, to standard error.
 pub fn main() -> ExitCode {
@@ -43,6 +47,30 @@ pub fn main() -> ExitCode {
             failure.print();
             failure.exit.into()
         }
+    }
+}
+
+/// How to write to a stream: its width and colours, where it is a terminal.
+fn look(to: &(impl IsTerminal + AsFd)) -> Look {
+    let width = to.is_terminal().then(|| console_width(to));
+    Look::new(width, std::env::var_os("NO_COLOR").as_deref())
+}
+
+/// Columns of a terminal; 80 where it does not say.
+fn console_width(terminal: &impl AsFd) -> usize {
+    let mut size = nix::libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize, and `size` is one that lives through the call.
+    let done = unsafe { nix::libc::ioctl(terminal.as_fd().as_raw_fd(), nix::libc::TIOCGWINSZ, &mut size) };
+    if done == 0 && size.ws_col > 0 { usize::from(size.ws_col) } else { 80 }
+}
+
+/// Live lines on a terminal, plain lines elsewhere.
+fn progress() -> Progress {
+    let look = look(&std::io::stderr());
+    if std::io::stderr().is_terminal() {
+        Progress::live(look, indicatif::ProgressDrawTarget::stderr())
+    } else {
+        Progress::plain(look, Box::new(std::io::stderr()))
     }
 }
 

@@ -145,7 +145,7 @@ pub(super) async fn sides(
             Ok(Side {
                 no_hmm_tests: artifact.hmm_tests().err().map(str::to_owned),
                 kernel: artifact.bz_image(),
-                initrd: image.initrd,
+                initrd: image.path,
                 info: Arc::new(info),
                 name,
                 contract,

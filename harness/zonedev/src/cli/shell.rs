@@ -6,7 +6,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::record::RunFolder;
-use crate::report::Progress;
 use crate::run::{Engine, EngineConfig, Isolation};
 use crate::spec::FixtureStore;
 
@@ -20,11 +19,10 @@ pub(super) async fn run(project: &Utf8Path, args: ShellArgs) -> Result<Exit, Fai
     let fixture = FixtureStore::new(project.join("images/fixtures")).load(&args.fixture)?;
     let (events, mut receiver) = mpsc::unbounded_channel();
     let listener = tokio::spawn(async move {
-        let mut progress = Progress::new();
+        let mut progress = super::progress();
         while let Some(event) = receiver.recv().await {
             progress.event(&event);
         }
-        progress.finish();
     });
     let artifacts = setup::build_kernels(&ctx, &requested, &events).await?;
     let sides = setup::sides(&ctx, &requested, &artifacts, &events).await?;

@@ -1,6 +1,12 @@
-//! stub
-use crate::record::*;
-pub fn summary(_: &RunRecord, _: usize) -> String { todo!() }
-pub fn width() -> usize { 80 }
-pub fn inspect(_: &CellRecord, _: &CheckpointRecord, _: &crate::spec::Contract) -> String { todo!() }
-pub struct Progress; impl Progress { pub fn new() -> Self { Progress } pub fn event(&mut self, _: &Event) {} pub fn finish(&mut self) {} }
+//! Records and events -> text. Knows records, and nothing of QEMU; everything that may come from
+//! a guest is escaped.
+
+mod inspect;
+mod progress;
+mod summary;
+mod text;
+
+pub use inspect::inspect;
+pub use progress::Progress;
+pub use summary::summary;
+pub use text::{Look, escape};
