@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::artifact::{KernelArtifact, KernelRecord, RECORD_VERSION, Took};
+use super::artifact::{HmmTests, KernelArtifact, KernelRecord, RECORD_VERSION, Took};
 use super::cache::{CacheLock, KERNEL_NEEDS, create_dir, remove};
 use super::config::{self, Request};
 use super::context::BuildCtx;
@@ -126,10 +126,11 @@ impl Job<'_> {
         report: &Reporter<'_>,
     ) -> Result<(), BuildError> {
         let work = self.tree().join("work");
-        remove(&work)?;
+        let build = work.join("build");
+        remove(&build)?;
         let made = self.make_in(&work, run, lock, report);
         // A failure is told even if its remains can't be removed; the next build removes them.
-        let removed = remove(&work);
+        let removed = remove(&build);
         made.and(removed)
     }
 
@@ -142,19 +143,20 @@ impl Job<'_> {
     ) -> Result<(), BuildError> {
         let build = work.join("build");
         let kept = self.tree().join("build");
+        let pristine = source::pristine(self.ctx, self.source);
+        let none = Overlay::default();
+        let overlay = run.applied.as_ref().map_or(&none, |a| &a.overlay);
         report.phase(Phase::Prepare, "laying out the tree");
         create_dir(&self.tree())?;
-        worktree::link_sources(&source::pristine(self.ctx, self.source), work)?;
+        worktree::lay_out(&pristine, work, &self.tree().join("changed.json"), overlay)?;
         let mut expected = self.kernel.objects;
-        match &run.applied {
-            None => create_dir(&build)?,
-            Some(applied) => {
-                worktree::copy_objects(&kept, &build)?;
-                let (old, all) = worktree::outdated(&build, &applied.overlay)?;
-                expected = Some(old);
-                self.foretell(old, all, &applied.overlay, report);
-                applied.overlay.apply(work)?;
-            }
+        if run.applied.is_some() {
+            worktree::copy_objects(&kept, &build)?;
+            let (old, all) = worktree::outdated(&build, overlay)?;
+            expected = Some(old);
+            self.foretell(old, all, overlay, report);
+        } else {
+            create_dir(&build)?;
         }
         let log_path = self.ctx.cache.path("logs", &format!("{}.log", run.key));
         let mut log = File::create(&log_path).map_err(|e| BuildError::io("write", &log_path, e))?;
@@ -170,7 +172,8 @@ impl Job<'_> {
             log: &log_path,
             jobs: self.ctx.jobs,
         };
-        let config = session.configure(self.requests, &mut log)?;
+        let has_config = run.applied.is_some() && !overlay.paths().any(decides_config);
+        let config = session.configure(self.requests, has_config, &mut log)?;
         let prepare = run.started.elapsed().as_secs_f64();
 
         report.phase(Phase::Compile, format!("log in {log_path}"));
@@ -182,7 +185,7 @@ impl Job<'_> {
         report.phase(Phase::Tests, "hmm-tests");
         let testing = Instant::now();
         let temp = self.ctx.cache.temp(lock, "kernel")?;
-        let hmm_tests = hmm::build(work, &temp.join("hmm-tests"), self.toolchain)?;
+        let hmm_tests = self.tests(work, overlay, &temp.join("hmm-tests"))?;
         let tests = testing.elapsed().as_secs_f64();
 
         report.phase(Phase::Publish, run.key.to_owned());
@@ -215,11 +218,7 @@ impl Job<'_> {
                 .as_ref()
                 .map(|a| a.patches.clone())
                 .unwrap_or_default(),
-            changed: run
-                .applied
-                .as_ref()
-                .map(|a| a.overlay.paths().map(Utf8Path::to_owned).collect())
-                .unwrap_or_default(),
+            changed: overlay.paths().map(Utf8Path::to_owned).collect(),
             base: run.applied.as_ref().map(|_| self.base_key.clone()),
             toolchain: self.toolchain.clone(),
             objects,
@@ -244,6 +243,29 @@ impl Job<'_> {
             fs_err::rename(&build, &kept).map_err(|e| BuildError::io("move to", &kept, e))?;
         }
         Ok(())
+    }
+
+    /// The kernel's own tests; those of its base where the changes don't reach them.
+    fn tests(
+        &self,
+        work: &Utf8Path,
+        overlay: &Overlay,
+        out: &Utf8Path,
+    ) -> Result<HmmTests, BuildError> {
+        let reaches = |p: &Utf8Path| {
+            p.starts_with("tools")
+                || p.starts_with("lib")
+                || (p.starts_with("mm") && p.extension() == Some("h"))
+        };
+        if self.is_patched()
+            && !overlay.paths().any(reaches)
+            && let Some(base) = self.load(&self.base_key)
+            && let Ok(program) = base.hmm_tests()
+        {
+            std::fs::copy(program, out).map_err(|e| BuildError::io("copy to", out, e))?;
+            return Ok(HmmTests::Built);
+        }
+        hmm::build(work, out, self.toolchain)
     }
 
     /// Says beforehand that a patch to a header that all use takes long.
@@ -273,6 +295,12 @@ impl Job<'_> {
             lost,
         })
     }
+}
+
+/// Whether a changed file may change what Kconfig makes of the requests.
+fn decides_config(path: &Utf8Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.starts_with("Kconfig") || name == "Makefile" || path.starts_with("scripts")
 }
 
 /// Removes what the next build from these objects makes anew.

@@ -24,16 +24,20 @@ pub(crate) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Makes the config and checks that nothing that was asked for got lost.
+    /// Makes the config, unless the tree's is known to be as made, and checks that nothing that
+    /// was asked for got lost.
     pub(crate) fn configure(
         &self,
         requests: &[Request],
+        is_made: bool,
         log: &mut File,
     ) -> Result<BTreeMap<String, String>, BuildError> {
-        let asked = self.tree.join("build/zonedev.allconfig");
-        fs_err::write(&asked, config::allconfig(requests))
-            .map_err(|e| BuildError::io("write", &asked, e))?;
-        self.run(&["allnoconfig"], Some(&asked), log, &mut |_| {})?;
+        if !is_made {
+            let asked = self.tree.join("build/zonedev.allconfig");
+            fs_err::write(&asked, config::allconfig(requests))
+                .map_err(|e| BuildError::io("write", &asked, e))?;
+            self.run(&["allnoconfig"], Some(&asked), log, &mut |_| {})?;
+        }
         let made = self.tree.join("build/.config");
         let text = fs_err::read_to_string(&made).map_err(|e| BuildError::io("read", &made, e))?;
         let config = config::parse_config(&text);

@@ -6,9 +6,9 @@ use std::collections::{BTreeSet, HashSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::cache::create_dir;
+use super::cache::{create_dir, remove};
 use super::error::BuildError;
-use super::overlay::Overlay;
+use super::overlay::{Overlay, is_inside};
 
 /// Calls `visit` for everything below `dir` (parents first) with its path from there; what it
 /// refuses is left out, with all below.
@@ -43,8 +43,56 @@ fn copy_link(from: &Utf8Path, to: &Utf8Path) -> Result<(), BuildError> {
     std::os::unix::fs::symlink(target, to).map_err(|e| BuildError::io("write", to, e))
 }
 
+/// Makes `work` the files of `pristine` with `overlay` on top, and nothing else but objects. The
+/// hard links of an earlier build stay; what it changed is written down in `state` before it is
+/// changed, and put back first.
+pub(crate) fn lay_out(
+    pristine: &Utf8Path,
+    work: &Utf8Path,
+    state: &Utf8Path,
+    overlay: &Overlay,
+) -> Result<(), BuildError> {
+    let known = std::fs::read_to_string(state).ok();
+    let changed = known.and_then(|text| serde_json::from_str::<Vec<Utf8PathBuf>>(&text).ok());
+    match changed.filter(|_| work.is_dir()) {
+        Some(changed) => {
+            for path in changed.iter().filter(|p| is_inside(p)) {
+                put_back(&pristine.join(path), &work.join(path))?;
+            }
+        }
+        None => {
+            remove(state)?;
+            remove(work)?;
+            link_sources(pristine, work)?;
+        }
+    }
+    let paths: Vec<&Utf8Path> = overlay.paths().collect();
+    let text = serde_json::to_string(&paths).map_err(|e| BuildError::Command {
+        what: format!("write {state}"),
+        detail: e.to_string(),
+    })?;
+    let temp = state.with_extension("new");
+    fs_err::write(&temp, text).map_err(|e| BuildError::io("write", &temp, e))?;
+    fs_err::rename(&temp, state).map_err(|e| BuildError::io("write", state, e))?;
+    overlay.apply(work)
+}
+
+fn put_back(from: &Utf8Path, to: &Utf8Path) -> Result<(), BuildError> {
+    remove(to)?;
+    let Ok(meta) = from.symlink_metadata() else {
+        return Ok(());
+    };
+    if let Some(parent) = to.parent() {
+        create_dir(parent)?;
+    }
+    if meta.is_symlink() {
+        return copy_link(from, to);
+    }
+    std::fs::hard_link(from, to).map_err(|e| BuildError::io("link", to, e))
+}
+
 /// Makes `to` a tree of the same files as `from`, by hard links.
-pub(crate) fn link_sources(from: &Utf8Path, to: &Utf8Path) -> Result<(), BuildError> {
+fn link_sources(from: &Utf8Path, to: &Utf8Path) -> Result<(), BuildError> {
     create_dir(to)?;
     walk(from, &mut |path, entry| {
         let kind = entry
@@ -184,6 +232,44 @@ mod tests {
         assert!(!to.join("vmlinux").exists() && !to.join(".tmp_vmlinux.btf").exists());
         assert!(!to.join("arch/x86/boot/compressed/vmlinux.bin.gz").exists());
         assert_eq!(to.join("source").read_link_utf8().unwrap(), "..");
+    }
+
+    #[test]
+    fn what_an_earlier_build_changed_is_put_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(dir.path()).unwrap();
+        let (pristine, work, state) = (root.join("p"), root.join("w"), root.join("state"));
+        std::fs::create_dir_all(pristine.join("mm")).unwrap();
+        for name in ["mm/a.c", "mm/b.c"] {
+            std::fs::write(pristine.join(name), "old").unwrap();
+        }
+        let mut overlay = Overlay::default();
+        let new = Change::File {
+            bytes: b"new".to_vec(),
+            executable: false,
+        };
+        overlay.set("mm/a.c".into(), new.clone()).unwrap();
+        overlay.set("mm/b.c".into(), Change::Remove).unwrap();
+        overlay.set("mm/sub/c.c".into(), new).unwrap();
+        lay_out(&pristine, &work, &state, &overlay).unwrap();
+        assert_eq!(std::fs::read_to_string(work.join("mm/a.c")).unwrap(), "new");
+        assert!(!work.join("mm/b.c").exists() && work.join("mm/sub/c.c").exists());
+        std::fs::create_dir(work.join("build")).unwrap();
+
+        lay_out(&pristine, &work, &state, &Overlay::default()).unwrap();
+        for name in ["mm/a.c", "mm/b.c"] {
+            use std::os::unix::fs::MetadataExt;
+            let inode = |p: &Utf8Path| p.join(name).metadata().unwrap().ino();
+            assert_eq!(inode(&pristine), inode(&work), "{name}");
+        }
+        assert!(!work.join("mm/sub/c.c").exists());
+        assert!(work.join("build").exists(), "the tree was kept");
+
+        // A tree of which nothing is known is made anew.
+        std::fs::remove_file(&state).unwrap();
+        std::fs::write(work.join("mm/stray.c"), "").unwrap();
+        lay_out(&pristine, &work, &state, &Overlay::default()).unwrap();
+        assert!(!work.join("mm/stray.c").exists() && work.join("mm/a.c").exists());
     }
 
     #[test]
