@@ -189,17 +189,17 @@ impl Job<'_> {
         let tests = testing.elapsed().as_secs_f64();
 
         report.phase(Phase::Publish, run.key.to_owned());
-        for (from, to) in [
-            ("arch/x86/boot/bzImage", "bzImage"),
-            ("vmlinux", "vmlinux"),
-            ("System.map", "System.map"),
-            (".config", "config"),
-        ] {
+        if config.values().any(|v| v == "m") {
+            session.install_modules(&temp.join("modules"), &mut log)?;
+        }
+        for (from, to) in [("System.map", "System.map"), (".config", "config")] {
             let (from, to) = (build.join(from), temp.join(to));
             std::fs::copy(&from, &to).map_err(|e| BuildError::io("copy to", &to, e))?;
         }
-        if config.values().any(|v| v == "m") {
-            session.install_modules(&temp.join("modules"), &mut log)?;
+        // The next build from these objects makes both anew.
+        for (from, to) in [("arch/x86/boot/bzImage", "bzImage"), ("vmlinux", "vmlinux")] {
+            let to = temp.join(to);
+            fs_err::rename(build.join(from), &to).map_err(|e| BuildError::io("move to", &to, e))?;
         }
         drop(log);
         fs_err::rename(&log_path, temp.join("build.log"))

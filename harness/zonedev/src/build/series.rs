@@ -86,6 +86,19 @@ pub(crate) fn apply(
     onto: &Overlay,
     scratch: &Utf8Path,
     base: &str,
+    on_patch: impl FnMut(&str),
+) -> Result<Applied, BuildError> {
+    let applied = apply_in(series, source, onto, scratch, base, on_patch);
+    let removed = remove(scratch);
+    applied.and_then(|applied| removed.map(|()| applied))
+}
+
+fn apply_in(
+    series: &[SeriesFiles],
+    source: &Utf8Path,
+    onto: &Overlay,
+    scratch: &Utf8Path,
+    base: &str,
     mut on_patch: impl FnMut(&str),
 ) -> Result<Applied, BuildError> {
     let mails = scratch.join("mails");
@@ -124,7 +137,6 @@ pub(crate) fn apply(
             overlay.set(path, after)?;
         }
     }
-    remove(scratch)?;
     Ok(Applied {
         overlay,
         patches: patches.into_iter().map(|p| p.label).collect(),
