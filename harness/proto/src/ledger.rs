@@ -88,6 +88,8 @@ struct File {
     extents: Vec<Extent>,
     /// DAX entries by first page of the file: order 0 or 9.
     entries: BTreeMap<u64, u8>,
+    /// The same for holes that were read: entries of the zero page, or of the huge one.
+    zeros: BTreeMap<u64, u8>,
     unlinked: bool,
 }
 
@@ -105,10 +107,29 @@ impl File {
     }
 
     fn drop_entries(&mut self, from: u64, to: u64) {
-        self.entries.retain(|&page, &mut order| {
-            let end = page + (1 << order);
-            end <= from || page >= to
-        });
+        for entries in [&mut self.entries, &mut self.zeros] {
+            entries.retain(|&page, &mut order| {
+                let end = page + (1 << order);
+                end <= from || page >= to
+            });
+        }
+    }
+
+    /// A fault by way of PTEs (`pmd`: by a PMD) at `page` finds a hole's entry that it
+    /// can't use: a huge one, or one of a hole that has got a block since. That is
+    /// taken out of all page tables (grab_mapping_entry(), dax_insert_entry()). Answers
+    /// the pages, if any.
+    fn replace_zero(&mut self, page: u64, pmd: bool) -> Option<std::ops::Range<u64>> {
+        let start = page / PMD_PAGES * PMD_PAGES;
+        let block = self.pfn(page).is_some();
+        if self.zeros.get(&start) == Some(&9) && (!pmd || block) {
+            self.zeros.remove(&start);
+            return Some(start..start + PMD_PAGES);
+        }
+        if block && self.zeros.remove(&page).is_some() {
+            return Some(page..page + 1);
+        }
+        None
     }
 }
 
@@ -365,7 +386,7 @@ impl Ledger {
         let before = &m.slots[stretch.clone()];
         let fresh = m.slots[range.clone()]
             .iter()
-            .filter(|s| **s == Slot::None)
+            .filter(|s| faults_on(**s, write))
             .count() as u64;
         let whole = stretch.len() as u64 == PMD_PAGES;
         let pmd = if before.contains(&Slot::Pmd) {
@@ -380,8 +401,28 @@ impl Ledger {
             Backing::File { file, .. } => Some(file.clone()),
             _ => None,
         };
+        let missing: Vec<u64> = range
+            .clone()
+            .filter(|&p| faults_on(m.slots[p], write))
+            .map(|p| first + p as u64)
+            .collect();
+        if let Some(name) = &file {
+            for page in missing {
+                let replaced = self
+                    .files
+                    .get_mut(name)
+                    .and_then(|f| f.replace_zero(page, pmd));
+                if let Some(pages) = replaced {
+                    self.unmap_zeros(name, &pages);
+                }
+            }
+        }
+        let Some(m) = self.maps.get(&key) else {
+            return Err(LedgerError::Unknown(who, "mapping"));
+        };
         let mut slots = m.slots[stretch.clone()].to_vec();
         let mut entries = Vec::new();
+        let mut zeros = Vec::new();
         for p in range.clone() {
             let slot = &mut slots[p - stretch.start];
             if cow {
@@ -401,6 +442,7 @@ impl Ledger {
             });
             if hole {
                 *slot = Slot::Zero;
+                zeros.push(first + p as u64);
                 continue;
             }
             if matches!(slot, Slot::None | Slot::Zero) {
@@ -416,11 +458,12 @@ impl Ledger {
                 }
             }
         } else if pmd && !entries.is_empty() {
-            for slot in &mut slots {
-                *slot = Slot::Pmd;
-            }
+            slots.fill(Slot::Pmd);
+        } else if pmd && !zeros.is_empty() {
+            // dax_pmd_load_hole(): the huge zero page.
+            slots.fill(Slot::Zero);
         }
-        if let Some(f) = file.and_then(|f| self.files.get_mut(&f)) {
+        if let Some(f) = file.as_ref().and_then(|f| self.files.get_mut(f)) {
             if pmd && !entries.is_empty() {
                 let start = entries[0] / PMD_PAGES * PMD_PAGES;
                 if !f.has_entry(start) {
@@ -432,6 +475,13 @@ impl Ledger {
                         f.entries.insert(page, 0);
                     }
                 }
+            }
+        }
+        if let Some(f) = file.and_then(|f| self.files.get_mut(&f)) {
+            if pmd && let Some(page) = zeros.first() {
+                f.zeros.insert(page / PMD_PAGES * PMD_PAGES, 9);
+            } else if !pmd {
+                f.zeros.extend(zeros.into_iter().map(|page| (page, 0)));
             }
         }
         if let Some(m) = self.maps.get_mut(&key) {
@@ -552,6 +602,18 @@ impl Ledger {
             let first = m.first_page();
             for (i, slot) in m.slots.iter_mut().enumerate() {
                 if !matches!(slot, Slot::Anon(_)) || copies.contains(&(first + i as u64)) {
+                    *slot = Slot::None;
+                }
+            }
+        }
+    }
+
+    /// Takes the zero pages of a hole's entry out of all page tables.
+    fn unmap_zeros(&mut self, file: &str, pages: &std::ops::Range<u64>) {
+        for m in self.maps.values_mut().filter(|m| m.of_file(file)) {
+            let first = m.first_page();
+            for (i, slot) in m.slots.iter_mut().enumerate() {
+                if *slot == Slot::Zero && pages.contains(&(first + i as u64)) {
                     *slot = Slot::None;
                 }
             }
@@ -764,6 +826,15 @@ impl Ledger {
             .filter(|(a, _)| a == actor)
             .map(|(_, m)| m.clone())
             .collect()
+    }
+}
+
+/// Whether an access to a page takes a fault for what it has.
+fn faults_on(slot: Slot, write: bool) -> bool {
+    match slot {
+        Slot::None => true,
+        Slot::Zero => write,
+        _ => false,
     }
 }
 

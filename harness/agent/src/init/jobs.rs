@@ -132,8 +132,21 @@ impl Agent {
                 context.nbd = Some(disk.map_err(|e| failed(e.to_string()))?);
             }
             // What ends a transfer must be done before the actor waits for its end.
-            Op::Release { pin } => self.disks.release(name, pin),
-            Op::Exit {} => self.disks.release_all(name),
+            Op::Release { pin } => {
+                self.disks.release(name, pin);
+                // The data arrives before the pin goes, and so before whatever waits for that.
+                if let Some(coming) = self.coming.remove(&(name.to_owned(), pin.clone())) {
+                    self.expect.came(coming);
+                }
+            }
+            Op::Exit {} => {
+                self.disks.release_all(name);
+                let pins: Vec<_> = self
+                    .coming
+                    .extract_if(.., |(of, _), _| of == name)
+                    .collect();
+                pins.into_iter().for_each(|(_, c)| self.expect.came(c));
+            }
             _ => {}
         }
         let job = Job {
@@ -349,11 +362,6 @@ impl Agent {
                     self.expect
                         .coming(by, map, from..from + length.pages(), job.generation);
                 self.coming.insert((by.to_owned(), pin.clone()), coming);
-            }
-            Op::Release { pin } => {
-                if let Some(coming) = self.coming.remove(&(by.to_owned(), pin.clone())) {
-                    self.expect.came(coming);
-                }
             }
             _ => {}
         }
