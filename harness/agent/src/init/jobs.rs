@@ -438,7 +438,10 @@ impl Agent {
         // Whatever it was at, what it had is gone.
         let applied = self.ledger.apply(&name, &Op::Exit {}, &result, &[]);
         self.expect.gone(&name);
-        self.dead.insert(name.clone(), how.to_owned());
+        // The worker has nothing that its successor would miss.
+        if name != WORKER {
+            self.dead.insert(name.clone(), how.to_owned());
+        }
         if let Some(job) = member.job {
             let result = applied.map_or_else(|e| failed(e.to_string()), |()| result);
             let outcome = outcome(result, job.began);
