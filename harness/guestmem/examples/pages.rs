@@ -113,7 +113,7 @@ fn record(
     info: &KernelInfo,
 ) -> Result<(), Box<dyn Error>> {
     let recorder = Recorder::new(mem);
-    let reading = Target::attach(&recorder, info)?.read_pages(&recorder);
+    Target::attach(&recorder, info)?.read_pages(&recorder);
     std::fs::create_dir_all(dir)?;
     let pack =
         |name: &str, bytes: &[u8]| std::fs::write(dir.join(name), zstd::encode_all(bytes, 19)?);
@@ -125,10 +125,6 @@ fn record(
     std::fs::write(
         dir.join("symbols.json"),
         serde_json::to_vec_pretty(&symbols)?,
-    )?;
-    std::fs::write(
-        dir.join("reading.json"),
-        serde_json::to_vec_pretty(&reading)?,
     )?;
     Ok(())
 }

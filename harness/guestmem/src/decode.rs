@@ -13,8 +13,6 @@ use std::ops::Range;
 
 /// Bytes from a head on that hold its folio's fields: the head and three tails.
 const FOLIO: usize = 4 * PAGE_STRUCT;
-/// Heads read one by one at most, in a region: only a corrupt one needs many.
-const MAX_LOOKUPS: u32 = 1 << 14;
 /// Largest order believed; x86_64 has folios of up to 1 GiB, order 18.
 const MAX_ORDER: u8 = 18;
 
@@ -52,7 +50,7 @@ pub(crate) struct Decoder<'a> {
     runs: Runs,
     last: Option<Key>,
     folio: Option<Folio>,
-    lookups: u32,
+    lookups_left: u32,
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -72,12 +70,14 @@ fn is_mask(word: u64) -> bool {
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder of the pages `data` of a range of `map`.
+    /// A decoder of the pages `data` of a range of `map`, which reads at most `lookups_left` heads
+    /// out of order.
     pub(crate) fn new(
         virt: &'a Virt<'a>,
         layout: &'a PageLayout,
         map: &DevPagemap,
         data: Range<u64>,
+        lookups_left: u32,
     ) -> Decoder<'a> {
         let bits = |wanted: &dyn Fn(&str) -> bool| {
             let named = layout.flag_names.iter().filter(|(_, name)| wanted(name));
@@ -94,13 +94,18 @@ impl<'a> Decoder<'a> {
             runs: Runs::default(),
             last: None,
             folio: None,
-            lookups: 0,
+            lookups_left,
         }
     }
 
     /// How many runs there are so far.
     pub(crate) fn runs(&self) -> usize {
         self.runs.len()
+    }
+
+    /// How many heads may still be read out of order.
+    pub(crate) fn lookups_left(&self) -> u32 {
+        self.lookups_left
     }
 
     /// Adds pages in a state that needs no decoding.
@@ -250,10 +255,7 @@ impl<'a> Decoder<'a> {
 
     /// The folio whose head is at `head`, if that is a head before `pfn` and reaches it.
     fn look_up(&mut self, head: u64, pfn: u64, va: u64) -> Option<Folio> {
-        if self.lookups >= MAX_LOOKUPS {
-            return None;
-        }
-        self.lookups += 1;
+        self.lookups_left = self.lookups_left.checked_sub(1)?;
         let back = va.checked_sub(head)?;
         let first = pfn.checked_sub(back / PAGE_STRUCT as u64)?;
         if back == 0 || back % PAGE_STRUCT as u64 != 0 || !self.data.contains(&first) {
@@ -305,6 +307,162 @@ fn head_of(word: u64, va: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::SparseImage;
+    use crate::pagetable::Levels;
+    use crate::reading::Problem;
+
+    const MAP: u64 = 0xffff_8880_0100_0000;
+    const VA: u64 = 0xffff_ea00_0400_0000;
+    const PFN: u64 = 0x10_0000;
+
+    /// The offsets that 7.3 has: pgmap and head share a word, the order is in the first tail's
+    /// flags.
+    fn layout(share: ShareRule) -> PageLayout {
+        let names = [
+            (0, "locked"),
+            (3, "uptodate"),
+            (6, "head"),
+            (13, "reserved"),
+        ];
+        PageLayout {
+            flags: 0,
+            pgmap: 8,
+            head: 8,
+            mapping: 24,
+            index: 32,
+            mapcount: 48,
+            refcount: 52,
+            order: OrderAt::LowByteOfFlags(64),
+            large_mapcount: Some(64 + 16),
+            pincount: Some((64 + 28, 1)),
+            share,
+            head_bit: 6,
+            flag_names: names.map(|(bit, name)| (bit, name.to_owned())).into(),
+        }
+    }
+
+    fn page(flags: u64, word: u64, mapping: u64, index: u64, refcount: i32) -> [u8; 64] {
+        let mut page = [0; 64];
+        for (at, value) in [(0, flags), (8, word), (24, mapping), (32, index)] {
+            page[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        page[48..52].copy_from_slice(&(-1i32).to_le_bytes());
+        page[52..56].copy_from_slice(&refcount.to_le_bytes());
+        page
+    }
+
+    fn decode(pages: &[[u8; 64]], share: ShareRule) -> (Vec<PageRun>, Vec<Problem>) {
+        let nothing = SparseImage::default();
+        let virt = Virt::new(&nothing, 0, Levels::Four);
+        let layout = layout(share);
+        let map = DevPagemap {
+            address: MAP,
+            kind: PageKind::FsDax,
+            vmemmap_shift: 0,
+            altmap: false,
+            metadata: 0,
+            ranges: vec![(PFN, pages.len() as u64)],
+        };
+        let end = PFN + pages.len() as u64;
+        let mut decoder = Decoder::new(&virt, &layout, &map, PFN..end, 100);
+        let mut problems = Problems::default();
+        let mut names = FlagNames::new(&layout.flag_names);
+        decoder.pages(PFN, VA, &pages.concat(), &mut problems, &mut names);
+        (decoder.finish(&mut names), problems.finish())
+    }
+
+    /// A head and its tails of order 2, tails naming their head by `word`.
+    fn folio(word: u64) -> Vec<[u8; 64]> {
+        let mut pages = vec![page(1 << 6, MAP, 0xabc0, 7, 1)];
+        // The first tail's flags hold the order, its other words the folio's counts.
+        let mut first = page(1 << 13 | 2, word, 0, 0, 0);
+        first[16..20].copy_from_slice(&2i32.to_le_bytes());
+        first[28..32].copy_from_slice(&5i32.to_le_bytes());
+        pages.push(first);
+        pages.extend([page(1 << 13, word, 0xdead_0000_0000_0400, 0, 0); 2]);
+        pages
+    }
+
+    #[test]
+    fn tails_find_their_head_by_pointer_and_by_mask() {
+        let mask = u64::MAX << (2 + 6);
+        for words in [[VA | 1, (VA + 256) | 1], [mask | 1, mask | 1]] {
+            let pages: Vec<_> = words.iter().flat_map(|&w| folio(w)).collect();
+            let (runs, problems) = decode(&pages, ShareRule::MappingIsNull);
+            assert_eq!(problems, []);
+            let shape: Vec<_> = runs.iter().map(|r| (r.pages, r.state.part)).collect();
+            assert_eq!(shape, [(1, Part::Head), (3, Part::Tail)].repeat(2));
+            let head = &runs[0].state;
+            assert_eq!((head.order, head.refcount, head.mapcount), (2, 1, 0));
+            assert_eq!((head.large_mapcount, head.pincount), (Some(3), Some(5)));
+            let tail = &runs[1].state;
+            assert_eq!(
+                (tail.order, tail.mapping_set, tail.pincount),
+                (2, true, None)
+            );
+            // "locked" would be the order's lowest bits read as a flag.
+            assert_eq!(tail.flags.iter().collect::<Vec<_>>(), ["reserved"]);
+        }
+    }
+
+    #[test]
+    fn tails_of_a_head_elsewhere_are_told() {
+        let mut pages = folio(VA | 1);
+        pages.push(page(1 << 13, VA | 1, 0, 0, 0));
+        pages.push(page(1 << 13, (VA + 0x10_0000) | 1, 0, 0, 0));
+        pages.push(page(1 << 13, u64::MAX, 0, 0, 0));
+        let (runs, problems) = decode(&pages, ShareRule::MappingIsNull);
+        let kinds: Vec<_> = problems.iter().map(|p| (p.kind, p.pfn)).collect();
+        let wrong = |i| (ProblemKind::WrongHead, Some(PFN + i));
+        assert_eq!(kinds, [wrong(4), wrong(5), wrong(6)]);
+        let last = runs.last().unwrap();
+        assert_eq!(
+            (last.pages, last.state.part, last.state.order),
+            (3, Part::Tail, 0)
+        );
+    }
+
+    #[test]
+    fn a_page_of_another_pgmap_is_told() {
+        let good = page(0, MAP, 0, 0, 1);
+        let bad = page(0, MAP + 64, 0, 0, 1);
+        let (runs, problems) = decode(&[good, bad, bad, good], ShareRule::None);
+        assert_eq!(runs.len(), 1);
+        assert_eq!(problems.len(), 1);
+        let p = &problems[0];
+        assert_eq!(
+            (p.kind, p.pfn, p.pages),
+            (ProblemKind::WrongPgmap, Some(PFN + 1), 2)
+        );
+    }
+
+    #[test]
+    fn sharing_is_told_as_each_era_keeps_it() {
+        let pages = [
+            page(0, MAP, 0, 0, 0),
+            page(0, MAP, 0xabc0, 3, 1),
+            page(0, MAP, 0xabc0, 4, 1),
+            page(0, MAP, 1, 2, 1),
+            page(0, MAP, 0, 2, 1),
+        ];
+        let shares = |rule| {
+            let (runs, problems) = decode(&pages, rule);
+            assert_eq!(problems, []);
+            runs.into_iter()
+                .map(|r| (r.pages, r.state.mapping_set, r.state.share))
+                .collect::<Vec<_>>()
+        };
+        let idle = (1, false, None);
+        assert_eq!(shares(ShareRule::None), [idle, (3, true, None), idle]);
+        assert_eq!(
+            shares(ShareRule::MappingIsOne),
+            [idle, (2, true, None), (1, true, Some(2)), idle]
+        );
+        assert_eq!(
+            shares(ShareRule::MappingIsNull),
+            [idle, (3, true, None), (1, false, Some(2))]
+        );
+    }
 
     #[test]
     fn masks_and_pointers_are_told_apart() {

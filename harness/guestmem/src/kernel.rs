@@ -167,3 +167,90 @@ fn read_elf<'a, R: ReadRef<'a>>(data: R) -> object::read::Result<Parts> {
     }
     Ok(parts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vmlinux in small: .BTF, .symtab, .strtab, a build id.
+    fn vmlinux(btf: &[u8], with_symbols: bool) -> Vec<u8> {
+        let strings = b"\0pgmap_array_not\0pgmap_array\0phys_base\0";
+        let mut symbols = vec![0u8; 24];
+        for (name, value) in [(1u32, 1u64), (17, 0xffff_ffff_8217_5a50), (29, 3)] {
+            symbols.extend(name.to_le_bytes());
+            symbols.extend([0, 0, 1, 0]);
+            symbols.extend(value.to_le_bytes());
+            symbols.extend([0; 8]);
+        }
+        let mut note = Vec::new();
+        for word in [4u32, 4, 3] {
+            note.extend(word.to_le_bytes());
+        }
+        note.extend(b"GNU\0\x01\x02\x03\x04");
+        let names = b"\0.BTF\0.symtab\0.strtab\0.notes\0";
+        let symtab = if with_symbols { 2 } else { 1 };
+        // Name, type, link, entry size, content.
+        let sections: [(u32, u32, u32, u64, &[u8]); 5] = [
+            (1, 1, 0, 0, btf),
+            (6, symtab, 3, 24, &symbols),
+            (14, 3, 0, 0, strings),
+            (22, 7, 0, 0, &note),
+            (22, 3, 0, 0, names),
+        ];
+        let mut body = Vec::new();
+        let mut headers = vec![0u8; 64];
+        for (name, kind, link, entry, content) in sections {
+            body.resize(body.len().next_multiple_of(8), 0);
+            headers.extend(name.to_le_bytes());
+            headers.extend(kind.to_le_bytes());
+            for word in [0, 0, 64 + body.len() as u64, content.len() as u64] {
+                headers.extend(word.to_le_bytes());
+            }
+            headers.extend(link.to_le_bytes());
+            headers.extend([0; 4]);
+            for word in [4, entry] {
+                headers.extend(word.to_le_bytes());
+            }
+            body.extend(content);
+        }
+        body.resize(body.len().next_multiple_of(8), 0);
+        let mut f = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0];
+        f.resize(16, 0);
+        f.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+        for word in [0, 0, 64 + body.len() as u64] {
+            f.extend(word.to_le_bytes());
+        }
+        f.extend([0; 4]);
+        for half in [64u16, 0, 0, 64, 6, 5] {
+            f.extend(half.to_le_bytes());
+        }
+        f.extend(body);
+        f.extend(headers);
+        f
+    }
+
+    #[test]
+    fn a_vmlinux_gives_symbols_types_and_build_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vmlinux");
+        let btf = vec![0x9f, 0xeb, 1, 0]
+            .into_iter()
+            .chain([24, 0, 0, 0, 1u32].into_iter().flat_map(u32::to_le_bytes))
+            .chain([0])
+            .collect::<Vec<u8>>();
+        std::fs::write(&path, vmlinux(&btf, true)).unwrap();
+        let info = KernelInfo::from_vmlinux(&path).unwrap();
+        assert_eq!(info.symbol("pgmap_array"), Some(0xffff_ffff_8217_5a50));
+        assert_eq!(info.symbol("phys_base"), Some(3));
+        assert_eq!(info.symbol("init_top_pgt"), None);
+        assert_eq!(info.build_id(), Some(&[1, 2, 3, 4][..]));
+        assert_eq!(info.btf_bytes(), btf.len());
+
+        std::fs::write(&path, vmlinux(&btf, false)).unwrap();
+        let stripped = KernelInfo::from_vmlinux(&path);
+        let told = stripped.map(|_| ()).unwrap_err().to_string();
+        assert!(told.contains(".symtab"), "{told}");
+        std::fs::write(&path, b"compressed").unwrap();
+        assert!(KernelInfo::from_vmlinux(&path).is_err());
+    }
+}

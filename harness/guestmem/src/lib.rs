@@ -16,6 +16,8 @@
 //! each pointer is checked by reading it, and what doesn't fit becomes a [`Problem`] beside the
 //! part of the reading that could be had.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod btf;
 mod decode;
 mod kernel;

@@ -7,7 +7,7 @@
 
 use crate::decode::Decoder;
 use crate::memory::Memory;
-use crate::pagetable::Virt;
+use crate::pagetable::{Virt, VirtError};
 use crate::pgmap::{self, DevPagemap};
 use crate::problems::Problems;
 use crate::reading::{PagesReading, Pgmap, ProblemKind, Region};
@@ -21,10 +21,15 @@ use crate::{layout::PAGE_STRUCT, xarray};
 const MAX_PGMAPS: usize = 1024;
 /// Pages read at most: 128 GiB of device memory, 2 GiB of struct pages.
 const MAX_PAGES: u64 = 1 << 25;
+/// Ranges of all pgmaps at most.
+const MAX_RANGES: usize = 4096;
 /// Runs kept at most.
 const MAX_RUNS: usize = 1 << 20;
 /// Combinations of page flags at most.
 const MAX_FLAG_SETS: usize = 4096;
+/// Heads looked up one by one at most: only corrupt tails need many.
+const MAX_LOOKUPS: u32 = 1 << 16;
+const NOT_IN_MEMORY: &str = "its struct page isn't in the memory that was given";
 /// Struct pages read at once: what fits into a second-level cache.
 const CHUNK: u64 = 8192;
 
@@ -47,6 +52,11 @@ pub(crate) fn read_pages(target: &Target, mem: &dyn Memory) -> PagesReading {
                 format!("the pgmap at {address:#x}: {e}"),
             ),
         }
+    }
+    if ranges.len() > MAX_RANGES {
+        ranges.truncate(MAX_RANGES);
+        let what = format!("there are more than {MAX_RANGES} ranges of pgmaps");
+        problems.add(ProblemKind::Limit, what);
     }
     ranges.sort_by_key(|(map, i)| map.ranges[*i]);
 
@@ -71,6 +81,7 @@ pub(crate) fn read_pages(target: &Target, mem: &dyn Memory) -> PagesReading {
         names: FlagNames::new(&layouts.page.flag_names),
         pages_left: MAX_PAGES,
         runs_left: MAX_RUNS,
+        lookups_left: MAX_LOOKUPS,
         buf: Vec::new(),
         spans: Vec::new(),
     };
@@ -112,6 +123,7 @@ struct Scan<'a> {
     names: FlagNames<'a>,
     pages_left: u64,
     runs_left: usize,
+    lookups_left: u32,
     buf: Vec<u8>,
     spans: Vec<(u64, usize)>,
 }
@@ -122,7 +134,13 @@ impl Scan<'_> {
         let metadata = if index == 0 { map.metadata } else { 0 };
         let end = start + pages;
         let mut pfn = start + metadata;
-        let mut decoder = Decoder::new(self.virt, &self.target.layouts.page, map, pfn..end);
+        let mut decoder = Decoder::new(
+            self.virt,
+            &self.target.layouts.page,
+            map,
+            pfn..end,
+            self.lookups_left,
+        );
         while pfn < end {
             let full = decoder.runs() >= self.runs_left || self.names.len() > MAX_FLAG_SETS;
             if full || self.pages_left == 0 {
@@ -146,6 +164,7 @@ impl Scan<'_> {
             self.pages_left = self.pages_left.saturating_sub(done);
             pfn += done;
         }
+        self.lookups_left = decoder.lookups_left();
         let runs = decoder.finish(&mut self.names);
         self.runs_left = self.runs_left.saturating_sub(runs.len());
         Region {
@@ -179,25 +198,45 @@ impl Scan<'_> {
             .spans(va, count as usize * PAGE_STRUCT, &mut self.spans);
         let bytes: usize = self.spans.iter().map(|s| s.1).sum();
         let mapped = (bytes / PAGE_STRUCT) as u64;
-        if mapped > 0 {
-            self.buf.resize(bytes, 0);
-            let memory = self.virt.memory();
-            if memory.read_spans(&self.spans, &mut self.buf).is_ok() {
-                decoder.pages(pfn, va, &self.buf, &mut self.problems, &mut self.names);
-                return mapped;
-            }
+        if mapped == 0 {
+            // One translation covers 4 KiB of struct pages at least.
+            let one = count.min(piece(va));
+            let why = match unmapped {
+                Err(VirtError::Memory { .. }) => NOT_IN_MEMORY,
+                _ => "its struct page isn't mapped",
+            };
+            return self.absent(decoder, pfn, one, why);
         }
-        // Something is missing: go on by the 4 KiB of struct pages that one translation covers.
-        let one = count.min((4096 - va % 4096) / PAGE_STRUCT as u64).max(1);
-        self.buf.resize(one as usize * PAGE_STRUCT, 0);
-        if mapped > 0 && self.virt.read(va, &mut self.buf).is_ok() {
+        self.buf.resize(bytes, 0);
+        let memory = self.virt.memory();
+        if memory.read_spans(&self.spans, &mut self.buf).is_ok() {
             decoder.pages(pfn, va, &self.buf, &mut self.problems, &mut self.names);
-            return one;
+            return mapped;
         }
-        let why = match unmapped {
-            Err(_) if mapped == 0 => "its struct page isn't mapped",
-            _ => "its struct page isn't in the memory that was given",
-        };
-        self.absent(decoder, pfn, one, why)
+        // Some of it isn't there: find out which, piece by piece.
+        let mut done = 0;
+        while done < mapped {
+            let va = va.wrapping_add(done * PAGE_STRUCT as u64);
+            let one = (mapped - done).min(piece(va));
+            self.buf.resize(one as usize * PAGE_STRUCT, 0);
+            if self.virt.read(va, &mut self.buf).is_ok() {
+                decoder.pages(
+                    pfn + done,
+                    va,
+                    &self.buf,
+                    &mut self.problems,
+                    &mut self.names,
+                );
+            } else {
+                self.absent(decoder, pfn + done, one, NOT_IN_MEMORY);
+            }
+            done += one;
+        }
+        mapped
     }
+}
+
+/// Struct pages from `va` to the end of its 4 KiB, at least one.
+fn piece(va: u64) -> u64 {
+    ((4096 - va % 4096) / PAGE_STRUCT as u64).max(1)
 }

@@ -190,6 +190,7 @@ fn check_kernel(
     };
     for (key, ours) in [
         ("PAGESIZE", 4096),
+        ("NUMBER(PG_head_mask)", 1 << page.head_bit),
         ("SIZE(page)", PAGE_STRUCT),
         ("SIZE(mem_section)", layouts.section.size),
         (

@@ -1,2 +1,7 @@
-//! zonedev
-fn main() {}
+//! The `zonedev` program; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    zonedev::cli::main()
+}

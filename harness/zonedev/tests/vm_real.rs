@@ -5,7 +5,6 @@
 //! (`/bin/busybox`, or `ZONEDEV_TEST_BUSYBOX`) whose init answers each line on the agent's port.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -21,11 +20,16 @@ for p in /sys/class/virtio-ports/*; do
   read name < $p/name
   [ "$name" = org.zonedev.agent ] && port=/dev/${p##*/}
 done
+# The kernel may number the devices in another order than QEMU.
+for b in /sys/class/block/pmem*; do
+  read size < $b/size
+  [ "$size" = 524288 ] && pmem=/dev/${b##*/}
+done
 exec 3<>$port
 echo ready >&3
 while read -r line <&3; do
   case $line in
-    set*) echo "$line" > /keep; printf %s "${line#set }" | dd of=/dev/pmem0 bs=16 conv=notrunc,sync oflag=direct,sync 2>/dev/null ;;
+    set*) echo "$line" > /keep; printf %s "${line#set }" | dd of=$pmem bs=4096 conv=notrunc,sync,fsync 2>/dev/null ;;
     get) ;;
     panic) echo c > /proc/sysrq-trigger ;;
     off) poweroff -f ;;
@@ -204,17 +208,10 @@ fn initramfs() -> Vec<u8> {
 
 /// Reads guest-physical memory through QEMU's.
 fn read_guest(guest: &Guest, gpa: u64, len: usize) -> Vec<u8> {
-    let segment = guest
-        .segments()
-        .unwrap()
-        .iter()
-        .find(|s| (s.gpa..s.gpa + s.len).contains(&gpa))
-        .unwrap();
-    let memory = fs::File::open(format!("/proc/{}/mem", guest.pid())).unwrap();
+    let segments = guest.segments().unwrap().to_vec();
+    let memory = guestmem::ProcessMemory::new(guest.pid() as i32, segments).unwrap();
     let mut bytes = vec![0; len];
-    memory
-        .read_exact_at(&mut bytes, segment.hva + (gpa - segment.gpa))
-        .unwrap();
+    guestmem::Memory::read(&memory, gpa, &mut bytes).unwrap();
     bytes
 }
 
@@ -243,10 +240,9 @@ async fn clones_are_quick_and_keep_to_themselves() {
             (0x1_4000_0000, 128 << 20)
         ]
     );
-    drop(agent);
 
     let begin = Instant::now();
-    let template = guest.save_template().await.unwrap();
+    let template = guest.save_template(agent).await.unwrap();
     let saving = begin.elapsed();
     assert!(
         template.state_bytes() < 4 << 20,
@@ -254,20 +250,23 @@ async fn clones_are_quick_and_keep_to_themselves() {
         template.state_bytes()
     );
 
-    let mut times = Vec::new();
+    let (mut times, mut starts) = (Vec::new(), Vec::new());
     for _ in 0..10 {
         let begin = Instant::now();
         let (guest, mut agent) = bench.clone_of(&template).await;
+        starts.push(begin.elapsed());
         assert_eq!(agent.ask(&guest, "get").await, "get: nothing");
         times.push(begin.elapsed());
     }
     times.sort();
+    starts.sort();
     let (best, median) = (times[0], times[times.len() / 2]);
     let ratio = boot.as_secs_f64() / median.as_secs_f64();
     eprintln!(
-        "boot {boot:?}, saving {saving:?} ({} bytes), clone {best:?} to {:?}, median {median:?}: 1/{ratio:.1}",
+        "boot {boot:?}, saving {saving:?} ({} bytes), clone {best:?} to {:?}, median {median:?} (of it until it runs {:?}): 1/{ratio:.1}",
         template.state_bytes(),
-        times[times.len() - 1]
+        times[times.len() - 1],
+        starts[starts.len() / 2]
     );
     assert!(ratio > 10.0, "a clone takes {median:?}, a boot {boot:?}");
 
@@ -294,7 +293,7 @@ async fn clones_are_quick_and_keep_to_themselves() {
     let pid = one.pid();
     drop(one);
     assert!(!alive(pid));
-    let two_error = two.save_template().await.unwrap_err();
+    let two_error = two.save_template(to_two).await.unwrap_err();
     assert!(
         two_error
             .to_string()
@@ -305,13 +304,19 @@ async fn clones_are_quick_and_keep_to_themselves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ends_are_seen_and_can_be_read() {
-    let Some(bench) = Bench::new().await else {
+    let Some(mut bench) = Bench::new().await else {
         return;
     };
+    // Small, for the dump's sake.
+    bench.machine.memory_mib = 192;
+    bench.machine.nvdimms = vec![Nvdimm {
+        id: "pmem0".into(),
+        size_mib: 32,
+        label_kib: 0,
+    }];
     let (guest, agent) = bench.boot().await;
     assert_eq!(guest.end(), None);
-    drop(agent);
-    let template = guest.save_template().await.unwrap();
+    let template = guest.save_template(agent).await.unwrap();
 
     let (guest, mut agent) = bench.clone_of(&template).await;
     let mut events = guest.events();
@@ -349,7 +354,7 @@ async fn ends_are_seen_and_can_be_read() {
         core[..65536].windows(9).any(|bytes| bytes == b"OSRELEASE"),
         "no VMCOREINFO in the dump"
     );
-    assert!(core.len() as u64 >= 896 << 20, "{} bytes", core.len());
+    assert!(core.len() as u64 >= 224 << 20, "{} bytes", core.len());
     let refused = guest.resume().await.unwrap_err();
     assert!(matches!(refused, VmError::Refused { .. }), "{refused}");
 
@@ -398,7 +403,7 @@ async fn ram_behind_the_pci_hole_is_found() {
         (0, 2 << 30),
         (4 << 30, 1 << 30),
         (5 << 30, 256 << 20),
-        (5 << 30 | 1 << 30, 128 << 20),
+        (6 << 30, 128 << 20),
     ];
     assert_eq!(places, expected);
 }
@@ -426,11 +431,11 @@ async fn a_qemu_that_ends_says_why() {
     );
     assert!(text.contains("/no/such/kernel"), "{text}");
     let machine = Machine {
-        extra: vec!["-device".into(), "no-such-device".into()],
+        extra: vec!["-no-such-option".into()],
         ..machine
     };
     let error = Guest::boot(&machine, &launcher, &dir).await.unwrap_err();
-    assert!(error.to_string().contains("no-such-device"), "{error}");
+    assert!(error.to_string().contains("-no-such-option"), "{error}");
     assert_eq!(
         fs::read_dir(launcher.memory.path()).unwrap().count(),
         0,
@@ -480,8 +485,7 @@ async fn a_harness_to_be_killed() {
     }
     let bench = Bench::new().await.unwrap();
     let (guest, agent) = bench.boot().await;
-    drop(agent);
-    let template = guest.save_template().await.unwrap();
+    let template = guest.save_template(agent).await.unwrap();
     let (one, _to_one) = bench.clone_of(&template).await;
     let (two, _to_two) = bench.boot().await;
     println!(

@@ -1,1 +1,87 @@
-//! cli
+//! Words typed -> a request; exit codes; the only room that prints.
+
+mod args;
+mod bench;
+mod build;
+mod doctor;
+mod exit;
+mod inspect;
+mod list;
+mod matrix;
+mod project;
+mod setup;
+mod shell;
+
+pub use args::Cli;
+pub use exit::{Exit, Failure};
+
+use std::io::IsTerminal;
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::report::{Look, Progress};
+
+/// Runs what was typed. Prints the error, if it ends in one, to standard error.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("zonedev: failed to start: {e}");
+            return Exit::Harness.into();
+        }
+    };
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = cli.run() => result,
+            () = interrupted() => Err(Failure::harness("interrupted; what had finished is in the run's folder")),
+        }
+    });
+    // A build that runs in a thread of its own is not waited for: its processes end with us.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.print();
+            failure.exit.into()
+        }
+    }
+}
+
+/// How to write to a stream: its width and colours, where it is a terminal.
+fn look(to: &(impl IsTerminal + AsFd)) -> Look {
+    let width = to.is_terminal().then(|| console_width(to));
+    Look::new(width, std::env::var_os("NO_COLOR").as_deref())
+}
+
+/// Columns of a terminal; 80 where it does not say.
+fn console_width(terminal: &impl AsFd) -> usize {
+    let mut size = nix::libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize, and `size` is one that lives through the call.
+    let done = unsafe { nix::libc::ioctl(terminal.as_fd().as_raw_fd(), nix::libc::TIOCGWINSZ, &mut size) };
+    if done == 0 && size.ws_col > 0 { usize::from(size.ws_col) } else { 80 }
+}
+
+/// Live lines on a terminal, plain lines elsewhere.
+fn progress() -> Progress {
+    let look = look(&std::io::stderr());
+    if std::io::stderr().is_terminal() {
+        Progress::live(look, indicatif::ProgressDrawTarget::stderr())
+    } else {
+        Progress::plain(look, Box::new(std::io::stderr()))
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = int.recv() => (),
+        _ = term.recv() => (),
+    }
+}

@@ -1,1 +1,11 @@
-//! observe
+//! What came out of a guest -> plain data: the console's bytes become lines and reports, a
+//! program's output becomes results. Pure, and never fails on bad input.
+
+mod console;
+mod ktap;
+mod splat;
+
+pub use crate::record::normalise;
+pub use console::{console, mark};
+pub use ktap::ktap;
+pub use splat::splats;

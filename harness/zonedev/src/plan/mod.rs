@@ -1,1 +1,7 @@
-//! plan
+//! Request + spec -> cells: what is to run, on what, in which order. Pure.
+
+mod cells;
+mod filter;
+
+pub use cells::{Group, Plan, PlannedCell, plan};
+pub use filter::{Filter, FilterError};

@@ -109,6 +109,9 @@ pub struct StepRecord {
     pub op: Op,
     /// One of the words of [`proto::StepResult::word`]: what the contract lets expect.
     pub expected: String,
+    /// Titles of kernel reports that the contract lets this step cause.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expected_splats: Vec<String>,
     /// What happened; `None` where the cell ended before.
     pub outcome: Option<Outcome>,
 }
@@ -148,8 +151,11 @@ pub struct Violation {
     pub pfn: Option<u64>,
     /// The same as an offset in pages from the region's start.
     pub offset: Option<u64>,
-    /// 4K pages.
+    /// 4K pages, of all the ranges together.
     pub pages: u64,
+    /// In how many ranges these pages lie; `pfn` and `offset` are of the first.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub ranges: u64,
     /// What was looked at: `refcount`, `pincount`, `mapping`, `pagemap`, `pins balanced`…
     pub what: String,
     /// By contract and claims.
@@ -158,6 +164,14 @@ pub struct Violation {
     pub found: String,
     /// Why that was expected, such as `idle 1 + 1 vmsplice`.
     pub because: String,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn is_one(n: &u64) -> bool {
+    *n == 1
 }
 
 /// How a cell ended.
@@ -223,6 +237,9 @@ pub struct CellRecord {
     pub splats: Vec<Splat>,
     /// Results of programs.
     pub results: Vec<TestResult>,
+    /// Names of tests that are known to fail on this kernel (the case's `known` list).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known_failures: Vec<String>,
     /// Milliseconds from its start to its end.
     pub took_ms: u64,
 }

@@ -3,13 +3,19 @@
 
 mod cell;
 mod folder;
+mod normalise;
+mod predicted;
 mod run;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use cell::{
     CellId, CellRecord, CheckpointRecord, End, LogLine, Splat, StepRecord, TestResult, TestStatus,
     Violation,
 };
 pub use folder::{RunFolder, RunFolderError};
+pub use normalise::normalise;
+pub use predicted::{PredictedRun, kind_word, part_words, region_name};
 pub use run::{
     AcceptState, CellVerdict, Difference, Event, KernelRecord, PairRecord, PairVerdict, RECORD_VERSION,
     RunRecord, SkipRecord,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CellId, CellRecord, Violation};
+use super::{CellId, Violation};
 
 /// Version of `record.json`; rises when a reader of an older version would misread it.
 pub const RECORD_VERSION: u32 = 1;
@@ -67,11 +67,15 @@ pub enum AcceptState {
 pub struct Difference {
     /// Rank for sorting, 0 is worst: kernel reports, ends, operations, results, counts.
     pub rank: u8,
-    /// `log`, `end`, `operation`, `result`, `pages`, `counter`.
+    /// `log`, `end`, `operation`, `result`, `pages`, `counter`, `accepted`, `log-line`. The last
+    /// is told and never changes a verdict.
     pub kind: String,
-    /// The checkpoint or operation, where it has one.
+    /// The checkpoint or operation, where it has one: `"after"`, `every checkpoint`, `step 3 pin`.
     pub at: Option<String>,
-    /// In words: `32768 FS_DAX pages idle at 0, baseline 1`.
+    /// How many 4K pages, where it is about pages: least and most over the checkpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<(u64, u64)>,
+    /// In words, without the number of pages: `FS_DAX pages idle at 0, baseline 1`.
     pub text: String,
 }
 
@@ -174,6 +178,3 @@ pub enum Event {
     CellFinished { cell: CellId, verdict: CellVerdict, took_ms: u64 },
     RunFinished { exit_code: u8, took_ms: u64 },
 }
-
-/// A cell with its verdict, as the verdict room takes it.
-pub type Judged<'a> = (&'a CellRecord, &'a CellVerdict);

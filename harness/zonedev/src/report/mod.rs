@@ -1,1 +1,12 @@
-//! report
+//! Records and events -> text. Knows records, and nothing of QEMU; everything that may come from
+//! a guest is escaped.
+
+mod inspect;
+mod progress;
+mod summary;
+mod text;
+
+pub use inspect::inspect;
+pub use progress::Progress;
+pub use summary::summary;
+pub use text::{Look, escape};

@@ -1,1 +1,13 @@
-//! run
+//! Runs cells: boots a template for each kernel and fixture, drives every case
+//! in a clone of it, reads the pages at checkpoints, and emits events.
+
+mod cell;
+mod engine;
+mod error;
+mod pages;
+mod session;
+
+pub use engine::{Engine, EngineConfig, Isolation, Side};
+pub use error::RunError;
+pub use pages::PageReader;
+pub use session::{Session, SessionError};

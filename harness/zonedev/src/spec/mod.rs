@@ -1,1 +1,22 @@
-//! spec
+//! Kernels, images, suites and contracts as data: TOML becomes checked types, and every error
+//! points at its line and says what to do.
+
+mod case;
+mod contract;
+mod error;
+mod fixture;
+mod image;
+mod kernel;
+mod kernel_name;
+
+pub(crate) use error::nearest;
+pub use error::{SpecError, SpecFile};
+pub use contract::*;
+pub use case::{Case, Known, PlannedStep, SuiteStore};
+pub use fixture::{Fixture, FixtureStore, NvdimmSpec};
+pub use image::{Applets, DeviceNode, ImageFile, ImageSpec, Program};
+pub use kernel::{
+    Compiler, Era, Fragment, KernelSpec, KernelStore, ResolvedKernel, ResolvedSeries, SeriesSpec,
+    SourceSpec,
+};
+pub use kernel_name::{Base, KernelName, KernelNameError, SeriesRef};

@@ -1,1 +1,22 @@
-//! verdict
+//! What a cell's record means: the contract check, the pair, the accepted snapshots. Pure, apart
+//! from reading and writing snapshot files.
+
+mod cell;
+mod check;
+mod classes;
+mod holds;
+mod log;
+mod normal;
+mod pages;
+mod pair;
+mod predict;
+mod snapshot;
+
+pub use cell::{JudgedCell, judge_cell};
+pub use check::{Checked, check};
+pub use normal::normalised;
+pub use pair::pair;
+pub use predict::predict;
+pub use snapshot::{
+    SnapshotError, accept, accepted, agrees, decode, encode, propose, snapshot_name, snapshot_path,
+};

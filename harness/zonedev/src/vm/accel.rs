@@ -74,7 +74,7 @@ impl FromStr for Accel {
 }
 
 /// What the probe found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AccelProbe {
     /// The accelerator to use.
     pub accel: Accel,
@@ -162,7 +162,7 @@ fn usable_node() -> Result<String, String> {
         .read(true)
         .write(true)
         .open(KVM)
-        .map_err(|error| format!("{error} ({}); is this user in the group kvm?", error.kind()))?;
+        .map_err(|error| format!("{error}; is this user in the group kvm?"))?;
     Ok(format!(
         "{:x} {:o} {} {} {}",
         meta.rdev(),
@@ -302,6 +302,22 @@ mod tests {
         assert!(
             fs_err::read(image).unwrap() == TRIAL,
             "assemble trial.S again, its head says how"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_trial_answers_where_the_processor_works_and_is_bounded_where_not() {
+        let (qemu, spawner) = (Qemu::find().await.unwrap(), Spawner::new().unwrap());
+        let patient = Duration::from_secs(60);
+        assert_eq!(
+            trial(Accel::Tcg, patient, &qemu, &spawner).await.unwrap(),
+            None
+        );
+        let brief = Duration::from_millis(1);
+        let failure = trial(Accel::Tcg, brief, &qemu, &spawner).await.unwrap();
+        assert_eq!(
+            failure.unwrap(),
+            "a guest under tcg did not answer within 1ms"
         );
     }
 

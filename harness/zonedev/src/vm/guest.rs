@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use guestmem::Segment;
 use qapi::qmp::{self, QmpCommand};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast;
@@ -16,7 +17,7 @@ use super::machine::Machine;
 use super::memory::{MemoryDir, Reserved};
 use super::qemu::Qemu;
 use super::qmp::Qmp;
-use super::segments::{Segment, check_devices, check_tree, locate};
+use super::segments::{check_devices, check_tree, locate};
 use super::spawn::{Launch, Process, Spawner, tail};
 
 /// How long a process that closed its monitor may take to end.
@@ -281,8 +282,11 @@ async fn explain(process: &Process, error: VmError) -> VmError {
         error,
         VmError::Closed | VmError::Protocol { .. } | VmError::Io { .. }
     );
+    if !closed {
+        return error;
+    }
     match tokio::time::timeout(LAST_BREATH, process.wait()).await {
-        Ok(Ok(status)) if closed => process.failed(status),
+        Ok(Ok(status)) => process.failed(status),
         _ => error,
     }
 }

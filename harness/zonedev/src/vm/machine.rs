@@ -47,7 +47,8 @@ pub struct Machine {
     pub cloneable: bool,
 }
 
-/// An emulated NVDIMM.
+/// An emulated NVDIMM. A kernel numbers its regions in an order of its own (seen: the second as pmem0);
+/// in the guest, tell them apart by address or size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nvdimm {

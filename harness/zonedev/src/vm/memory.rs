@@ -201,13 +201,20 @@ impl Drop for Reserved {
 }
 
 /// Makes a directory and locks it. A sweep may see it before the lock is there and take it away; then
-/// another one is made.
+/// another one is made. Its name is the one that /proc/PID/maps shows of the files in it: without
+/// symbolic links, and in UTF-8.
 fn make(place: &Utf8Path) -> io::Result<(Utf8PathBuf, Flock<std::fs::File>)> {
     use std::os::unix::fs::MetadataExt;
+    let place = place.canonicalize_utf8()?;
+    if place.as_str().contains('\n') {
+        return Err(io::Error::other(format!(
+            "{place:?} has a line break in its name"
+        )));
+    }
     loop {
         let dir = tempfile::Builder::new()
             .prefix(PREFIX)
-            .tempdir_in(place)?
+            .tempdir_in(&place)?
             .keep();
         let path = Utf8PathBuf::from_path_buf(dir)
             .map_err(|dir| io::Error::other(format!("{} is not UTF-8", dir.display())))?;

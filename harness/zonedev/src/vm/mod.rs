@@ -22,6 +22,5 @@ pub use guest::{Guest, Launcher, Status};
 pub use machine::{BASE_CMDLINE, Machine, Nvdimm};
 pub use memory::{MemoryDir, memory_places, sweep};
 pub use qemu::Qemu;
-pub use segments::Segment;
 pub use spawn::Spawner;
 pub use template::Template;

@@ -4,22 +4,12 @@
 //! found in QEMU's address space by the files that they are mapped from, private or shared.
 
 use camino::Utf8Path;
+use guestmem::Segment;
 use qapi::qmp::MemoryDeviceInfo;
 
 use super::command::file;
 use super::error::{Result, VmError};
 use super::machine::{Machine, Region};
-
-/// A piece of guest-physical memory in QEMU's address space.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    /// Guest-physical address, bytes.
-    pub gpa: u64,
-    /// Bytes.
-    pub len: u64,
-    /// Address in QEMU's own address space, for /proc/PID/mem and process_vm_readv.
-    pub hva: u64,
-}
 
 /// A mapping of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +74,11 @@ fn mapping(line: &str, path: &Utf8Path) -> Option<Mapping> {
     let (start, end) = range.split_once('-')?;
     let hex = |text| u64::from_str_radix(text, 16).ok();
     let (start, end, offset) = (hex(start)?, hex(end)?, hex(offset)?);
-    (start < end).then_some(Mapping { start, end, offset })
+    (start < end && offset.checked_add(end - start).is_some()).then_some(Mapping {
+        start,
+        end,
+        offset,
+    })
 }
 
 /// Checks the computed ranges of the NVDIMMs against `query-memory-devices`.
@@ -226,6 +220,9 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
             "{error}"
         );
         assert!(locate(&machine().layout(), "/elsewhere".into(), MAPS).is_err());
+        // Once an overflow, found by the property below.
+        let absurd = "0-ffffffffffffffff rw-p ffffffffffffffff 00:1b 21 /m/ram";
+        assert!(locate(&machine().layout(), "/m".into(), absurd).is_err());
     }
 
     // As QEMU 7.2 printed it, shortened.

@@ -38,11 +38,12 @@ pub struct Template {
 }
 
 impl Guest {
-    /// Freezes a booted guest and ends its QEMU. Nothing may be on its way through the agent's
-    /// channel.
+    /// Freezes a booted guest and ends its QEMU. `channel` is what holds the host's end of the agent's
+    /// channel: closed earlier, the agent would see an end that no clone should know of. Nothing may
+    /// be on its way through it.
     ///
     /// Fails for a machine that isn't cloneable, for a clone, and where a device refuses.
-    pub async fn save_template(mut self) -> Result<Template> {
+    pub async fn save_template<C: Send>(mut self, channel: C) -> Result<Template> {
         if !self.machine.cloneable {
             return Err(VmError::NotCloneable);
         }
@@ -62,6 +63,7 @@ impl Guest {
         // Gone before its files are: they go with `files` where this fails.
         self.kill();
         self.wait().await?;
+        drop(channel);
         let state = state?;
         files.settle();
         Ok(Template {

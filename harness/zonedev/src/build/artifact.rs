@@ -1,0 +1,143 @@
+//! What a build leaves in the cache, and its record.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+
+use super::error::BuildError;
+use super::source::SourceRecord;
+use super::toolchain::Toolchain;
+use crate::spec::ResolvedKernel;
+
+/// The version of [`KernelRecord`]'s form. A record of another version is built again.
+pub(crate) const RECORD_VERSION: u32 = 1;
+
+/// Where a build's time went, in seconds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Took {
+    /// Patching, linking or copying the tree, and its config.
+    pub prepare: f64,
+    /// `make`, from the first object to bzImage.
+    pub make: f64,
+    /// The kernel's own tests.
+    pub tests: f64,
+    /// All of it, without getting the source and without building a patched kernel's base.
+    pub total: f64,
+}
+
+/// Whether a kernel's own hmm-tests could be built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HmmTests {
+    /// They are beside the kernel.
+    Built,
+    /// They are not, for this reason.
+    Failed {
+        /// The first lines that say why.
+        reason: String,
+    },
+}
+
+/// How a kernel came to be; `record.json` beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KernelRecord {
+    /// The form of this record.
+    pub version: u32,
+    /// The key of all that the kernel depends on.
+    pub key: String,
+    /// The name under which it was first built.
+    pub name: String,
+    /// The kernel's own release, as `uname -r` prints it.
+    pub release: String,
+    /// The source that was used.
+    pub source: SourceRecord,
+    /// The patches on top, in order: their files and subjects.
+    pub patches: Vec<String>,
+    /// The files that the patches, or a dirty tree, change.
+    pub changed: Vec<Utf8PathBuf>,
+    /// The key of the build that this one started from; none if it was a clean build.
+    pub base: Option<String>,
+    /// The compiler and its company.
+    pub toolchain: Toolchain,
+    /// How many objects were compiled.
+    pub objects: u64,
+    /// Whether the kernel's own hmm-tests are there.
+    pub hmm_tests: HmmTests,
+    /// Where the time went.
+    pub took: Took,
+}
+
+/// A built kernel.
+#[derive(Debug, Clone)]
+pub struct KernelArtifact {
+    /// The name that was asked for.
+    pub name: String,
+    /// The contract that its pages keep.
+    pub contract: String,
+    /// Where its files are.
+    pub dir: Utf8PathBuf,
+    /// How it came to be.
+    pub record: KernelRecord,
+}
+
+impl KernelArtifact {
+    /// The compressed image, for QEMU's `-kernel`.
+    pub fn bz_image(&self) -> Utf8PathBuf {
+        self.dir.join("bzImage")
+    }
+
+    /// The ELF file, with BTF and DWARF. Sources are named from `/linux`.
+    pub fn vmlinux(&self) -> Utf8PathBuf {
+        self.dir.join("vmlinux")
+    }
+
+    /// The config.
+    pub fn config(&self) -> Utf8PathBuf {
+        self.dir.join("config")
+    }
+
+    /// The symbols.
+    pub fn system_map(&self) -> Utf8PathBuf {
+        self.dir.join("System.map")
+    }
+
+    /// All that `make` said.
+    pub fn log(&self) -> Utf8PathBuf {
+        self.dir.join("build.log")
+    }
+
+    /// The kernel's own hmm-tests, or why they could not be built.
+    pub fn hmm_tests(&self) -> Result<Utf8PathBuf, &str> {
+        match &self.record.hmm_tests {
+            HmmTests::Built => Ok(self.dir.join("hmm-tests")),
+            HmmTests::Failed { reason } => Err(reason),
+        }
+    }
+
+    /// The kernel in `dir`, if a whole one of our version is there.
+    pub(crate) fn load(dir: &Utf8Path, resolved: &ResolvedKernel) -> Option<Self> {
+        let text = std::fs::read_to_string(dir.join("record.json")).ok()?;
+        let record: KernelRecord = serde_json::from_str(&text).ok()?;
+        let whole = record.version == RECORD_VERSION
+            && ["bzImage", "vmlinux", "config", "System.map"]
+                .iter()
+                .all(|f| dir.join(f).is_file());
+        whole.then(|| Self {
+            name: resolved.name.to_string(),
+            contract: resolved.contract.clone(),
+            dir: dir.to_owned(),
+            record,
+        })
+    }
+}
+
+impl KernelRecord {
+    /// Writes `record.json`.
+    pub(crate) fn write(&self, dir: &Utf8Path) -> Result<(), BuildError> {
+        let path = dir.join("record.json");
+        let text = serde_json::to_string_pretty(self).map_err(|e| BuildError::Command {
+            what: format!("write {path}"),
+            detail: e.to_string(),
+        })?;
+        fs_err::write(&path, text + "\n").map_err(|e| BuildError::io("write", &path, e))
+    }
+}

@@ -1,0 +1,297 @@
+//! Compiling a kernel: a clean build, or from the finished build of its base.
+//!
+//! Every build of one base, patched or not, happens at the same path, `trees/KEY/work`, one at a
+//! time: kbuild writes absolute paths of its tools down, and would build everything again
+//! elsewhere. What is kept of a clean build is `trees/KEY/build`.
+
+use std::fs::File;
+use std::time::Instant;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::artifact::{KernelArtifact, KernelRecord, RECORD_VERSION, Took};
+use super::cache::{CacheLock, KERNEL_NEEDS, create_dir, remove};
+use super::config::{self, Request};
+use super::context::BuildCtx;
+use super::error::BuildError;
+use super::event::{Phase, Reporter};
+use super::overlay::Overlay;
+use super::series::{self, Applied, SeriesFiles};
+use super::source::{self, Identified};
+use super::toolchain::Toolchain;
+use super::{hmm, make, proc, worktree};
+use crate::spec::ResolvedKernel;
+
+/// Everything about one kernel that is not in the cache.
+pub(crate) struct Job<'a> {
+    pub(crate) ctx: &'a BuildCtx,
+    pub(crate) kernel: &'a ResolvedKernel,
+    pub(crate) base_key: String,
+    pub(crate) key: String,
+    pub(crate) source: &'a Identified,
+    pub(crate) toolchain: &'a Toolchain,
+    pub(crate) requests: &'a [Request],
+    pub(crate) series: &'a [SeriesFiles],
+}
+
+/// One run of make and what goes into its record.
+struct Run<'a> {
+    name: &'a str,
+    key: &'a str,
+    applied: Option<Applied>,
+    started: Instant,
+}
+
+impl Job<'_> {
+    /// Builds it.
+    pub(crate) fn run(&self, report: &Reporter<'_>) -> Result<KernelArtifact, BuildError> {
+        let cache = &self.ctx.cache;
+        let lock = cache.lock(&format!("tree-{}", self.base_key), report)?;
+        if let Some(found) = self.load(&self.key) {
+            return Ok(found);
+        }
+        let base_name = match self.source.overlay.is_empty() {
+            true => self.kernel.name.without_series().to_string(),
+            false => format!("{}@HEAD", self.kernel.name.without_series()),
+        };
+        // A series that does not apply is told before anything is compiled.
+        let applied = match self.is_patched() {
+            false => None,
+            true => {
+                let scratch = cache.temp(&lock, "series")?;
+                let pristine = source::pristine(self.ctx, self.source);
+                let onto = &self.source.overlay;
+                Some(series::apply(
+                    self.series,
+                    &pristine,
+                    onto,
+                    &scratch,
+                    &base_name,
+                    |patch| {
+                        report.phase(Phase::Patch, patch.to_owned());
+                    },
+                )?)
+            }
+        };
+        cache.need_space(KERNEL_NEEDS, &format!("the build of {}", report.what()))?;
+        let base_report = Reporter::new(&base_name, report.sink());
+        if !(self.tree().join("build").exists() && self.load(&self.base_key).is_some()) {
+            let started = Instant::now();
+            if self.is_patched() {
+                base_report.started();
+            }
+            let run = Run {
+                name: &base_name,
+                key: &self.base_key,
+                applied: None,
+                started,
+            };
+            self.make_one(&run, &lock, &base_report)?;
+            if self.is_patched() {
+                base_report.finished(started.elapsed(), false);
+            }
+        }
+        if let Some(applied) = applied {
+            let run = Run {
+                name: report.what(),
+                key: &self.key,
+                applied: Some(applied),
+                started: Instant::now(),
+            };
+            self.make_one(&run, &lock, report)?;
+        }
+        self.load(&self.key).ok_or_else(|| BuildError::Command {
+            what: format!("read the finished build of {}", report.what()),
+            detail: "it is not in the cache".to_owned(),
+        })
+    }
+
+    fn is_patched(&self) -> bool {
+        self.key != self.base_key
+    }
+
+    fn load(&self, key: &str) -> Option<KernelArtifact> {
+        KernelArtifact::load(&self.ctx.cache.path("kernels", key), self.kernel)
+    }
+
+    fn tree(&self) -> Utf8PathBuf {
+        self.ctx.cache.path("trees", &self.base_key)
+    }
+
+    /// Makes the kernel and publishes it. What is kept of a failure is its log.
+    fn make_one(
+        &self,
+        run: &Run<'_>,
+        lock: &CacheLock,
+        report: &Reporter<'_>,
+    ) -> Result<(), BuildError> {
+        let work = self.tree().join("work");
+        remove(&work)?;
+        let made = self.make_in(&work, run, lock, report);
+        // A failure is told even if its remains can't be removed; the next build removes them.
+        let removed = remove(&work);
+        made.and(removed)
+    }
+
+    fn make_in(
+        &self,
+        work: &Utf8Path,
+        run: &Run<'_>,
+        lock: &CacheLock,
+        report: &Reporter<'_>,
+    ) -> Result<(), BuildError> {
+        let build = work.join("build");
+        let kept = self.tree().join("build");
+        report.phase(Phase::Prepare, "laying out the tree");
+        create_dir(&self.tree())?;
+        worktree::link_sources(&source::pristine(self.ctx, self.source), work)?;
+        let mut expected = self.kernel.objects;
+        match &run.applied {
+            None => create_dir(&build)?,
+            Some(applied) => {
+                worktree::copy_objects(&kept, &build)?;
+                let (old, all) = worktree::outdated(&build, &applied.overlay)?;
+                expected = Some(old);
+                self.foretell(old, all, &applied.overlay, report);
+                applied.overlay.apply(work)?;
+            }
+        }
+        let log_path = self.ctx.cache.path("logs", &format!("{}.log", run.key));
+        let mut log = File::create(&log_path).map_err(|e| BuildError::io("write", &log_path, e))?;
+        report.phase(
+            Phase::Config,
+            format!("{} options asked for", self.requests.len()),
+        );
+        let session = make::Session {
+            toolchain: self.toolchain,
+            tree: work,
+            lock,
+            name: run.name,
+            log: &log_path,
+            jobs: self.ctx.jobs,
+        };
+        let config = session.configure(self.requests, &mut log)?;
+        let prepare = run.started.elapsed().as_secs_f64();
+
+        report.phase(Phase::Compile, format!("log in {log_path}"));
+        let making = Instant::now();
+        let objects = session.kernel(&config, expected, &mut log, report)?;
+        let make_took = making.elapsed().as_secs_f64();
+        self.check_config(&build.join(".config"), run.name)?;
+
+        report.phase(Phase::Tests, "hmm-tests");
+        let testing = Instant::now();
+        let temp = self.ctx.cache.temp(lock, "kernel")?;
+        let hmm_tests = hmm::build(work, &temp.join("hmm-tests"), self.toolchain)?;
+        let tests = testing.elapsed().as_secs_f64();
+
+        report.phase(Phase::Publish, run.key.to_owned());
+        for (from, to) in [
+            ("arch/x86/boot/bzImage", "bzImage"),
+            ("vmlinux", "vmlinux"),
+            ("System.map", "System.map"),
+            (".config", "config"),
+        ] {
+            let (from, to) = (build.join(from), temp.join(to));
+            std::fs::copy(&from, &to).map_err(|e| BuildError::io("copy to", &to, e))?;
+        }
+        if config.values().any(|v| v == "m") {
+            session.install_modules(&temp.join("modules"), &mut log)?;
+        }
+        drop(log);
+        fs_err::rename(&log_path, temp.join("build.log"))
+            .map_err(|e| BuildError::io("move", &log_path, e))?;
+        let release_file = build.join("include/config/kernel.release");
+        let release = fs_err::read_to_string(&release_file)
+            .map_err(|e| BuildError::io("read", &release_file, e))?;
+        let record = KernelRecord {
+            version: RECORD_VERSION,
+            key: run.key.to_owned(),
+            name: run.name.to_owned(),
+            release: release.trim().to_owned(),
+            source: self.source.record.clone(),
+            patches: run
+                .applied
+                .as_ref()
+                .map(|a| a.patches.clone())
+                .unwrap_or_default(),
+            changed: run
+                .applied
+                .as_ref()
+                .map(|a| a.overlay.paths().map(Utf8Path::to_owned).collect())
+                .unwrap_or_default(),
+            base: run.applied.as_ref().map(|_| self.base_key.clone()),
+            toolchain: self.toolchain.clone(),
+            objects,
+            hmm_tests,
+            took: Took {
+                prepare,
+                make: make_took,
+                tests,
+                total: run.started.elapsed().as_secs_f64(),
+            },
+        };
+        record.write(&temp)?;
+        let place = self.ctx.cache.path("kernels", run.key);
+        if self.load(run.key).is_none() {
+            // What is there is of an older form, or broken.
+            remove(&place)?;
+        }
+        self.ctx.cache.publish(&temp, &place)?;
+        if run.applied.is_none() {
+            drop_final_products(&build)?;
+            remove(&kept)?;
+            fs_err::rename(&build, &kept).map_err(|e| BuildError::io("move to", &kept, e))?;
+        }
+        Ok(())
+    }
+
+    /// Says beforehand that a patch to a header that all use takes long.
+    fn foretell(&self, old: u64, all: u64, overlay: &Overlay, report: &Reporter<'_>) {
+        let base = self.load(&self.base_key);
+        let full = base.map(|b| b.record.took.make).unwrap_or_default();
+        if all == 0 || old * 4 < all {
+            return;
+        }
+        let minutes = full * old as f64 / all as f64 / 60.0;
+        let header = overlay.paths().find(|p| p.extension() == Some("h"));
+        report.notice(format!(
+            "the change of {} makes {old} of {all} objects old: about {minutes:.1} minutes",
+            header.map_or("many files", Utf8Path::as_str)
+        ));
+    }
+
+    fn check_config(&self, path: &Utf8Path, name: &str) -> Result<(), BuildError> {
+        let text = fs_err::read_to_string(path).map_err(|e| BuildError::io("read", path, e))?;
+        let tree = source::pristine(self.ctx, self.source);
+        let lost = config::lost(self.requests, &config::parse_config(&text), &tree);
+        if lost.is_empty() {
+            return Ok(());
+        }
+        Err(BuildError::LostOptions {
+            kernel: name.to_owned(),
+            lost,
+        })
+    }
+}
+
+/// Removes what the next build from these objects makes anew.
+fn drop_final_products(build: &Utf8Path) -> Result<(), BuildError> {
+    for dir in ["", "arch/x86/boot/compressed"] {
+        let place = build.join(dir);
+        let entries = place
+            .read_dir_utf8()
+            .map_err(|e| BuildError::io("read", &place, e))?;
+        for entry in entries.flatten() {
+            if worktree::is_final_product(&Utf8Path::new(dir).join(entry.file_name())) {
+                remove(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lets a command of a build hold the build's lock.
+pub(crate) fn hold(cmd: &mut std::process::Command, lock: &CacheLock) {
+    proc::die_with_us(cmd, Some(lock));
+}

@@ -1,0 +1,234 @@
+//! The initramfs of a guest: the agent, the programs that an image names with their libraries,
+//! and behind it, as an archive of its own, what belongs to one kernel.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::agent;
+use super::artifact::KernelArtifact;
+use super::cache::Cache;
+use super::context::BuildCtx;
+use super::cpio::{Archive, Node};
+use super::error::BuildError;
+use super::event::{BuildSink, Phase, Reporter};
+use super::proc;
+use crate::spec::ImageSpec;
+
+/// Where a guest finds its kernel's own hmm-tests.
+pub const HMM_TESTS: &str = "/usr/bin/hmm-tests";
+
+/// A built initramfs.
+#[derive(Debug, Clone)]
+pub struct ImageArtifact {
+    /// The file, for QEMU's `-initrd`.
+    pub path: Utf8PathBuf,
+    /// A key of its content.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Builds the initramfs for `kernel`, or finds it in the cache. Blocks until it is there.
+pub fn build_image(
+    ctx: &BuildCtx,
+    image: &ImageSpec,
+    kernel: &KernelArtifact,
+    sink: &dyn BuildSink,
+) -> Result<ImageArtifact, BuildError> {
+    let started = Instant::now();
+    let what = format!("image {}", image.name);
+    let report = Reporter::new(&what, sink);
+    let mut common = Archive::default();
+    let agent = match &ctx.agent {
+        Some(path) => path.clone(),
+        None => agent::build(ctx, &report)?,
+    };
+    common.add("/init", program(&agent)?);
+    for dir in &image.directories {
+        common.add(dir.as_str(), Node::Directory);
+    }
+    for device in &image.devices {
+        let node = Node::CharDevice {
+            major: device.major,
+            minor: device.minor,
+        };
+        common.add(device.path.as_str(), node);
+    }
+    for file in &image.files {
+        let node = Node::File {
+            executable: false,
+            bytes: file.text.clone().into_bytes(),
+        };
+        common.add(file.path.as_str(), node);
+    }
+    for one in &image.programs {
+        add_program(&mut common, &one.path, &one.package)?;
+    }
+    if let Some(applets) = &image.applets {
+        add_program(&mut common, &applets.path, &applets.package)?;
+        for name in &applets.names {
+            let link = Utf8Path::new(&applets.dir).join(name);
+            if !common.contains(&link) {
+                common.add(
+                    link,
+                    Node::Link {
+                        target: applets.path.clone(),
+                    },
+                );
+            }
+        }
+    }
+    let mut archives = vec![common.to_bytes()];
+    if let Ok(tests) = kernel.hmm_tests() {
+        let mut own = Archive::default();
+        own.add(HMM_TESTS, program(&tests)?);
+        archives.push(own.to_bytes());
+    }
+    let (found, cached) = store(&ctx.cache, &archives, &report)?;
+    report.finished(started.elapsed(), cached);
+    Ok(found)
+}
+
+/// Puts one archive behind the other, and keeps the result by its content. They stay unpacked:
+/// under software emulation 5.10 takes 0.10 to 0.15 s for these 12 MB, and 0.76 to 0.91 s where
+/// zstd made 5 of them.
+fn store(
+    cache: &Cache,
+    archives: &[Vec<u8>],
+    report: &Reporter<'_>,
+) -> Result<(ImageArtifact, bool), BuildError> {
+    let bytes = archives.concat();
+    let mut hasher = blake3::Hasher::new();
+    let key = hasher
+        .update(b"zonedev image 1")
+        .update(&bytes)
+        .finalize()
+        .to_hex()[..32]
+        .to_owned();
+    let place = cache.path("images", &key);
+    let path = place.join("initrd");
+    let size = bytes.len() as u64;
+    let cached = path.metadata().is_ok_and(|m| m.len() == size);
+    if !cached {
+        let lock = cache.lock(&format!("image-{key}"), report)?;
+        report.phase(Phase::Publish, key.clone());
+        let temp = cache.temp(&lock, "image")?;
+        let file = temp.join("initrd");
+        fs_err::write(&file, &bytes).map_err(|e| BuildError::io("write", &file, e))?;
+        cache.publish(&temp, &place)?;
+    }
+    Ok((ImageArtifact { path, key, size }, cached))
+}
+
+fn program(path: &Utf8Path) -> Result<Node, BuildError> {
+    let bytes = fs_err::read(path).map_err(|e| BuildError::io("read", path, e))?;
+    Ok(Node::File {
+        executable: true,
+        bytes,
+    })
+}
+
+/// Adds a program of the host with the libraries that it needs, each at its own place.
+fn add_program(archive: &mut Archive, path: &str, package: &str) -> Result<(), BuildError> {
+    let name = Utf8Path::new(path).file_name().unwrap_or(path);
+    let here = Some(Utf8PathBuf::from(path))
+        .filter(|p| p.is_file())
+        .or_else(|| proc::which(name));
+    let Some(here) = here else {
+        return Err(BuildError::MissingTool {
+            program: name.to_owned(),
+            package: package.to_owned(),
+        });
+    };
+    archive.add(path, program(&here)?);
+    for library in libraries(&here)? {
+        if !archive.contains(&library) {
+            let bytes = program(&library)?;
+            archive.add(library, bytes);
+        }
+    }
+    Ok(())
+}
+
+/// The libraries of a program, its interpreter included; none for a static one.
+fn libraries(path: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, BuildError> {
+    let out = proc::output(proc::command("ldd").arg(path))?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stderr);
+        if said.contains("not a dynamic executable") || text.contains("not a dynamic executable") {
+            return Ok(BTreeSet::new());
+        }
+        return Err(BuildError::Command {
+            what: format!("find the libraries of {path}"),
+            detail: proc::said(&out),
+        });
+    }
+    parse_ldd(&text).map_err(|library| BuildError::Command {
+        what: format!("find the libraries of {path}"),
+        detail: format!("{library} is not installed"),
+    })
+}
+
+/// The paths in ldd's words; the error is a library that was not found.
+fn parse_ldd(text: &str) -> Result<BTreeSet<Utf8PathBuf>, String> {
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        let line = line.trim();
+        if let Some(name) = line.strip_suffix("=> not found") {
+            return Err(name.trim().to_owned());
+        }
+        let path = line.split_once("=> ").map_or(line, |(_, path)| path);
+        let path = path.split(" (").next().unwrap_or_default().trim();
+        if path.starts_with('/') {
+            found.insert(path.into());
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::event::Quiet;
+
+    #[test]
+    fn ldd_in_all_its_forms() {
+        let text = "\tlinux-vdso.so.1 (0x00007ffc)\n\
+                    \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
+                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        let found: Vec<_> = parse_ldd(text)
+            .unwrap()
+            .into_iter()
+            .map(Utf8PathBuf::into_string)
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "/lib/x86_64-linux-gnu/libc.so.6",
+                "/lib64/ld-linux-x86-64.so.2"
+            ]
+        );
+        assert_eq!(parse_ldd("\tstatically linked\n").unwrap().len(), 0);
+        assert_eq!(
+            parse_ldd("\tlibx.so.1 => not found\n").unwrap_err(),
+            "libx.so.1"
+        );
+    }
+
+    #[test]
+    fn archives_follow_each_other_and_the_same_content_is_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::at(Utf8Path::from_path(dir.path()).unwrap().join("c")).unwrap();
+        let report = Reporter::new("x", &Quiet);
+        let archives = vec![vec![1; 1000], vec![2; 1000]];
+        let (first, cached) = store(&cache, &archives, &report).unwrap();
+        assert!(!cached);
+        let (second, cached) = store(&cache, &archives, &report).unwrap();
+        assert!(cached);
+        assert_eq!(first.path, second.path);
+        assert_eq!(std::fs::read(&first.path).unwrap(), archives.concat());
+    }
+}

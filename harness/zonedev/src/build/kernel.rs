@@ -1,0 +1,177 @@
+//! From a kernel's name to a kernel: which source, from the cache or built, and with what key.
+
+use std::time::Instant;
+
+use camino::Utf8PathBuf;
+
+use super::artifact::{HmmTests, KernelArtifact};
+use super::cache::remove;
+use super::compile::Job;
+use super::config::{self, Request};
+use super::context::{BuildCtx, here};
+use super::error::{BuildError, ErrorClass};
+use super::event::{BuildSink, Reporter};
+use super::hmm;
+use super::series::SeriesFiles;
+use super::source::{self, Identified};
+use super::toolchain::Toolchain;
+use crate::spec::{ResolvedKernel, SeriesRef};
+
+/// Changes whenever the way we build changes what comes out.
+const RECIPE: &str = "zonedev kernel 1";
+
+/// What a request for a kernel depends on, short of its source.
+struct Inputs {
+    toolchain: Toolchain,
+    requests: Vec<Request>,
+    series: Vec<SeriesFiles>,
+}
+
+impl Inputs {
+    /// The key of the kernel without its series and without uncommitted changes: of the build
+    /// that a patched one starts from.
+    fn base_key(&self, source: &Identified) -> String {
+        let t = &self.toolchain;
+        let mut hasher = blake3::Hasher::new();
+        for part in [
+            RECIPE,
+            &source.id,
+            &config::allconfig(&self.requests),
+            &t.cc,
+            &t.cc_version,
+            &t.ld_version,
+            &t.pahole_version,
+        ] {
+            hasher
+                .update(&(part.len() as u64).to_le_bytes())
+                .update(part.as_bytes());
+        }
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+
+    fn key(&self, source: &Identified) -> String {
+        let base = self.base_key(source);
+        if self.series.is_empty() && source.overlay.is_empty() {
+            return base;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(base.as_bytes());
+        source.overlay.hash_into(&mut hasher);
+        hasher.update(b"\0series\0");
+        for series in &self.series {
+            series.hash_into(&mut hasher);
+        }
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+}
+
+/// Builds a kernel, or finds it in the cache. Blocks until it is there; a patched kernel's base
+/// is built first, if it isn't in the cache.
+pub fn build_kernel(
+    ctx: &BuildCtx,
+    kernel: &ResolvedKernel,
+    sink: &dyn BuildSink,
+) -> Result<KernelArtifact, BuildError> {
+    let started = Instant::now();
+    let name = kernel.name.to_string();
+    let report = Reporter::new(&name, sink);
+    for notice in &kernel.notices {
+        report.notice(notice.clone());
+    }
+    let inputs = Inputs {
+        toolchain: Toolchain::probe(kernel.compiler.as_ref())?,
+        requests: config::requests(&kernel.fragments),
+        series: kernel
+            .series
+            .iter()
+            .map(|s| match &s.reference {
+                SeriesRef::Named(_) => SeriesFiles::read(&s.path),
+                SeriesRef::Path(path) => SeriesFiles::read(&here(path)),
+            })
+            .collect::<Result<_, _>>()?,
+    };
+    let place =
+        |source: &Identified| -> Utf8PathBuf { ctx.cache.path("kernels", &inputs.key(source)) };
+    let mut passed_over: Vec<(String, String)> = Vec::new();
+    let mut announced = false;
+    for spec in &kernel.sources {
+        let known = source::identify(ctx, spec)?;
+        if let Some(known) = &known
+            && let Some(mut found) = KernelArtifact::load(&place(known), kernel)
+        {
+            retry_tests(ctx, known, &mut found, &inputs.toolchain)?;
+            report.finished(started.elapsed(), true);
+            return Ok(found);
+        }
+        if !announced {
+            report.started();
+            announced = true;
+        }
+        let mut source = match source::obtain(ctx, spec, &report) {
+            Ok(source) => source,
+            Err(e) if kernel.sources.len() > 1 && can_pass_over(&e) => {
+                report.notice(format!("{spec} can't be had here: {e}"));
+                passed_over.push((spec.to_string(), e.to_string()));
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        source.record.passed_over = passed_over;
+        // Its identity may have changed on the way: the locked version may be gone.
+        if let Some(found) = KernelArtifact::load(&place(&source), kernel) {
+            report.finished(started.elapsed(), true);
+            return Ok(found);
+        }
+        let job = Job {
+            ctx,
+            kernel,
+            base_key: inputs.base_key(&source),
+            key: inputs.key(&source),
+            source: &source,
+            toolchain: &inputs.toolchain,
+            requests: &inputs.requests,
+            series: &inputs.series,
+        };
+        let built = job.run(&report)?;
+        report.finished(started.elapsed(), false);
+        return Ok(built);
+    }
+    Err(BuildError::NoSource {
+        kernel: name,
+        tried: passed_over,
+    })
+}
+
+/// Whether another source may do where this one failed: the host lacks a program, a mirror or
+/// the net. A wrong checksum, a full disk or a lock that can't be kept must be seen.
+fn can_pass_over(e: &BuildError) -> bool {
+    e.class() == ErrorClass::Host
+        && matches!(
+            e,
+            BuildError::Command { .. } | BuildError::MissingTool { .. }
+        )
+}
+
+/// A kernel whose tests could not be built for want of a package gets another try: the package
+/// may be there now, and the kernel itself is as good as before.
+fn retry_tests(
+    ctx: &BuildCtx,
+    source: &Identified,
+    found: &mut KernelArtifact,
+    toolchain: &Toolchain,
+) -> Result<(), BuildError> {
+    let wants_package = matches!(&found.record.hmm_tests, HmmTests::Failed { reason } if reason.contains("install the package"));
+    let tree = source::pristine(ctx, source);
+    let patched = |p: &Utf8PathBuf| p.starts_with("tools/testing") || p.starts_with("lib");
+    if !wants_package || !tree.exists() || found.record.changed.iter().any(patched) {
+        return Ok(());
+    }
+    let new = found.dir.join(format!("hmm-tests.{}", std::process::id()));
+    if hmm::build(&tree, &new, toolchain)? == HmmTests::Built {
+        let place = found.dir.join("hmm-tests");
+        fs_err::rename(&new, &place).map_err(|e| BuildError::io("write", &place, e))?;
+        found.record.hmm_tests = HmmTests::Built;
+        found.record.write(&found.dir)?;
+    }
+    remove(&new)
+}

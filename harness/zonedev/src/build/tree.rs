@@ -1,0 +1,167 @@
+//! Local trees: a git revision, a working tree with its uncommitted changes, or plain files.
+
+use std::os::unix::fs::PermissionsExt;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::error::BuildError;
+use super::overlay::{Change, Overlay};
+use super::{proc, source};
+use crate::spec::Era;
+
+fn git(path: &Utf8Path) -> std::process::Command {
+    let mut cmd = proc::command("git");
+    cmd.args(["-C", path.as_str()]);
+    cmd
+}
+
+/// Whether `path` is the top of a git tree.
+pub(crate) fn is_git(path: &Utf8Path) -> bool {
+    path.join(".git").exists()
+}
+
+fn rev_parse(path: &Utf8Path, rev: &str, kind: &str) -> Result<String, BuildError> {
+    let out = proc::output(git(path).args([
+        "rev-parse",
+        "--verify",
+        "--quiet",
+        "--end-of-options",
+        &format!("{rev}^{{{kind}}}"),
+    ]))?;
+    if !out.status.success() {
+        let detail = match out.stderr.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", proc::said(&out)),
+        };
+        return Err(BuildError::Request {
+            message: format!("{path} has no revision {rev}{detail}"),
+            remedy: "name a commit, a tag or a branch of it".to_owned(),
+        });
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
+/// The commit that `rev` means.
+pub(crate) fn commit_of(path: &Utf8Path, rev: &str) -> Result<String, BuildError> {
+    rev_parse(path, rev, "commit")
+}
+
+/// The git tree that `rev` means: the same for two commits with the same files.
+pub(crate) fn tree_of(path: &Utf8Path, rev: &str) -> Result<String, BuildError> {
+    rev_parse(path, rev, "tree")
+}
+
+/// Writes the files of a commit into `into`, all with the commit's time.
+pub(crate) fn archive(path: &Utf8Path, commit: &str, into: &Utf8Path) -> Result<(), BuildError> {
+    source::pipe(
+        git(path).args(["archive", "--format=tar", commit]),
+        proc::command("tar").args(["-x", "--no-same-owner", "-C", into.as_str()]),
+        &format!("read {commit} of {path}"),
+        into,
+    )
+}
+
+/// What differs from HEAD in a working tree, files that git doesn't know (and is not told to
+/// ignore) included.
+pub(crate) fn uncommitted(path: &Utf8Path) -> Result<Overlay, BuildError> {
+    let changed = proc::run(
+        git(path).args([
+            "diff",
+            "--name-only",
+            "-z",
+            "--no-renames",
+            "--ignore-submodules",
+            "HEAD",
+        ]),
+        format!("see what is changed in {path}"),
+    )?;
+    let unknown = proc::run(
+        git(path).args(["ls-files", "--others", "--exclude-standard", "-z"]),
+        format!("see what is new in {path}"),
+    )?;
+    let mut overlay = Overlay::default();
+    for name in changed
+        .split('\0')
+        .chain(unknown.split('\0'))
+        .filter(|n| !n.is_empty())
+    {
+        let file = path.join(name);
+        if file.is_dir() && !file.is_symlink() {
+            continue;
+        }
+        overlay.set(Utf8PathBuf::from(name), Change::read(&file)?)?;
+    }
+    Ok(overlay)
+}
+
+/// The version that a tree's Makefile states.
+pub(crate) fn era(path: &Utf8Path, rev: Option<&str>) -> Result<Era, BuildError> {
+    let makefile = match rev {
+        Some(rev) => {
+            let commit = commit_of(path, rev)?;
+            proc::run(
+                git(path).args(["show", &format!("{commit}:Makefile")]),
+                format!("read the Makefile of {path}"),
+            )?
+        }
+        None => fs_err::read_to_string(path.join("Makefile")).map_err(|_| BuildError::Request {
+            message: format!("{path} is no kernel's tree: it has no Makefile"),
+            remedy: "name the top of a kernel's tree".to_owned(),
+        })?,
+    };
+    let number = |name: &str| {
+        makefile.lines().take(10).find_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            (key.trim() == name).then(|| value.trim().parse().ok())?
+        })
+    };
+    match (number("VERSION"), number("PATCHLEVEL")) {
+        (Some(version), Some(patchlevel)) => Ok(Era {
+            version,
+            patchlevel,
+        }),
+        _ => Err(BuildError::Request {
+            message: format!("{path} is no kernel's tree: its Makefile states no version"),
+            remedy: "name the top of a kernel's tree".to_owned(),
+        }),
+    }
+}
+
+/// A hash of every file of a tree that git doesn't know.
+pub(crate) fn hash_loose(path: &Utf8Path) -> Result<String, BuildError> {
+    if path.join(".config").exists() || path.join("include/config").exists() {
+        return Err(BuildError::Request {
+            message: format!(
+                "{path} was built in place, and git doesn't know which of its files are source"
+            ),
+            remedy: "run `make mrproper` there, or make it a git tree".to_owned(),
+        });
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut todo = vec![path.to_owned()];
+    while let Some(dir) = todo.pop() {
+        let read =
+            || -> std::io::Result<Vec<camino::Utf8DirEntry>> { dir.read_dir_utf8()?.collect() };
+        let mut entries = read().map_err(|e| BuildError::io("read", &dir, e))?;
+        entries.sort_by(|a, b| a.file_name().cmp(b.file_name()));
+        for entry in entries {
+            let file = entry.path();
+            let fail = |e| BuildError::io("read", file, e);
+            let meta = file.symlink_metadata().map_err(fail)?;
+            hasher.update(file.as_str().as_bytes()[path.as_str().len()..].as_ref());
+            if meta.is_dir() {
+                hasher.update(b"/\0");
+                todo.push(file.to_owned());
+            } else if meta.is_symlink() {
+                let target = file.read_link_utf8().map_err(fail)?;
+                hasher.update(b"@\0").update(target.as_str().as_bytes());
+            } else {
+                let executable = meta.permissions().mode() & 0o100 != 0;
+                hasher.update(if executable { b"*\0" } else { b"-\0" });
+                hasher.update(&meta.len().to_le_bytes());
+                hasher.update(&fs_err::read(file).map_err(fail)?);
+            }
+        }
+    }
+    Ok(hasher.finalize().to_hex()[..40].to_owned())
+}

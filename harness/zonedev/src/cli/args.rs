@@ -1,0 +1,214 @@
+//! What can be typed. Parsing does no I/O.
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::exit::{Exit, Failure};
+use super::{bench, build, doctor, inspect, list, matrix, shell};
+
+/// Boots Linux kernels side by side and says what a change to the kernel
+/// changed for every ZONE_DEVICE page.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "\
+Examples:
+  zonedev matrix                                  5.10 against 5.10+zone-device-refcount
+  zonedev matrix -k 6.12 -k 6.12+./my.mbox        what a series of patches changes
+  zonedev matrix -k 6.12 -k 7.3 -s fsdax          two releases, one suite
+  zonedev inspect latest fsdax-ext4/map-touch-4k  the pages of its checkpoints
+
+Exit codes: 0 nothing regressed, 1 something regressed or broke its contract,
+2 the request or a spec is wrong, 3 the harness or the host failed,
+4 nothing was selected, 5 a kernel or an image did not build.")]
+pub struct Cli {
+    /// The checkout with kernels/, images/ and suites/ (default: the one around the working directory)
+    #[arg(long, global = true, value_name = "DIR", env = "ZONEDEV_PROJECT")]
+    project: Option<Utf8PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run cases on kernels and compare each kernel with the first
+    #[command(after_help = "\
+Examples:
+  zonedev matrix -k 6.12 -k 7.3 -s fsdax
+  zonedev matrix -k 6.12 -k 6.12+./0001-my.patch -E pin
+  zonedev matrix -k tree:../linux@v6.12 -k tree:../linux")]
+    Matrix(MatrixArgs),
+    /// List kernels, suites, cases or the cells of a request
+    List(ListArgs),
+    /// Build kernels into the cache
+    Build(BuildArgs),
+    /// A busybox shell in a guest with a fixture
+    Shell(ShellArgs),
+    /// The pages of a cell's checkpoints as a table, prediction beside observation
+    Inspect(InspectArgs),
+    /// Say what this host has and lacks
+    Doctor,
+    /// Measure, as ratios, into target/bench.json
+    Bench(BenchArgs),
+}
+
+/// Which kernels and cases.
+#[derive(Debug, Clone, Args)]
+pub struct Selection {
+    /// A kernel; the first is the baseline [default: 5.10 and 5.10+zone-device-refcount]
+    #[arg(short, long = "kernel", value_name = "KERNEL")]
+    pub kernels: Vec<String>,
+    /// Only this suite (repeatable)
+    #[arg(short, long = "suite", value_name = "SUITE")]
+    pub suites: Vec<String>,
+    /// Only cases whose SUITE/FIXTURE/CASE contains this text (repeatable: all of them)
+    #[arg(short = 'E', long = "filter", value_name = "TEXT")]
+    pub filters: Vec<String>,
+}
+
+/// Options of building.
+#[derive(Debug, Clone, Args)]
+pub struct BuildOptions {
+    /// Refuse a source whose locked version the mirror no longer has
+    #[arg(long)]
+    pub locked: bool,
+}
+
+/// The accelerator as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccelArg {
+    /// Hardware
+    Kvm,
+    /// Emulation
+    Tcg,
+}
+
+/// `--isolation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IsolationArg {
+    /// A clone of a booted machine for each case
+    Clone,
+    /// A boot for each case
+    Boot,
+}
+
+/// `zonedev matrix`.
+#[derive(Debug, Args)]
+pub struct MatrixArgs {
+    #[command(flatten)]
+    pub(super) selection: Selection,
+    #[command(flatten)]
+    pub(super) build: BuildOptions,
+    /// Guests at a time [default: the host's processors]
+    #[arg(short, value_name = "N")]
+    pub(super) jobs: Option<usize>,
+    /// The accelerator [default: KVM if a trial boot works, else TCG]
+    #[arg(long)]
+    pub(super) accel: Option<AccelArg>,
+    /// How cases are kept apart
+    #[arg(long, default_value = "clone")]
+    pub(super) isolation: IsolationArg,
+    /// Where the run's folder goes [default: target/runs/ID]
+    #[arg(long, value_name = "DIR")]
+    pub(super) run_dir: Option<Utf8PathBuf>,
+}
+
+/// `zonedev list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    pub(super) what: ListWhat,
+    #[command(flatten)]
+    pub(super) selection: Selection,
+}
+
+/// What to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListWhat {
+    /// Kernels, series and flavours
+    Kernels,
+    /// Suites with the number of their cases
+    Suites,
+    /// Cases with their titles
+    Cases,
+    /// What a matrix would run
+    Cells,
+}
+
+/// `zonedev build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Kernels, as `zonedev matrix -k` takes them
+    #[arg(required = true)]
+    pub(super) kernels: Vec<String>,
+    #[command(flatten)]
+    pub(super) build: BuildOptions,
+}
+
+/// `zonedev shell`.
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// The kernel
+    pub(super) kernel: String,
+    /// The fixture, one of images/fixtures/
+    #[arg(long, default_value = "fsdax-ext4")]
+    pub(super) fixture: String,
+    /// The accelerator
+    #[arg(long)]
+    pub(super) accel: Option<AccelArg>,
+    #[command(flatten)]
+    pub(super) build: BuildOptions,
+}
+
+/// `zonedev inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A run's folder, or `latest`
+    pub(super) run: String,
+    /// A part of SUITE/FIXTURE/CASE that names one case
+    pub(super) cell: String,
+    /// Only this kernel
+    #[arg(short, long, value_name = "KERNEL")]
+    pub(super) kernel: Option<String>,
+    /// Only this checkpoint
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) checkpoint: Option<String>,
+}
+
+/// `zonedev bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The kernel that is measured
+    #[arg(short, long, default_value = "6.12")]
+    pub(super) kernel: String,
+    /// Leave the builds out: a clean one takes minutes
+    #[arg(long)]
+    pub(super) no_build: bool,
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// With the code and the words of the end.
+    pub async fn run(self) -> Result<Exit, Failure> {
+        let project = super::project::find(self.project.as_deref())?;
+        match self.command {
+            Command::Matrix(args) => matrix::run(&project, args).await,
+            Command::List(args) => list::run(&project, &args),
+            Command::Build(args) => build::run(&project, args).await,
+            Command::Shell(args) => shell::run(&project, args).await,
+            Command::Inspect(args) => inspect::run(&project, &args),
+            Command::Doctor => doctor::run(&project).await,
+            Command::Bench(args) => bench::run(&project, args).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,27 @@
+//! `zonedev build`.
+
+use camino::Utf8Path;
+use tokio::sync::mpsc;
+
+use super::args::BuildArgs;
+use super::exit::{Exit, Failure};
+use super::setup;
+
+pub(super) async fn run(project: &Utf8Path, args: BuildArgs) -> Result<Exit, Failure> {
+    let ctx = setup::build_context(project, &args.build)?;
+    let requested = setup::resolve(&ctx, &args.kernels)?;
+    let (events, mut receiver) = mpsc::unbounded_channel();
+    let listener = tokio::spawn(async move {
+        let mut progress = super::progress();
+        while let Some(event) = receiver.recv().await {
+            progress.event(&event);
+        }
+    });
+    let artifacts = setup::build_kernels(&ctx, &requested, &events).await;
+    drop(events);
+    let _ = listener.await;
+    for (r, artifact) in requested.iter().zip(artifacts?) {
+        println!("{}: Linux {} in {}", r.name, artifact.record.release, artifact.dir);
+    }
+    Ok(Exit::Good)
+}

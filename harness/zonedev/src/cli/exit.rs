@@ -1,0 +1,144 @@
+//! The exit codes of `zonedev`, in their one place.
+
+use std::process::ExitCode;
+
+use miette::Diagnostic;
+
+use crate::build::{BuildError, ErrorClass};
+use crate::plan::FilterError;
+use crate::record::RunFolderError;
+use crate::run::RunError;
+use crate::spec::{KernelNameError, SpecError};
+use crate::vm::{Fault, VmError};
+
+/// How `zonedev` ends.
+///
+/// | code | meaning |
+/// |---|---|
+/// | 0 | nothing regressed |
+/// | 1 | something regressed or broke its contract |
+/// | 2 | the request or a spec is wrong |
+/// | 3 | the harness or the host failed |
+/// | 4 | nothing was selected |
+/// | 5 | a kernel or an image did not build |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// 0
+    Good = 0,
+    /// 1
+    Regressed = 1,
+    /// 2
+    Request = 2,
+    /// 3
+    Harness = 3,
+    /// 4
+    NothingSelected = 4,
+    /// 5
+    Build = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// An end with an error: what is said, and the code.
+#[derive(Debug)]
+pub struct Failure {
+    /// The code.
+    pub exit: Exit,
+    report: miette::Report,
+}
+
+impl Failure {
+    fn new(exit: Exit, diagnostic: impl Diagnostic + Send + Sync + 'static) -> Self {
+        Self { exit, report: miette::Report::new(diagnostic) }
+    }
+
+    /// A request that can't be meant, with its remedy.
+    pub fn request(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { exit: Exit::Request, report: miette::miette!(help = remedy.into(), "{}", message.into()) }
+    }
+
+    /// Trouble of the harness or the host.
+    pub fn harness(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Harness, report: miette::miette!("{}", message.into()) }
+    }
+
+    /// Nothing to do.
+    pub fn nothing_selected(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { exit: Exit::NothingSelected, report: miette::miette!(help = remedy.into(), "{}", message.into()) }
+    }
+
+    /// Prints it to standard error.
+    pub fn print(&self) {
+        eprintln!("zonedev: {:?}", self.report);
+    }
+}
+
+impl From<SpecError> for Failure {
+    fn from(e: SpecError) -> Self {
+        Failure::new(Exit::Request, e)
+    }
+}
+
+impl From<KernelNameError> for Failure {
+    fn from(e: KernelNameError) -> Self {
+        Failure::request(e.to_string(), "see `zonedev list kernels`")
+    }
+}
+
+impl From<FilterError> for Failure {
+    fn from(e: FilterError) -> Self {
+        Failure::request(format!("failed to {e}"), "see `zonedev list suites`")
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(e: BuildError) -> Self {
+        let exit = match e.class() {
+            ErrorClass::Spec => Exit::Request,
+            ErrorClass::Host => Exit::Harness,
+            ErrorClass::Build => Exit::Build,
+        };
+        match e {
+            BuildError::Spec(spec) => Failure::new(exit, *Box::new(spec)),
+            e => Self { exit, report: miette::miette!("failed to {e}") },
+        }
+    }
+}
+
+impl From<VmError> for Failure {
+    fn from(e: VmError) -> Self {
+        let whose = match e.fault() {
+            Fault::Host => "the host",
+            Fault::Harness => "the harness",
+            #[allow(unreachable_patterns)]
+            _ => "the guest",
+        };
+        Failure::harness(format!("{whose} failed: {e}"))
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(e: RunError) -> Self {
+        match e {
+            RunError::Vm(e) => e.into(),
+            e => Failure::harness(format!("failed to {e}")),
+        }
+    }
+}
+
+impl From<RunFolderError> for Failure {
+    fn from(e: RunFolderError) -> Self {
+        Failure::harness(format!("failed to {e}"))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Self {
+        Failure::harness(e.to_string())
+    }
+}

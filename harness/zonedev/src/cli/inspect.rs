@@ -1,0 +1,70 @@
+//! `zonedev inspect`.
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::record::{CellId, RunFolder};
+use crate::{report, verdict};
+
+use super::args::{BuildOptions, InspectArgs};
+use super::exit::{Exit, Failure};
+use super::setup;
+
+pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failure> {
+    let folder = RunFolder::open(&run_path(project, &args.run));
+    let record = folder.read_record().map_err(|e| {
+        Failure::request(format!("failed to {e}"), "name the folder of a finished run, or `latest`")
+    })?;
+    let cells: Vec<&CellId> = record
+        .cells
+        .iter()
+        .map(|(id, _)| id)
+        .filter(|id| id.case_path().contains(&args.cell))
+        .filter(|id| args.kernel.as_ref().is_none_or(|k| *k == id.kernel))
+        .collect();
+    let mut cases: Vec<String> = cells.iter().map(|id| id.case_path()).collect();
+    cases.sort();
+    cases.dedup();
+    match cases.as_slice() {
+        [] => {
+            return Err(Failure::nothing_selected(
+                format!("no cell of the run is called like `{}`", args.cell),
+                "give a part of SUITE/FIXTURE/CASE; the journal in the run's folder names all",
+            ));
+        }
+        [_] => {}
+        // The exact name wins over longer ones that contain it.
+        many if many.contains(&args.cell) => {}
+        many => {
+            return Err(Failure::request(
+                format!("`{}` is a part of {} cases: {}", args.cell, many.len(), many.join(", ")),
+                "give more of the name",
+            ));
+        }
+    }
+    let exact = cases.contains(&args.cell);
+    let mut shown = 0;
+    for id in cells.into_iter().filter(|id| !exact || id.case_path() == args.cell) {
+        let cell = folder.read_cell(id)?;
+        let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
+        let contract = setup::contract(&ctx.project, &cell.contract)?;
+        for checkpoint in &cell.checkpoints {
+            if args.checkpoint.as_ref().is_none_or(|c| *c == checkpoint.name) {
+                let predicted = verdict::predict(checkpoint, &contract);
+                print!("{}", report::inspect(&cell, checkpoint, &predicted, &super::look(&std::io::stdout())));
+                shown += 1;
+            }
+        }
+    }
+    if shown == 0 {
+        return Err(Failure::nothing_selected(
+            "the cell has no such checkpoint",
+            "leave --checkpoint out to see all",
+        ));
+    }
+    Ok(Exit::Good)
+}
+
+fn run_path(project: &Utf8Path, run: &str) -> Utf8PathBuf {
+    let named = Utf8PathBuf::from(run);
+    if named.join("journal.jsonl").exists() { named } else { project.join("target/runs").join(run) }
+}

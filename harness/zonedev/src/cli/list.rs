@@ -1,0 +1,86 @@
+//! `zonedev list`.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8Path;
+
+use crate::plan;
+use crate::spec::KernelStore;
+
+use super::args::{BuildOptions, ListArgs, ListWhat};
+use super::exit::{Exit, Failure};
+use super::setup;
+
+pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> {
+    match args.what {
+        ListWhat::Kernels => kernels(&KernelStore::new(project.join("kernels"))),
+        ListWhat::Suites => {
+            let (cases, ..) = setup::cases(project, &args.selection)?;
+            let mut counts = BTreeMap::<String, usize>::new();
+            for case in &cases {
+                *counts.entry(case.suite.clone()).or_default() += 1;
+            }
+            for (suite, n) in counts {
+                println!("{suite:16} {n} cases");
+            }
+            Ok(Exit::Good)
+        }
+        ListWhat::Cases => {
+            let (cases, _, filter) = setup::cases(project, &args.selection)?;
+            let mut any = false;
+            for case in &cases {
+                let fixtures: Vec<&str> = case
+                    .fixtures
+                    .iter()
+                    .filter(|f| filter.selects(case, f))
+                    .map(String::as_str)
+                    .collect();
+                if !fixtures.is_empty() {
+                    any = true;
+                    println!("{}/{}  [{}]\n    {}", case.suite, case.name, fixtures.join(", "), case.title);
+                }
+            }
+            selected(any)
+        }
+        ListWhat::Cells => {
+            let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
+            let requested = setup::resolve(&ctx, &args.selection.kernels)?;
+            let (cases, fixtures, filter) = setup::cases(project, &args.selection)?;
+            let kernels: Vec<_> = requested.into_iter().map(|r| (r.name, r.contract)).collect();
+            let plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
+            for group in &plan.groups {
+                println!("{}", group.boot);
+                for cell in &group.cells {
+                    println!("{}", cell.id);
+                }
+            }
+            selected(!plan.groups.is_empty())
+        }
+    }
+}
+
+fn selected(any: bool) -> Result<Exit, Failure> {
+    if any {
+        Ok(Exit::Good)
+    } else {
+        Err(Failure::nothing_selected("no case was selected", "each -E must be a part of SUITE/FIXTURE/CASE"))
+    }
+}
+
+fn kernels(store: &KernelStore) -> Result<Exit, Failure> {
+    for name in store.names()? {
+        let kernel = store.kernel(&name)?;
+        println!("{name:30} {} (contract {})", kernel.title, kernel.contract);
+    }
+    for name in store.series_names()? {
+        let series = store.series(&name)?;
+        for base in &series.bases {
+            println!("{:30} {}", format!("{base}+{name}"), series.title);
+        }
+    }
+    let flavours = store.flavour_names()?;
+    if !flavours.is_empty() {
+        println!("flavours: {} (as in 5.10:{})", flavours.join(", "), flavours[0]);
+    }
+    Ok(Exit::Good)
+}

@@ -1,0 +1,222 @@
+//! What several commands need first: specs, built kernels, QEMU.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use guestmem::KernelInfo;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::build::{self, BuildCtx, BuildEvent, BuildSink, Cache, KernelArtifact};
+use crate::plan::Filter;
+use crate::record::{Event, KernelRecord};
+use crate::run::{RunError, Side};
+use crate::spec::{
+    Case, Contract, Fixture, FixtureStore, ImageSpec, KernelName, ResolvedKernel, SpecFile, SuiteStore,
+};
+use crate::vm::{self, Accel, AccelProbe, Launcher, MemoryDir, Qemu, Spawner};
+
+use super::args::{AccelArg, BuildOptions, Selection};
+use super::exit::Failure;
+
+/// The kernels of a run whose request names none.
+pub(super) const DEFAULT_KERNELS: [&str; 2] = ["5.10", "5.10+zone-device-refcount"];
+
+/// The place of everything that can be made again.
+pub(super) fn build_context(project: &Utf8Path, options: &BuildOptions) -> Result<BuildCtx, Failure> {
+    let mut ctx = BuildCtx::new(project, Cache::of_user()?);
+    ctx.locked = options.locked;
+    Ok(ctx)
+}
+
+/// A kernel of the request, looked up.
+pub(super) struct Requested {
+    pub(super) name: String,
+    pub(super) resolved: ResolvedKernel,
+    pub(super) contract: Contract,
+}
+
+/// Looks up every kernel of a request; nothing is built.
+pub(super) fn resolve(ctx: &BuildCtx, names: &[String]) -> Result<Vec<Requested>, Failure> {
+    let default: Vec<String> = DEFAULT_KERNELS.iter().map(|n| (*n).to_owned()).collect();
+    let names = if names.is_empty() { &default } else { names };
+    names
+        .iter()
+        .map(|name| {
+            let resolved = ctx.resolve(&KernelName::parse(name)?)?;
+            let contract = contract(&ctx.project, &resolved.contract)?;
+            Ok(Requested { name: name.clone(), resolved, contract })
+        })
+        .collect()
+}
+
+pub(super) fn contract(project: &Utf8Path, name: &str) -> Result<Contract, Failure> {
+    let path = project.join("kernels/contracts").join(format!("{name}.toml"));
+    let file = SpecFile::read(&path, &format!("the contract `{name}`"))?;
+    Ok(Contract::parse(&file)?)
+}
+
+/// All cases, the fixtures that they name, and the selection among them.
+pub(super) fn cases(
+    project: &Utf8Path,
+    selection: &Selection,
+) -> Result<(Vec<Case>, BTreeMap<String, Fixture>, Filter), Failure> {
+    let cases = SuiteStore::new(project.join("suites")).cases()?;
+    let store = FixtureStore::new(project.join("images/fixtures"));
+    let mut fixtures = BTreeMap::new();
+    for name in cases.iter().flat_map(|c| &c.fixtures) {
+        if !fixtures.contains_key(name) {
+            fixtures.insert(name.clone(), store.load(name)?);
+        }
+    }
+    let filter = Filter::new(&selection.suites, &selection.filters, &cases)?;
+    Ok((cases, fixtures, filter))
+}
+
+/// Hands a build's events on as the run's.
+struct Forward(UnboundedSender<Event>);
+
+impl BuildSink for Forward {
+    fn event(&self, event: BuildEvent) {
+        let event = match event {
+            BuildEvent::Started { what } => Event::BuildStarted { what },
+            BuildEvent::Phase { what, phase, detail } => {
+                let phase = if detail.is_empty() { phase.to_string() } else { format!("{phase} {detail}") };
+                Event::BuildProgress { what, phase, done: 0, total: None }
+            }
+            BuildEvent::Progress { what, done, total } => {
+                Event::BuildProgress { what, phase: "compiling".into(), done, total }
+            }
+            BuildEvent::Finished { what, took, .. } => {
+                Event::BuildFinished { what, took_ms: took.as_millis() as u64, cached: false }
+            }
+            BuildEvent::Notice { message, .. } => Event::Notice { message },
+        };
+        let _ = self.0.send(event);
+    }
+}
+
+/// Builds kernels, each once, one after another.
+pub(super) async fn build_kernels(
+    ctx: &BuildCtx,
+    requested: &[Requested],
+    events: &UnboundedSender<Event>,
+) -> Result<Vec<KernelArtifact>, Failure> {
+    let mut built: BTreeMap<String, KernelArtifact> = BTreeMap::new();
+    let mut out = Vec::new();
+    for r in requested {
+        let artifact = match built.get(&r.name) {
+            Some(artifact) => artifact.clone(),
+            None => {
+                let (ctx, resolved, sink) = (ctx.clone(), r.resolved.clone(), Forward(events.clone()));
+                for message in &resolved.notices {
+                    let _ = events.send(Event::Notice { message: message.clone() });
+                }
+                let task = tokio::task::spawn_blocking(move || build::build_kernel(&ctx, &resolved, &sink));
+                task.await.map_err(|e| Failure::harness(format!("failed to build: {e}")))??
+            }
+        };
+        built.insert(r.name.clone(), artifact.clone());
+        out.push(artifact);
+    }
+    Ok(out)
+}
+
+/// Builds each kernel's image and reads its types: everything that the engine needs of it.
+pub(super) async fn sides(
+    ctx: &BuildCtx,
+    requested: &[Requested],
+    artifacts: &[KernelArtifact],
+    events: &UnboundedSender<Event>,
+) -> Result<Vec<Side>, Failure> {
+    let spec = ImageSpec::load(&ctx.project.join("images"), "initramfs")?;
+    let mut out: Vec<Side> = Vec::new();
+    for (r, artifact) in requested.iter().zip(artifacts) {
+        if let Some(same) = out.iter().find(|s| s.name == r.name) {
+            out.push(same.clone());
+            continue;
+        }
+        let (ctx, spec, artifact, sink) = (ctx.clone(), spec.clone(), artifact.clone(), Forward(events.clone()));
+        let (name, contract) = (r.name.clone(), r.contract.clone());
+        let task = tokio::task::spawn_blocking(move || -> Result<Side, Failure> {
+            let image = build::build_image(&ctx, &spec, &artifact, &sink)?;
+            let info = KernelInfo::from_vmlinux(artifact.vmlinux().as_std_path())
+                .map_err(|source| RunError::Kernel { kernel: name.clone(), source })?;
+            Ok(Side {
+                no_hmm_tests: artifact.hmm_tests().err().map(str::to_owned),
+                kernel: artifact.bz_image(),
+                initrd: image.path,
+                info: Arc::new(info),
+                name,
+                contract,
+            })
+        });
+        out.push(task.await.map_err(|e| Failure::harness(format!("failed to build an image: {e}")))??);
+    }
+    Ok(out)
+}
+
+/// What `record.json` says of a kernel.
+pub(super) fn kernel_record(requested: &Requested, artifact: &KernelArtifact) -> KernelRecord {
+    let record = &artifact.record;
+    let mut provenance = BTreeMap::new();
+    provenance.insert("release".to_owned(), record.release.clone());
+    provenance.insert("compiler".to_owned(), record.toolchain.cc_version.clone());
+    let source = &record.source;
+    for (key, value) in [("version", &source.version), ("sha256", &source.sha256), ("replaces", &source.replaces)] {
+        if let Some(value) = value {
+            provenance.insert(key.to_owned(), value.clone());
+        }
+    }
+    if source.dirty {
+        provenance.insert("dirty".to_owned(), "the tree had uncommitted changes".to_owned());
+    }
+    if !record.patches.is_empty() {
+        provenance.insert("patches".to_owned(), record.patches.join(", "));
+    }
+    KernelRecord {
+        name: requested.name.clone(),
+        contract: requested.contract.name.clone(),
+        provenance,
+        build_key: record.key.clone(),
+    }
+}
+
+/// QEMU, the accelerator that works, and the thread that starts guests.
+pub(super) struct Host {
+    pub(super) qemu: Qemu,
+    pub(super) probe: AccelProbe,
+    spawner: Spawner,
+    cache: Utf8PathBuf,
+}
+
+impl Host {
+    pub(super) async fn look(ctx: &BuildCtx, accel: Option<AccelArg>) -> Result<Self, Failure> {
+        let qemu = Qemu::find().await?;
+        let spawner = Spawner::new()?;
+        let cache = ctx.cache.root().to_owned();
+        let force = accel.map(|a| match a {
+            AccelArg::Kvm => Accel::Kvm,
+            AccelArg::Tcg => Accel::Tcg,
+        });
+        let probe = vm::probe_accel(&cache, force, &qemu, &spawner).await?;
+        Ok(Self { qemu, probe, spawner, cache })
+    }
+
+    /// Sweeps what dead harnesses left, and makes the place for guests' memory.
+    pub(super) fn launcher(&self, needed: u64) -> Result<Launcher, Failure> {
+        let places = vm::memory_places(&self.cache);
+        vm::sweep(&places);
+        let memory = MemoryDir::create(&places, needed)?;
+        Ok(Launcher { qemu: self.qemu.clone(), spawner: self.spawner.clone(), memory })
+    }
+}
+
+/// Bytes that `jobs` templates of these fixtures may take at once.
+pub(super) fn memory_needed<'a>(fixtures: impl Iterator<Item = &'a Fixture>, jobs: usize) -> u64 {
+    let one = fixtures
+        .map(|f| f.memory.bytes() + f.nvdimms.iter().map(|n| n.size.bytes()).sum::<u64>())
+        .max()
+        .unwrap_or(0);
+    one * jobs as u64
+}

@@ -1,0 +1,236 @@
+//! One cell: the steps of a case in one guest.
+
+use std::time::{Duration, Instant};
+
+use camino::Utf8Path;
+use proto::{Checkpoint, Op, StepResult};
+
+use crate::observe;
+use crate::record::{CellRecord, CheckpointRecord, End, StepRecord};
+use crate::spec::{Contract, PlannedStep};
+use crate::verdict;
+use crate::vm::{self, Accel, Guest};
+
+use super::pages::PageReader;
+use super::session::{RequestParts, Session, SessionError};
+
+/// How often a checkpoint that does not agree is read again, after the guest ran on.
+const REREADS: u32 = 5;
+/// After this long in one sleeping state an operation counts as blocked, in milliseconds of guest time.
+const BLOCKED_AFTER_MS: u64 = 250;
+/// The mark that ends a cell's log.
+const END_MARK: &str = "zonedev: end";
+
+/// How long things may take, by accelerator.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From QEMU's start to the agent's greeting.
+    pub boot: Duration,
+    /// From a clone's start to the agent's greeting.
+    pub greeting: Duration,
+    /// One operation.
+    pub step: Duration,
+    /// One program.
+    pub program: Duration,
+}
+
+impl Limits {
+    /// Generous: a limit that is reached on a healthy kernel is worse than a late verdict on a hung one.
+    pub fn of(accel: Accel) -> Self {
+        let scale = match accel {
+            Accel::Kvm => 1,
+            Accel::Tcg => 4,
+        };
+        Limits {
+            boot: Duration::from_secs(30 * scale),
+            greeting: Duration::from_secs(10 * scale),
+            step: Duration::from_secs(15 * scale),
+            program: Duration::from_secs(120 * scale),
+        }
+    }
+
+    fn for_op(&self, op: &Op) -> Duration {
+        match op {
+            Op::Run { .. } | Op::Mkfs { .. } | Op::CreateNamespace { .. } => self.program,
+            _ => self.step,
+        }
+    }
+}
+
+/// A guest with an open talk, and what drives it.
+pub struct Drive<'a> {
+    /// The guest.
+    pub guest: &'a Guest,
+    /// The talk.
+    pub session: &'a mut Session,
+    /// For checkpoints.
+    pub reader: &'a PageReader,
+    /// What judges a checkpoint, to know whether to read again.
+    pub contract: &'a Contract,
+    /// Limits.
+    pub limits: Limits,
+}
+
+impl Drive<'_> {
+    /// Runs the steps into `record` until the last or until one that ends the cell.
+    pub async fn steps(&mut self, steps: &[PlannedStep], record: &mut CellRecord, told: &(dyn Fn(usize, &str) + Sync)) {
+        for (i, step) in steps.iter().enumerate() {
+            record.steps.push(StepRecord {
+                actor: step.actor.clone(),
+                op: step.op.clone(),
+                expected: step.expected.clone(),
+                expected_splats: step.splats.clone(),
+                outcome: None,
+            });
+            told(i, step.op.word());
+            let request = RequestParts {
+                actor: &step.actor,
+                op: &step.op,
+                blocked_after_ms: step.may_block.then_some(BLOCKED_AFTER_MS),
+                mark: format!("zonedev: step {i}"),
+            };
+            match self.session.run(self.guest, request, self.limits.for_op(&step.op)).await {
+                Ok((outcome, checkpoint)) => {
+                    if let Some(output) = &outcome.output {
+                        record.results.extend(observe::ktap(&output.text));
+                    }
+                    let failed = matches!(outcome.result, StepResult::Failed { .. });
+                    record.steps[i].outcome = Some(outcome);
+                    if let (Op::Checkpoint { name }, Some(claims)) = (&step.op, checkpoint)
+                        && let Err(e) = self.checkpoint(name, i, claims, record).await
+                    {
+                        record.end = ended(e, Some(i), self.guest);
+                        return;
+                    }
+                    if failed {
+                        // Later steps build on this one; what they would show is not its effect.
+                        return;
+                    }
+                }
+                Err(e) => {
+                    record.end = ended(e, Some(i), self.guest);
+                    return;
+                }
+            }
+        }
+        let request = RequestParts {
+            actor: "main",
+            op: &Op::Checkpoint { name: "end".into() },
+            blocked_after_ms: None,
+            mark: END_MARK.into(),
+        };
+        if let Err(e) = self.session.run(self.guest, request, self.limits.step).await {
+            record.end = ended(e, None, self.guest);
+            return;
+        }
+        wait_for_mark(self.guest, self.limits.step).await;
+    }
+
+    /// Reads until the pages agree or a bounded number of readings did not.
+    async fn checkpoint(
+        &mut self,
+        name: &str,
+        step: usize,
+        claims: Checkpoint,
+        record: &mut CellRecord,
+    ) -> Result<(), SessionError> {
+        let vm = |e: vm::VmError| SessionError::Frame(format!("the guest can't be read: {e}"));
+        let (pages, took) = self.reader.read(self.guest).await.map_err(vm)?;
+        let mut out = CheckpointRecord {
+            name: name.to_owned(),
+            step,
+            pages,
+            claims,
+            rereads: 0,
+            first: None,
+            read_us: took.as_micros() as u64,
+        };
+        let mut pause = Duration::from_millis(20);
+        while !verdict::check(&out, self.contract).violations.is_empty() && out.rereads < REREADS {
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            let op = Op::Checkpoint { name: name.to_owned() };
+            let request = RequestParts {
+                actor: "main",
+                op: &op,
+                blocked_after_ms: None,
+                mark: format!("zonedev: step {step}"),
+            };
+            let (_, again) = self.session.run(self.guest, request, self.limits.step).await?;
+            let (pages, _) = self.reader.read(self.guest).await.map_err(vm)?;
+            let before = std::mem::replace(&mut out.pages, pages);
+            out.first.get_or_insert(before);
+            if let Some(claims) = again {
+                out.claims = claims;
+            }
+            out.rereads += 1;
+        }
+        record.checkpoints.push(out);
+        Ok(())
+    }
+}
+
+/// Fills in what the console says, after the guest is done with.
+pub fn read_console(record: &mut CellRecord, console: &Utf8Path) {
+    // A kernel may spew; what it says in its first and last megabytes is kept.
+    let text = bounded(&fs_err::read(console).unwrap_or_default());
+    record.log = observe::console(&text);
+    record.log.retain(|l| !l.text.contains(END_MARK));
+    record.splats = observe::splats(&record.log);
+}
+
+fn bounded(bytes: &[u8]) -> Vec<u8> {
+    const HALF: usize = 4 << 20;
+    if bytes.len() <= 2 * HALF {
+        return bytes.to_vec();
+    }
+    let mut out = bytes[..HALF].to_vec();
+    let left_out = bytes.len() - 2 * HALF;
+    out.extend_from_slice(format!("\n[zonedev: {left_out} bytes left out]\n").as_bytes());
+    out.extend_from_slice(&bytes[bytes.len() - HALF..]);
+    out
+}
+
+/// The console is filled by the guest's UART, maybe by a kernel thread of its own:
+/// the log is whole when the last mark is in it.
+async fn wait_for_mark(guest: &Guest, limit: Duration) {
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        if guest.console_tail(4096).contains(END_MARK) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// What a talk that ended says of the kernel.
+pub fn ended(error: SessionError, step: Option<usize>, guest: &Guest) -> End {
+    let tail = guest.console_tail(1 << 16);
+    let panic = tail.contains("Kernel panic - not syncing");
+    match (error, step) {
+        (SessionError::Ended(vm::End::Gone), _) if !panic => {
+            End::HarnessError { message: "QEMU ended without being asked".into() }
+        }
+        (SessionError::Ended(end), _) => {
+            let how = match end {
+                _ if panic => "panic".into(),
+                vm::End::Shutdown { reason } => reason,
+                vm::End::Panicked => "panic".into(),
+                vm::End::Gone => "QEMU exited".into(),
+            };
+            End::GuestDied { step, how }
+        }
+        (SessionError::Silent(limit), Some(step)) => End::Hung {
+            step,
+            at: format!("no answer within {} s", limit.as_secs()),
+        },
+        (SessionError::Silent(limit), None) => End::GuestDied {
+            step: None,
+            how: format!("the agent was silent for {} s after the last step", limit.as_secs()),
+        },
+        (SessionError::Fatal(message), step) => {
+            End::GuestDied { step, how: format!("the agent gave up: {message}") }
+        }
+        (e, _) => End::HarnessError { message: e.to_string() },
+    }
+}

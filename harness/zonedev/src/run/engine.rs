@@ -1,0 +1,416 @@
+//! All cells of a plan: templates, clones, and how many at a time.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use guestmem::KernelInfo;
+use proto::{Behaviour, Op, StepResult};
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinSet;
+
+use crate::plan::{Group, Plan, PlannedCell};
+use crate::record::{CellId, CellRecord, End, Event, RunFolder};
+use crate::spec::{Contract, Fixture, PlannedStep};
+use crate::vm::{Accel, BASE_CMDLINE, Guest, Launcher, Machine, Nvdimm, Template};
+
+use super::cell::{Drive, Limits, ended, read_console};
+use super::error::RunError;
+use super::pages::PageReader;
+use super::session::Session;
+
+/// How cells are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Each case runs in a clone of a booted and provisioned machine.
+    Clone,
+    /// Each case boots and provisions a machine of its own.
+    Boot,
+}
+
+/// A kernel of the request, built.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// As typed.
+    pub name: String,
+    /// What its counts must be.
+    pub contract: Contract,
+    /// bzImage.
+    pub kernel: Utf8PathBuf,
+    /// initramfs, with this kernel's own tests in it.
+    pub initrd: Utf8PathBuf,
+    /// Its symbols and types.
+    pub info: Arc<KernelInfo>,
+    /// Why its hmm-tests are not in the image, where they aren't.
+    pub no_hmm_tests: Option<String>,
+}
+
+/// What a run is given.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Starts QEMU.
+    pub launcher: Launcher,
+    /// Who executes guests.
+    pub accel: Accel,
+    /// How cells are kept apart.
+    pub isolation: Isolation,
+    /// Guests at a time.
+    pub jobs: usize,
+    /// The run's folder.
+    pub folder: Utf8PathBuf,
+}
+
+/// Runs plans.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    sides: Vec<Side>,
+    events: UnboundedSender<Event>,
+    /// Guests at a time.
+    guests: Arc<Semaphore>,
+    /// Groups at a time: each holds one template in memory.
+    groups: Arc<Semaphore>,
+}
+
+/// A template, or the reason why each case boots for itself, or why none can.
+enum Start {
+    Clone(Template),
+    Boot,
+    Failed(End),
+}
+
+impl Engine {
+    /// An engine for these kernels; `events` receives everything that happens.
+    pub fn new(config: EngineConfig, sides: Vec<Side>, events: UnboundedSender<Event>) -> Self {
+        let jobs = config.jobs.max(1);
+        Self {
+            sides,
+            events,
+            guests: Arc::new(Semaphore::new(jobs)),
+            groups: Arc::new(Semaphore::new(jobs)),
+            config,
+        }
+    }
+
+    /// Runs all cells and writes each into the run's folder.
+    ///
+    /// # Errors
+    /// Where the folder can't be written or a task of ours breaks. What happens in a guest,
+    /// and a QEMU that can't be started, is told in the cells' records.
+    pub async fn run(&self, plan: Plan) -> Result<Vec<CellRecord>, RunError> {
+        let mut tasks = JoinSet::new();
+        for group in plan.groups {
+            let engine = self.clone();
+            tasks.spawn(async move { engine.group(group).await });
+        }
+        let mut out = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            out.extend(done.map_err(|e| RunError::Task(e.to_string()))??);
+        }
+        out.sort_by(|a: &CellRecord, b| a.id.cmp(&b.id));
+        Ok(out)
+    }
+
+    fn tell(&self, event: Event) {
+        // The receiver may be gone when the run is being ended.
+        let _ = self.events.send(event);
+    }
+
+    async fn group(&self, group: Group) -> Result<Vec<CellRecord>, RunError> {
+        let _turn = self.groups.acquire().await.map_err(|e| RunError::Task(e.to_string()))?;
+        let reader = PageReader::new(Arc::clone(&self.sides[group.side].info));
+        let (boot, start) = self.template(&group, &reader).await?;
+        let mut out = vec![boot];
+        let start = Arc::new(start);
+        let mut tasks = JoinSet::new();
+        for cell in group.cells {
+            let (engine, start, fixture, reader) =
+                (self.clone(), Arc::clone(&start), group.fixture.clone(), reader.clone());
+            tasks.spawn(async move { engine.cell(cell, &fixture, &start, &reader).await });
+        }
+        while let Some(done) = tasks.join_next().await {
+            out.push(done.map_err(|e| RunError::Task(e.to_string()))??);
+        }
+        Ok(out)
+    }
+
+    /// Boots and provisions; this is a cell of its own, since a warning that a kernel gives
+    /// once is silent in every clone.
+    async fn template(&self, group: &Group, reader: &PageReader) -> Result<(CellRecord, Start), RunError> {
+        let _guest = self.guests.acquire().await.map_err(|e| RunError::Task(e.to_string()))?;
+        let started = Instant::now();
+        let mut record = self.empty(&group.boot, "boot and provisioning", "boot");
+        let what = format!("{} with {}", group.boot.kernel, group.fixture.name);
+        self.tell(Event::BootStarted { what: what.clone() });
+        let folder = RunFolder::open(&self.config.folder);
+        let dir = folder.cell_dir(&group.boot)?;
+        let mut start = Start::Failed(End::Finished {});
+        let booted = self.boot(group.side, &group.fixture, &dir, reader, &mut record).await;
+        read_console(&mut record, &dir.join("console.log"));
+        let failure = provisioning_failure(&record);
+        let cloneable = group.fixture.boots_because.is_none() && self.config.isolation == Isolation::Clone;
+        match (booted, failure) {
+            (Some(_), Some(end)) => start = Start::Failed(end),
+            (Some((guest, session)), None) if cloneable => {
+                match guest.save_template(session).await {
+                    Ok(template) => start = Start::Clone(template),
+                    Err(e) => {
+                        self.tell(Event::Notice {
+                            message: format!("{what}: no template can be taken ({e}); each case boots"),
+                        });
+                        start = Start::Boot;
+                    }
+                }
+            }
+            (Some(_), None) => {
+                if let Some(reason) = &group.fixture.boots_because {
+                    self.tell(Event::Notice { message: format!("{what}: each case boots, since {reason}") });
+                }
+                start = Start::Boot;
+            }
+            (None, _) => {
+                if record.end == (End::Finished {}) {
+                    record.end = End::HarnessError { message: "the boot ended without a reason".into() };
+                }
+            }
+        }
+        if let Start::Failed(end) = &mut start
+            && *end == (End::Finished {})
+        {
+            *end = record.end.clone();
+        }
+        record.took_ms = started.elapsed().as_millis() as u64;
+        let cloneable = matches!(start, Start::Clone(_));
+        self.tell(Event::BootFinished { what, took_ms: record.took_ms, cloneable });
+        folder.write_cell(&record)?;
+        Ok((record, start))
+    }
+
+    /// Boots one machine up to its provisioned state. `None`: `record.end` says why not.
+    async fn boot(
+        &self,
+        side: usize,
+        fixture: &Fixture,
+        dir: &Utf8Path,
+        reader: &PageReader,
+        record: &mut CellRecord,
+    ) -> Option<(Guest, Session)> {
+        let limits = Limits::of(self.config.accel);
+        let mut guest = match Guest::boot(&self.machine(side, fixture), &self.config.launcher, dir).await {
+            Ok(guest) => guest,
+            Err(e) => {
+                record.end = End::HarnessError { message: e.to_string() };
+                return None;
+            }
+        };
+        let mut session = match Session::open(&mut guest, self.behaviour(side), limits.boot).await {
+            Ok(session) => session,
+            Err(e) => {
+                record.end = match ended(e, None, &guest) {
+                    End::GuestDied { how, .. } => End::BootFailed { reason: last_words(&guest, &how) },
+                    other => other,
+                };
+                return None;
+            }
+        };
+        let steps: Vec<PlannedStep> = fixture
+            .provision
+            .iter()
+            .cloned()
+            .chain([Op::Checkpoint { name: "provisioned".into() }])
+            .map(|op| PlannedStep {
+                actor: "main".into(),
+                op,
+                expected: "ok".into(),
+                splats: Vec::new(),
+                may_block: false,
+            })
+            .collect();
+        let mut drive = Drive {
+            guest: &guest,
+            session: &mut session,
+            reader,
+            contract: &self.sides[side].contract,
+            limits,
+        };
+        drive.steps(&steps, record, &|_, _| ()).await;
+        (record.end == End::Finished {}).then_some((guest, session))
+    }
+
+    async fn cell(
+        &self,
+        cell: PlannedCell,
+        fixture: &Fixture,
+        start: &Start,
+        reader: &PageReader,
+    ) -> Result<CellRecord, RunError> {
+        let _guest = self.guests.acquire().await.map_err(|e| RunError::Task(e.to_string()))?;
+        let started = Instant::now();
+        self.tell(Event::CellStarted { cell: cell.id.clone() });
+        let isolation = if matches!(start, Start::Boot) { "boot" } else { "clone" };
+        let mut record = self.empty(&cell.id, &cell.title, isolation);
+        record.known_failures.clone_from(&cell.known_failures);
+        let folder = RunFolder::open(&self.config.folder);
+        let dir = folder.cell_dir(&cell.id)?;
+        let missing = self.sides[cell.id.side].no_hmm_tests.as_ref().filter(|_| cell.needs_hmm_tests);
+        match (start, missing) {
+            (_, Some(reason)) => {
+                record.end = End::Skipped { reason: format!("the kernel's hmm-tests did not build: {reason}") };
+            }
+            (Start::Failed(end), _) => record.end = end.clone(),
+            (Start::Clone(template), _) => match template.start_clone(&dir).await {
+                Ok(guest) => self.drive(guest, None, &cell, reader, &mut record).await,
+                Err(e) => record.end = End::HarnessError { message: e.to_string() },
+            },
+            (Start::Boot, _) => {
+                let mut boot = self.empty(&cell.id, &cell.title, isolation);
+                let booted = self.boot(cell.id.side, fixture, &dir, reader, &mut boot).await;
+                match (booted, provisioning_failure(&boot)) {
+                    (Some((guest, session)), None) => {
+                        self.drive(guest, Some(session), &cell, reader, &mut record).await;
+                    }
+                    (Some(_), Some(end)) => record.end = end,
+                    (None, _) => record.end = boot.end,
+                }
+            }
+        }
+        read_console(&mut record, &dir.join("console.log"));
+        record.took_ms = started.elapsed().as_millis() as u64;
+        folder.write_cell(&record)?;
+        Ok(record)
+    }
+
+    async fn drive(
+        &self,
+        mut guest: Guest,
+        session: Option<Session>,
+        cell: &PlannedCell,
+        reader: &PageReader,
+        record: &mut CellRecord,
+    ) {
+        let limits = Limits::of(self.config.accel);
+        let side = cell.id.side;
+        let mut session = match session {
+            Some(session) => session,
+            None => match Session::open(&mut guest, self.behaviour(side), limits.greeting).await {
+                Ok(session) => session,
+                Err(e) => {
+                    record.end = ended(e, None, &guest);
+                    return;
+                }
+            },
+        };
+        let steps = cell.steps.len();
+        let told = |step: usize, op: &str| {
+            self.tell(Event::CellStep { cell: cell.id.clone(), step, steps, op: op.to_owned() });
+        };
+        let mut drive = Drive {
+            guest: &guest,
+            session: &mut session,
+            reader,
+            contract: &self.sides[side].contract,
+            limits,
+        };
+        drive.steps(&cell.steps, record, &told).await;
+    }
+
+    fn behaviour(&self, side: usize) -> Behaviour {
+        self.sides[side].contract.behaviour
+    }
+
+    fn machine(&self, side: usize, fixture: &Fixture) -> Machine {
+        let side = &self.sides[side];
+        let cmdline = format!("{BASE_CMDLINE} nbd.nbds_max=4 nbd.max_part=0 {}", fixture.cmdline);
+        Machine {
+            accel: self.config.accel,
+            cpus: fixture.cpus,
+            memory_mib: fixture.memory.bytes() >> 20,
+            kernel: side.kernel.clone(),
+            initrd: side.initrd.clone(),
+            cmdline: cmdline.trim_end().to_owned(),
+            nvdimms: fixture
+                .nvdimms
+                .iter()
+                .enumerate()
+                .map(|(i, n)| Nvdimm {
+                    id: format!("nv{i}"),
+                    size_mib: n.size.bytes() >> 20,
+                    label_kib: n.labels.bytes() >> 10,
+                })
+                .collect(),
+            extra: Vec::new(),
+            cloneable: fixture.boots_because.is_none(),
+        }
+    }
+
+    fn empty(&self, id: &CellId, title: &str, isolation: &str) -> CellRecord {
+        CellRecord {
+            id: id.clone(),
+            title: title.to_owned(),
+            accel: self.config.accel.to_string(),
+            isolation: isolation.to_owned(),
+            contract: self.sides[id.side].contract.name.clone(),
+            known_failures: Vec::new(),
+            end: End::Finished {},
+            steps: Vec::new(),
+            checkpoints: Vec::new(),
+            log: Vec::new(),
+            splats: Vec::new(),
+            results: Vec::new(),
+            took_ms: 0,
+        }
+    }
+}
+
+impl Engine {
+    /// Boots a machine with a fixture for a person, without cells.
+    ///
+    /// # Errors
+    /// Where it does not come up, with its last words.
+    pub async fn boot_for_hand(&self, fixture: &Fixture) -> Result<(Guest, Session), End> {
+        let id = CellId {
+            suite: "shell".into(),
+            fixture: fixture.name.clone(),
+            case: "by-hand".into(),
+            side: 0,
+            kernel: self.sides[0].name.clone(),
+        };
+        let folder = RunFolder::open(&self.config.folder);
+        let error = |message: String| End::HarnessError { message };
+        let dir = folder.cell_dir(&id).map_err(|e| error(e.to_string()))?;
+        let reader = PageReader::new(Arc::clone(&self.sides[0].info));
+        let mut record = self.empty(&id, "by hand", "boot");
+        let booted = self.boot(0, fixture, &dir, &reader, &mut record).await;
+        match (booted, provisioning_failure(&record)) {
+            (Some(booted), None) => Ok(booted),
+            (_, Some(end)) => Err(end),
+            (None, None) => Err(record.end),
+        }
+    }
+}
+
+/// A provisioning step that failed: no case can run on what it left.
+fn provisioning_failure(record: &CellRecord) -> Option<End> {
+    record.steps.iter().find_map(|s| {
+        let outcome = s.outcome.as_ref()?;
+        let said = match &outcome.result {
+            StepResult::Ok {} => return None,
+            StepResult::Failed { message } => message.clone(),
+            other => other.word().to_owned(),
+        };
+        Some(End::BootFailed { reason: format!("provisioning failed at {}: {said}", s.op.word()) })
+    })
+}
+
+/// How a boot ended, with the last lines of its log.
+fn last_words(guest: &Guest, how: &str) -> String {
+    let tail = guest.console_tail(2048);
+    let lines: Vec<&str> = tail.lines().rev().take(6).collect();
+    let mut out = how.to_owned();
+    for line in lines.iter().rev() {
+        out.push_str("\n  ");
+        out.extend(line.chars().filter(|c| !c.is_control()));
+    }
+    out
+}

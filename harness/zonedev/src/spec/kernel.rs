@@ -1,0 +1,665 @@
+//! `kernels/NAME.toml` and `kernels/series/NAME/series.toml`: what a kernel is built from, with
+//! which config, and which contract its pages keep.
+
+use std::fmt;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::error::{SpecError, SpecFile, nearest};
+use super::kernel_name::{Base, KernelName, SeriesRef};
+
+/// Where a kernel's source can come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum SourceSpec {
+    /// A Debian `linux-source-X.Y` package.
+    Debian {
+        /// The suite that has it, for instance `bookworm-security`.
+        suite: String,
+        /// The package's name.
+        package: String,
+    },
+    /// A git remote.
+    Git {
+        /// What `git clone` takes.
+        url: String,
+        /// A tag or a branch of it.
+        tag: String,
+    },
+    /// A tarball, from the net or from a path.
+    Tarball {
+        /// A URL, or a path relative to the project.
+        at: String,
+        /// The file's SHA-256, in hex.
+        sha256: String,
+    },
+    /// A local tree.
+    Tree {
+        /// Where it is.
+        path: Utf8PathBuf,
+        /// A git revision of it; without, its working files.
+        rev: Option<String>,
+    },
+}
+
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SourceSpec::Debian { suite, package } => write!(f, "Debian's {package} of {suite}"),
+            SourceSpec::Git { url, tag } => write!(f, "{url} at {tag}"),
+            SourceSpec::Tarball { at, .. } => write!(f, "the tarball {at}"),
+            SourceSpec::Tree {
+                path,
+                rev: Some(rev),
+            } => write!(f, "the tree {path} at {rev}"),
+            SourceSpec::Tree { path, rev: None } => write!(f, "the tree {path}"),
+        }
+    }
+}
+
+/// The compiler to use where the host's own is too new.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compiler {
+    /// The newest major version of gcc known to build this kernel.
+    pub newest: u32,
+    /// The program to use instead of a newer one, for instance `gcc-12`.
+    pub command: String,
+    /// The package that has it.
+    pub package: String,
+}
+
+/// A version of Linux by its first two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Era {
+    /// `VERSION` of the kernel's Makefile.
+    pub version: u32,
+    /// `PATCHLEVEL` of the kernel's Makefile.
+    pub patchlevel: u32,
+}
+
+impl Era {
+    /// Reads `5.10`; none for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (version, patchlevel) = text.split_once('.')?;
+        Some(Self {
+            version: version.parse().ok()?,
+            patchlevel: patchlevel.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Era {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.version, self.patchlevel)
+    }
+}
+
+/// A config fragment: the options that are asked for on top of allnoconfig.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fragment {
+    /// Its name, as the kernel's file has it; `flavour/up` for a flavour.
+    pub name: String,
+    /// Where it is.
+    pub path: Utf8PathBuf,
+    /// What it says.
+    pub text: String,
+}
+
+/// A listed kernel.
+#[derive(Debug, Clone)]
+pub struct KernelSpec {
+    /// The file's name without `.toml`.
+    pub name: String,
+    /// One line for people.
+    pub title: String,
+    /// `kernels/contracts/NAME.toml`.
+    pub contract: String,
+    /// Names of fragments under `kernels/config/`.
+    pub config: Vec<String>,
+    /// What to do where the host's gcc is too new.
+    pub compiler: Option<Compiler>,
+    /// How many objects a build compiles, as measured: for the first build's progress.
+    pub objects: Option<u64>,
+    /// Sources; the first that the host can serve is used.
+    pub sources: Vec<SourceSpec>,
+}
+
+/// A named series of patches.
+#[derive(Debug, Clone)]
+pub struct SeriesSpec {
+    /// The directory's name.
+    pub name: String,
+    /// Where its patches are.
+    pub dir: Utf8PathBuf,
+    /// One line for people.
+    pub title: String,
+    /// The listed kernels that it is written for.
+    pub bases: Vec<String>,
+    /// The contract that it gives the kernel; none if it keeps its base's.
+    pub contract: Option<String>,
+}
+
+/// One series of a resolved kernel.
+#[derive(Debug, Clone)]
+pub struct ResolvedSeries {
+    /// How it was typed.
+    pub reference: SeriesRef,
+    /// A directory of patches, a patch or an mbox.
+    pub path: Utf8PathBuf,
+}
+
+/// A kernel's name with all that its words stand for. Whether its sources can be had is for the
+/// build to find out.
+#[derive(Debug, Clone)]
+pub struct ResolvedKernel {
+    /// As it was typed.
+    pub name: KernelName,
+    /// One line for people.
+    pub title: String,
+    /// The contract that its pages keep.
+    pub contract: String,
+    /// Config fragments in order; later ones win.
+    pub fragments: Vec<Fragment>,
+    /// What to do where the host's gcc is too new.
+    pub compiler: Option<Compiler>,
+    /// How many objects a build compiles, if that is known.
+    pub objects: Option<u64>,
+    /// Sources; the first that the host can serve is used.
+    pub sources: Vec<SourceSpec>,
+    /// Series in the order of their application.
+    pub series: Vec<ResolvedSeries>,
+    /// What was decided for the user, to be said aloud.
+    pub notices: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawKernel {
+    title: String,
+    contract: Spanned<String>,
+    config: Spanned<Vec<Spanned<String>>>,
+    compiler: Option<Compiler>,
+    objects: Option<u64>,
+    source: Option<Vec<Spanned<RawSource>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSource {
+    kind: Spanned<String>,
+    suite: Option<Spanned<String>>,
+    package: Option<Spanned<String>>,
+    url: Option<Spanned<String>>,
+    tag: Option<Spanned<String>>,
+    sha256: Option<Spanned<String>>,
+    path: Option<Spanned<String>>,
+    rev: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSeries {
+    title: String,
+    base: Spanned<Vec<Spanned<String>>>,
+    contract: Option<Spanned<String>>,
+}
+
+/// The `kernels/` directory of a project.
+#[derive(Debug, Clone)]
+pub struct KernelStore {
+    dir: Utf8PathBuf,
+}
+
+impl KernelStore {
+    /// The store in `dir`, which holds `NAME.toml`, `config/` and `series/`.
+    pub fn new(dir: impl Into<Utf8PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Utf8Path {
+        &self.dir
+    }
+
+    /// The names of the listed kernels, oldest first.
+    pub fn names(&self) -> Result<Vec<String>, SpecError> {
+        let mut names: Vec<String> = self.stems(&self.dir, "toml")?;
+        names.sort_by_key(|name| (Era::parse(name), name.clone()));
+        Ok(names)
+    }
+
+    /// The names of the series.
+    pub fn series_names(&self) -> Result<Vec<String>, SpecError> {
+        let dir = self.dir.join("series");
+        if !dir.is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut names = Vec::new();
+        for entry in read_dir(&dir)? {
+            if dir.join(&entry).join("series.toml").is_file() {
+                names.push(entry);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The listed kernel `name`.
+    pub fn kernel(&self, name: &str) -> Result<KernelSpec, SpecError> {
+        let path = self.dir.join(format!("{name}.toml"));
+        if !path.is_file() {
+            let names = self.names()?;
+            let help = match nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`? Listed are: {}", names.join(", ")),
+                None => format!("listed are: {}", names.join(", ")),
+            };
+            return Err(SpecError::whole_file(
+                &path,
+                format!("there is no kernel `{name}`"),
+                help,
+            ));
+        }
+        let file = SpecFile::read(&path, &format!("the kernel `{name}`"))?;
+        parse_kernel(name, &file)
+    }
+
+    /// The named series.
+    pub fn series(&self, name: &str) -> Result<SeriesSpec, SpecError> {
+        let dir = self.dir.join("series").join(name);
+        let path = dir.join("series.toml");
+        if !path.is_file() {
+            let names = self.series_names()?;
+            let help = match nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names.is_empty() => "write it, or give a path with a `/`".to_owned(),
+                None => format!("there are: {}; or give a path with a `/`", names.join(", ")),
+            };
+            return Err(SpecError::whole_file(
+                &path,
+                format!("there is no series `{name}`"),
+                help,
+            ));
+        }
+        let file = SpecFile::read(&path, &format!("the series `{name}`"))?;
+        let raw: RawSeries = file.parse()?;
+        let bases = raw.base.get_ref();
+        if bases.is_empty() {
+            return Err(file.error(
+                raw.base.span(),
+                "a series needs a kernel that it is written for",
+                "name one, like base = [\"5.10\"]",
+            ));
+        }
+        for base in bases {
+            if !self.dir.join(format!("{}.toml", base.get_ref())).is_file() {
+                return Err(file.error(
+                    base.span(),
+                    format!("there is no kernel `{}`", base.get_ref()),
+                    format!("listed are: {}", self.names()?.join(", ")),
+                ));
+            }
+        }
+        Ok(SeriesSpec {
+            name: name.to_owned(),
+            dir,
+            title: raw.title,
+            bases: bases.iter().map(|b| b.get_ref().clone()).collect(),
+            contract: raw.contract.map(Spanned::into_inner),
+        })
+    }
+
+    /// The names of the flavours.
+    pub fn flavour_names(&self) -> Result<Vec<String>, SpecError> {
+        let dir = self.dir.join("config/flavour");
+        if !dir.is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut names = self.stems(&dir, "config")?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Looks up every word of a listed kernel's name. For `tree:` use [`Self::resolve_tree`].
+    pub fn resolve(&self, name: &KernelName) -> Result<ResolvedKernel, SpecError> {
+        match &name.base {
+            Base::Listed(listed) => {
+                let spec = self.kernel(listed)?;
+                self.finish(name, spec)
+            }
+            Base::Tree { path, .. } => Err(SpecError::whole_file(
+                path,
+                "a tree's version must be known before its config is chosen",
+                "resolve it through the build room",
+            )),
+        }
+    }
+
+    /// Looks up a local tree's name, whose Makefile says that it is `era`: config and contract
+    /// are those of the nearest listed kernel that is not newer.
+    pub fn resolve_tree(&self, name: &KernelName, era: Era) -> Result<ResolvedKernel, SpecError> {
+        let Base::Tree { path, rev } = &name.base else {
+            return self.resolve(name);
+        };
+        let listed = self.names()?;
+        let nearest = listed
+            .iter()
+            .filter_map(|n| Some((Era::parse(n)?, n)))
+            .filter(|(e, _)| *e <= era)
+            .max_by_key(|(e, _)| *e);
+        let Some((_, like)) = nearest else {
+            return Err(SpecError::whole_file(
+                path,
+                format!("the tree is Linux {era}, older than every listed kernel"),
+                format!("use a tree not older than one of: {}", listed.join(", ")),
+            ));
+        };
+        let mut spec = self.kernel(like)?;
+        spec.title = format!("Linux {era} of {path}");
+        spec.objects = None;
+        spec.sources = vec![SourceSpec::Tree {
+            path: path.clone(),
+            rev: rev.clone(),
+        }];
+        let contract = spec.contract.clone();
+        let mut resolved = self.finish(name, spec)?;
+        resolved.notices.push(format!(
+            "{path} is Linux {era}: it gets the config of {like} and is held to the contract {contract}"
+        ));
+        Ok(resolved)
+    }
+
+    fn finish(&self, name: &KernelName, spec: KernelSpec) -> Result<ResolvedKernel, SpecError> {
+        let mut fragments = Vec::new();
+        for fragment in &spec.config {
+            fragments.push(self.fragment(fragment)?);
+        }
+        for flavour in &name.flavours {
+            let known = self.flavour_names()?;
+            if !known.contains(flavour) {
+                return Err(SpecError::whole_file(
+                    &self.dir.join(format!("config/flavour/{flavour}.config")),
+                    format!("there is no flavour `{flavour}`"),
+                    format!("there are: {}", known.join(", ")),
+                ));
+            }
+            fragments.push(self.fragment(&format!("flavour/{flavour}"))?);
+        }
+        let mut contract = spec.contract.clone();
+        let mut series = Vec::new();
+        for reference in &name.series {
+            let path = match reference {
+                SeriesRef::Named(series_name) => {
+                    let found = self.series(series_name)?;
+                    if !found.bases.contains(&spec.name) {
+                        return Err(SpecError::whole_file(
+                            &found.dir.join("series.toml"),
+                            format!(
+                                "the series `{series_name}` is not written for {}",
+                                spec.name
+                            ),
+                            format!("it is for: {}", found.bases.join(", ")),
+                        ));
+                    }
+                    if let Some(own) = found.contract {
+                        contract = own;
+                    }
+                    found.dir
+                }
+                SeriesRef::Path(path) => {
+                    if !path.exists() {
+                        return Err(SpecError::whole_file(
+                            path,
+                            "there is no such series",
+                            "give a directory of patches, a patch or an mbox",
+                        ));
+                    }
+                    path.clone()
+                }
+            };
+            series.push(ResolvedSeries {
+                reference: reference.clone(),
+                path,
+            });
+        }
+        Ok(ResolvedKernel {
+            name: name.clone(),
+            title: spec.title,
+            contract,
+            fragments,
+            compiler: spec.compiler,
+            objects: spec.objects,
+            sources: spec.sources,
+            series,
+            notices: Vec::new(),
+        })
+    }
+
+    fn fragment(&self, name: &str) -> Result<Fragment, SpecError> {
+        let path = self.dir.join("config").join(format!("{name}.config"));
+        let file = SpecFile::read(&path, &format!("the config fragment `{name}`"))?;
+        let mut at = 0;
+        for line in file.text().split_inclusive('\n') {
+            let span = at..at + line.trim_end().len();
+            at += line.len();
+            let line = line.trim_end();
+            let comment = line.starts_with('#') && !line.starts_with("# CONFIG_");
+            let set = line.strip_prefix("CONFIG_").is_some_and(|rest| {
+                rest.split_once('=')
+                    .is_some_and(|(n, v)| is_symbol(n) && !v.is_empty())
+            });
+            let unset = line
+                .strip_prefix("# CONFIG_")
+                .is_some_and(|rest| rest.strip_suffix(" is not set").is_some_and(is_symbol));
+            if !(line.is_empty() || comment || set || unset) {
+                return Err(file.error(
+                    span,
+                    "this is no config option",
+                    "write CONFIG_NAME=value, `# CONFIG_NAME is not set`, or a comment",
+                ));
+            }
+        }
+        Ok(Fragment {
+            name: name.to_owned(),
+            path,
+            text: file.text().to_owned(),
+        })
+    }
+
+    fn stems(&self, dir: &Utf8Path, extension: &str) -> Result<Vec<String>, SpecError> {
+        let entries = read_dir(dir)?;
+        Ok(entries
+            .into_iter()
+            .filter_map(|name| {
+                let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
+                (!stem.is_empty()).then(|| stem.to_owned())
+            })
+            .collect())
+    }
+}
+
+fn is_symbol(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+fn read_dir(dir: &Utf8Path) -> Result<Vec<String>, SpecError> {
+    let read = || -> std::io::Result<Vec<String>> {
+        dir.read_dir_utf8()?
+            .map(|entry| Ok(entry?.file_name().to_owned()))
+            .collect()
+    };
+    read().map_err(|e| {
+        SpecError::whole_file(
+            dir,
+            format!("the directory can't be read: {e}"),
+            "run zonedev inside the project, or name its directory",
+        )
+    })
+}
+
+fn parse_kernel(name: &str, file: &SpecFile) -> Result<KernelSpec, SpecError> {
+    let raw: RawKernel = file.parse()?;
+    if raw.config.get_ref().is_empty() {
+        return Err(file.error(
+            raw.config.span(),
+            "a kernel needs at least one config fragment",
+            "name one, like config = [\"base\"]",
+        ));
+    }
+    for fragment in raw.config.get_ref() {
+        if fragment.get_ref().contains("..") || fragment.get_ref().starts_with('/') {
+            return Err(file.error(
+                fragment.span(),
+                format!(
+                    "the fragment `{}` is outside kernels/config",
+                    fragment.get_ref()
+                ),
+                "name a file of kernels/config, without .config",
+            ));
+        }
+    }
+    let sources = raw.source.unwrap_or_default();
+    if sources.is_empty() {
+        return Err(file.error(
+            0..file.text().len().min(1),
+            "the kernel has no source",
+            "add a [[source]] with kind = \"debian\", \"git\", \"tarball\" or \"tree\"",
+        ));
+    }
+    Ok(KernelSpec {
+        name: name.to_owned(),
+        title: raw.title,
+        contract: raw.contract.into_inner(),
+        config: raw
+            .config
+            .into_inner()
+            .into_iter()
+            .map(Spanned::into_inner)
+            .collect(),
+        compiler: raw.compiler,
+        objects: raw.objects,
+        sources: sources
+            .into_iter()
+            .map(|s| parse_source(s, file))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn parse_source(raw: Spanned<RawSource>, file: &SpecFile) -> Result<SourceSpec, SpecError> {
+    let whole = raw.span();
+    let raw = raw.into_inner();
+    let kind = raw.kind;
+    let wanted: &[&str] = match kind.get_ref().as_str() {
+        "debian" => &["suite", "package"],
+        "git" => &["url", "tag"],
+        "tarball" => &["url", "path", "sha256"],
+        "tree" => &["path", "rev"],
+        other => {
+            let kinds = ["debian", "git", "tarball", "tree"];
+            let help = match nearest(other, kinds.into_iter()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("use one of: {}", kinds.join(", ")),
+            };
+            return Err(file.error(
+                kind.span(),
+                format!("unknown kind of source `{other}`"),
+                help,
+            ));
+        }
+    };
+    let kind_name = kind.get_ref().as_str();
+    let mut fields = [
+        ("suite", raw.suite),
+        ("package", raw.package),
+        ("url", raw.url),
+        ("tag", raw.tag),
+        ("sha256", raw.sha256),
+        ("path", raw.path),
+        ("rev", raw.rev),
+    ];
+    for (field, value) in &fields {
+        if let (Some(value), false) = (value, wanted.contains(field)) {
+            return Err(file.error(
+                value.span(),
+                format!("a source of kind `{kind_name}` has no `{field}`"),
+                format!("it takes: {}", wanted.join(", ")),
+            ));
+        }
+        if let Some(value) = value
+            && (value.get_ref().is_empty() || value.get_ref().starts_with('-'))
+        {
+            return Err(file.error(
+                value.span(),
+                format!("`{}` can't be a source's {field}", value.get_ref()),
+                "correct this line",
+            ));
+        }
+    }
+    let mut take = |field: &str| {
+        fields
+            .iter_mut()
+            .find(|(name, _)| *name == field)
+            .and_then(|(_, value)| value.take())
+    };
+    let need = |field: &str, value: Option<Spanned<String>>| {
+        value.map(Spanned::into_inner).ok_or_else(|| {
+            file.error(
+                whole.clone(),
+                format!("this source of kind `{kind_name}` has no `{field}`"),
+                format!("add a line `{field} = \"…\"`"),
+            )
+        })
+    };
+    Ok(match kind_name {
+        "debian" => SourceSpec::Debian {
+            suite: need("suite", take("suite"))?,
+            package: need("package", take("package"))?,
+        },
+        "git" => SourceSpec::Git {
+            url: need("url", take("url"))?,
+            tag: need("tag", take("tag"))?,
+        },
+        "tarball" => {
+            let at = match (take("url"), take("path")) {
+                (Some(_), Some(path)) => {
+                    return Err(file.error(
+                        path.span(),
+                        "this source has both a `url` and a `path`",
+                        "keep one of them; further sources get their own [[source]]",
+                    ));
+                }
+                (url, path) => need("url", url.or(path))?,
+            };
+            let Some(sha256) = take("sha256") else {
+                return Err(file.error(
+                    whole.clone(),
+                    "this tarball has no `sha256`",
+                    "add a line `sha256 = \"…\"`, as sha256sum prints it",
+                ));
+            };
+            if sha256.get_ref().len() != 64
+                || !sha256.get_ref().bytes().all(|b| b.is_ascii_hexdigit())
+            {
+                return Err(file.error(
+                    sha256.span(),
+                    "this is no SHA-256",
+                    "write the 64 hex digits that sha256sum prints",
+                ));
+            }
+            SourceSpec::Tarball {
+                at,
+                sha256: sha256.into_inner().to_lowercase(),
+            }
+        }
+        _ => SourceSpec::Tree {
+            path: need("path", take("path"))?.into(),
+            rev: take("rev").map(Spanned::into_inner),
+        },
+    })
+}
+
+#[cfg(test)]
+#[path = "kernel_tests.rs"]
+mod tests;
