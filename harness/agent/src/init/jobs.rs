@@ -1,6 +1,7 @@
 //! Operations from the request to their end: who runs them, what is followed
 //! from what they did, and what counts as blocked.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proto::{Fact, Op, Outcome, PinHow, Size, StepResult};
@@ -141,11 +142,12 @@ impl Agent {
             }
             Op::Exit {} => {
                 self.disks.release_all(name);
-                let pins: Vec<_> = self
-                    .coming
-                    .extract_if(.., |(of, _), _| of == name)
-                    .collect();
-                pins.into_iter().for_each(|(_, c)| self.expect.came(c));
+                let (of_it, others) = std::mem::take(&mut self.coming)
+                    .into_iter()
+                    .partition(|((of, _), _)| of == name);
+                self.coming = others;
+                let of_it: BTreeMap<_, _> = of_it;
+                of_it.into_values().for_each(|c| self.expect.came(c));
             }
             _ => {}
         }
