@@ -6,14 +6,14 @@
 //! with it, and is used as a source only for the frames of device-private
 //! pages, which nothing else names.
 
+mod told;
+mod touched;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use crate::{
-    Backing, Behaviour, Extent, Fact, Hold, HoldBy, Mismatch, Op, PageType, PagemapState, PinHow,
-    StepResult,
-};
+use crate::{Backing, Behaviour, Extent, Fact, Op, PageType, PagemapState, PinHow, StepResult};
 
 /// 4K pages under one PMD.
 const PMD_PAGES: u64 = 512;
@@ -88,6 +88,8 @@ struct File {
     extents: Vec<Extent>,
     /// DAX entries by first page of the file: order 0 or 9.
     entries: BTreeMap<u64, u8>,
+    /// The same for holes that were read: entries of the zero page, or of the huge one.
+    zeros: BTreeMap<u64, u8>,
     unlinked: bool,
 }
 
@@ -105,10 +107,29 @@ impl File {
     }
 
     fn drop_entries(&mut self, from: u64, to: u64) {
-        self.entries.retain(|&page, &mut order| {
-            let end = page + (1 << order);
-            end <= from || page >= to
-        });
+        for entries in [&mut self.entries, &mut self.zeros] {
+            entries.retain(|&page, &mut order| {
+                let end = page + (1 << order);
+                end <= from || page >= to
+            });
+        }
+    }
+
+    /// A fault by way of PTEs (`pmd`: by a PMD) at `page` finds a hole's entry that it
+    /// can't use: a huge one, or one of a hole that has got a block since. That is
+    /// taken out of all page tables (grab_mapping_entry(), dax_insert_entry()). Answers
+    /// the pages, if any.
+    fn replace_zero(&mut self, page: u64, pmd: bool) -> Option<std::ops::Range<u64>> {
+        let start = page / PMD_PAGES * PMD_PAGES;
+        let block = self.pfn(page).is_some();
+        if self.zeros.get(&start) == Some(&9) && (!pmd || block) {
+            self.zeros.remove(&start);
+            return Some(start..start + PMD_PAGES);
+        }
+        if block && self.zeros.remove(&page).is_some() {
+            return Some(page..page + 1);
+        }
+        None
     }
 }
 
@@ -336,152 +357,6 @@ impl Ledger {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn touched(
-        &mut self,
-        actor: &str,
-        map: &str,
-        page: u64,
-        pages: u64,
-        write: bool,
-        faults: u64,
-        neighbours: Option<bool>,
-    ) -> Result<(), LedgerError> {
-        let key = (actor.to_owned(), map.to_owned());
-        let who = format!("{actor}/{map}");
-        let Some(m) = self.maps.get(&key) else {
-            return Err(LedgerError::Unknown(who, "mapping"));
-        };
-        let range = page as usize..page.saturating_add(pages) as usize;
-        if range.end > m.slots.len() || range.is_empty() {
-            return Err(LedgerError::Range(who, page, pages));
-        }
-        if m.backing == (Backing::Anon {}) {
-            self.touch_anon(&key, range, write);
-            return Ok(());
-        }
-        let stretch = m.stretch(page);
-        let first = m.first_page();
-        let before = &m.slots[stretch.clone()];
-        let fresh = m.slots[range.clone()]
-            .iter()
-            .filter(|s| **s == Slot::None)
-            .count() as u64;
-        let whole = stretch.len() as u64 == PMD_PAGES;
-        let pmd = if before.contains(&Slot::Pmd) {
-            true
-        } else if before.contains(&Slot::Pte) || !whole {
-            false
-        } else {
-            neighbours.unwrap_or(fresh > 1 && faults < fresh)
-        };
-        let cow = write && m.is_private_file();
-        let file = match &m.backing {
-            Backing::File { file, .. } => Some(file.clone()),
-            _ => None,
-        };
-        let mut slots = m.slots[stretch.clone()].to_vec();
-        let mut entries = Vec::new();
-        for p in range.clone() {
-            let slot = &mut slots[p - stretch.start];
-            if cow {
-                if !matches!(slot, Slot::Anon(_)) {
-                    self.next_id += 1;
-                    *slot = Slot::Anon(self.next_id);
-                }
-                continue;
-            }
-            if matches!(slot, Slot::Anon(_)) {
-                continue;
-            }
-            let hole = file.as_ref().is_some_and(|f| {
-                self.files
-                    .get(f)
-                    .is_none_or(|f| f.pfn(first + p as u64).is_none())
-            });
-            if hole {
-                *slot = Slot::Zero;
-                continue;
-            }
-            if matches!(slot, Slot::None | Slot::Zero) {
-                *slot = Slot::Pte;
-            }
-            entries.push(first + p as u64);
-        }
-        if cow {
-            // The copy splits a PMD entry, and the split of a file's PMD zaps it.
-            for slot in &mut slots {
-                if *slot == Slot::Pmd {
-                    *slot = Slot::None;
-                }
-            }
-        } else if pmd && !entries.is_empty() {
-            for slot in &mut slots {
-                *slot = Slot::Pmd;
-            }
-        }
-        if let Some(f) = file.and_then(|f| self.files.get_mut(&f)) {
-            if pmd && !entries.is_empty() {
-                let start = entries[0] / PMD_PAGES * PMD_PAGES;
-                if !f.has_entry(start) {
-                    f.entries.insert(start, 9);
-                }
-            } else {
-                for page in entries {
-                    if !f.has_entry(page) {
-                        f.entries.insert(page, 0);
-                    }
-                }
-            }
-        }
-        if let Some(m) = self.maps.get_mut(&key) {
-            m.slots[stretch].copy_from_slice(&slots);
-            m.anon_vma |= cow;
-        }
-        Ok(())
-    }
-
-    /// A load or store of anonymous memory: brings device pages back (for all
-    /// that share them, since migration walks the rmap), and copies on write.
-    fn touch_anon(&mut self, key: &(String, String), range: std::ops::Range<usize>, write: bool) {
-        let Some(m) = self.maps.get(key) else { return };
-        let back: BTreeSet<u64> = m.slots[range.clone()]
-            .iter()
-            .filter_map(|s| match s {
-                Slot::Private(id) => Some(*id),
-                _ => None,
-            })
-            .collect();
-        self.move_ids(&back, false);
-        let mut shared = BTreeMap::<u64, usize>::new();
-        for slot in self.maps.values().flat_map(|m| &m.slots) {
-            if let Slot::Anon(id) = slot {
-                *shared.entry(*id).or_default() += 1;
-            }
-        }
-        let mut next = self.next_id;
-        if let Some(m) = self.maps.get_mut(key) {
-            // The zero page of a read needs no anon_vma (do_anonymous_page()).
-            m.anon_vma |= write;
-            for slot in &mut m.slots[range] {
-                let copy = match slot {
-                    Slot::Anon(id) => write && shared.get(id).is_some_and(|n| *n > 1),
-                    Slot::Zero | Slot::None if write => true,
-                    Slot::None => {
-                        *slot = Slot::Zero;
-                        false
-                    }
-                    _ => false,
-                };
-                if copy {
-                    next += 1;
-                    *slot = Slot::Anon(next);
-                }
-            }
-        }
-        self.next_id = next;
-    }
-
     /// Everything in the range goes to the device. migrate_vma_collect() takes
     /// pages that are not there yet, and the zero page, as pages to be made.
     fn migrate(&mut self, actor: &str, map: &str, range: std::ops::Range<usize>) {
@@ -558,6 +433,18 @@ impl Ledger {
         }
     }
 
+    /// Takes the zero pages of a hole's entry out of all page tables.
+    fn unmap_zeros(&mut self, file: &str, pages: &std::ops::Range<u64>) {
+        for m in self.maps.values_mut().filter(|m| m.of_file(file)) {
+            let first = m.first_page();
+            for (i, slot) in m.slots.iter_mut().enumerate() {
+                if *slot == Slot::Zero && pages.contains(&(first + i as u64)) {
+                    *slot = Slot::None;
+                }
+            }
+        }
+    }
+
     fn fork(&mut self, parent: &str, child: &str) {
         let copies: Vec<_> = self
             .maps
@@ -616,171 +503,6 @@ impl Ledger {
             Backing::Anon {} => None,
         }
     }
-
-    /// Everything held now, coalesced and sorted.
-    pub fn holds(&self) -> Vec<Hold> {
-        let mut out = Vec::new();
-        for ((actor, name), m) in &self.maps {
-            let who = format!("{actor}/{name}");
-            let page_type = self.page_type(m);
-            for (page, slot) in m.slots.iter().enumerate() {
-                let page = page as u64;
-                let by = match slot {
-                    Slot::Pte | Slot::Private(_) => HoldBy::Pte {},
-                    Slot::Pmd => HoldBy::Pmd {},
-                    _ => continue,
-                };
-                let pfn = match slot {
-                    Slot::Private(_) => m.looked_up.get(&page).copied(),
-                    _ => self.dax_pfn(m, page),
-                };
-                if let Some(pfn) = pfn {
-                    push(
-                        &mut out,
-                        Hold {
-                            pfn,
-                            pages: 1,
-                            page_type,
-                            by,
-                            who: who.clone(),
-                        },
-                    );
-                }
-            }
-        }
-        for (name, f) in &self.files {
-            for (&page, &order) in &f.entries {
-                if let Some(pfn) = f.pfn(page) {
-                    let by = HoldBy::Entry { order };
-                    push(
-                        &mut out,
-                        Hold {
-                            pfn,
-                            pages: 1 << order,
-                            page_type: PageType::Fsdax,
-                            by,
-                            who: name.clone(),
-                        },
-                    );
-                }
-            }
-        }
-        for ((_, name), pin) in &self.pins {
-            for &pfn in &pin.pfns {
-                let by = HoldBy::Pin { how: pin.how };
-                push(
-                    &mut out,
-                    Hold {
-                        pfn,
-                        pages: 1,
-                        page_type: pin.page_type,
-                        by,
-                        who: name.clone(),
-                    },
-                );
-            }
-        }
-        out.sort();
-        out
-    }
-
-    /// Compares a whole mapping's pagemap with the prediction.
-    ///
-    /// # Errors
-    /// Where the mapping is not known.
-    pub fn compare(&self, actor: &str, fact: &Fact) -> Result<Vec<Mismatch>, LedgerError> {
-        let Fact::Pagemap { map, runs } = fact else {
-            return Ok(Vec::new());
-        };
-        let m = self.map(actor, map)?;
-        let mut out: Vec<Mismatch> = Vec::new();
-        for run in runs {
-            let end = run.page.saturating_add(run.pages).min(m.slots.len() as u64);
-            for page in run.page..end {
-                let slot = m.slots[page as usize];
-                let dax = self.dax_pfn(m, page);
-                let agrees = match (slot, run.state) {
-                    (Slot::None, PagemapState::None {}) => true,
-                    (Slot::Pte | Slot::Pmd, PagemapState::Present { pfn }) => {
-                        dax == Some(pfn.saturating_add(page - run.page))
-                    }
-                    (Slot::Zero | Slot::Anon(_), PagemapState::Present { .. }) => true,
-                    (Slot::Private(_), PagemapState::SwapPfn { .. }) => true,
-                    _ => false,
-                };
-                if agrees {
-                    continue;
-                }
-                let predicted = match slot {
-                    Slot::None => "not mapped",
-                    Slot::Pte => "a PTE to its DAX page",
-                    Slot::Pmd => "a PMD to its DAX pages",
-                    Slot::Zero => "the zero page",
-                    Slot::Anon(_) => "an anonymous page",
-                    Slot::Private(_) => "a device-private page",
-                };
-                let found = match run.state {
-                    PagemapState::None {} => "nothing",
-                    PagemapState::Present { .. } if matches!(slot, Slot::Pte | Slot::Pmd) => {
-                        "another page frame"
-                    }
-                    PagemapState::Present { .. } => "a present page",
-                    PagemapState::SwapPfn { .. } => "a swap entry with a page frame",
-                };
-                match out.last_mut() {
-                    Some(l)
-                        if l.page + l.pages == page
-                            && l.predicted == predicted
-                            && l.found == found =>
-                    {
-                        l.pages += 1;
-                    }
-                    _ => out.push(Mismatch {
-                        who: format!("{actor}/{map}"),
-                        page,
-                        pages: 1,
-                        predicted: predicted.into(),
-                        found: found.into(),
-                    }),
-                }
-            }
-        }
-        Ok(out)
-    }
-
-    /// The name under which the ledger knows the file behind a mapping: another
-    /// than the mapping was made with, where that was unlinked since.
-    pub fn file_of(&self, actor: &str, map: &str) -> Option<&str> {
-        match &self.map(actor, map).ok()?.backing {
-            Backing::File { file, .. } => Some(file),
-            _ => None,
-        }
-    }
-
-    /// The mappings that an actor has, by name.
-    pub fn maps_of(&self, actor: &str) -> Vec<String> {
-        self.maps
-            .keys()
-            .filter(|(a, _)| a == actor)
-            .map(|(_, m)| m.clone())
-            .collect()
-    }
-}
-
-/// Appends, or lengthens the last hold where it goes on.
-fn push(out: &mut Vec<Hold>, hold: Hold) {
-    if let Some(last) = out.last_mut()
-        && last.pfn + last.pages == hold.pfn
-        && last.by == hold.by
-        && last.page_type == hold.page_type
-        && last.who == hold.who
-        // An entry of order 9 stays one hold, so that the host sees where each folio starts.
-        && !matches!(hold.by, HoldBy::Entry { order } if order > 0)
-    {
-        last.pages += hold.pages;
-        return;
-    }
-    out.push(hold);
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{PagemapRun, Size};
+use crate::{HoldBy, PagemapRun, Size};
 
 const OK: StepResult = StepResult::Ok {};
 
@@ -46,6 +46,7 @@ fn created(l: &mut Ledger, file: &str, pages: u64, pfn: u64) {
     .unwrap();
 }
 
+#[allow(clippy::too_many_arguments)]
 fn touch(
     l: &mut Ledger,
     actor: &str,
@@ -283,7 +284,7 @@ fn a_device_page_shared_by_fork_comes_back_for_both() {
         "main",
         &Op::Checkpoint { name: "x".into() },
         &OK,
-        &[lookup.clone()],
+        std::slice::from_ref(&lookup),
     )
     .unwrap();
     l.apply("main", &Op::Fork { child: "c".into() }, &OK, &[])
@@ -324,4 +325,132 @@ fn facts_about_what_is_not_there_are_errors() {
         neighbours: None,
     };
     assert!(l.apply("main", &op, &OK, &[fact]).is_err());
+}
+
+fn faults_in_the_zero_page(l: &Ledger, actor: &str, map: &str, page: u64, pages: u64) -> bool {
+    let run = PagemapRun {
+        page,
+        pages,
+        state: PagemapState::Present { pfn: 0x42 },
+    };
+    let fact = Fact::Pagemap {
+        map: map.into(),
+        runs: vec![run],
+    };
+    l.compare(actor, &fact).unwrap().is_empty()
+}
+
+#[test]
+fn a_small_fault_in_a_hole_takes_the_huge_zero_page_from_everybody() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 0, 0);
+    mapped(&mut l, "main", "h", "a", 512, false);
+    mapped(&mut l, "main", "i", "a", 512, false);
+    touch(&mut l, "main", "h", 0, 1, false, 1, Some(true));
+    assert!(faults_in_the_zero_page(&l, "main", "h", 0, 512));
+    touch(&mut l, "main", "i", 3, 1, false, 1, Some(false));
+    assert!(faults_in_the_zero_page(&l, "main", "i", 3, 1));
+    assert!(!faults_in_the_zero_page(&l, "main", "h", 0, 512));
+    // A block for the page takes the small one as well.
+    touch(&mut l, "main", "h", 3, 1, false, 1, Some(false));
+    assert!(faults_in_the_zero_page(&l, "main", "h", 3, 1));
+    created(&mut l, "a", 4, 0x1000);
+    touch(&mut l, "main", "i", 3, 1, true, 1, Some(false));
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1003, 1)]);
+    assert!(!faults_in_the_zero_page(&l, "main", "h", 3, 1));
+}
+
+#[test]
+fn a_punched_hole_leaves_private_copies_and_truncation_does_not() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 4, 0x1000);
+    mapped(&mut l, "main", "m", "a", 4, true);
+    touch(&mut l, "main", "m", 1, 2, true, 2, Some(false));
+    let punch = Op::Punch {
+        file: "a".into(),
+        offset: Size(0),
+        length: Size(4 * 4096),
+    };
+    l.apply("main", &punch, &OK, &[]).unwrap();
+    assert!(faults_in_the_zero_page(&l, "main", "m", 1, 2));
+    let cut = Op::Truncate {
+        file: "a".into(),
+        size: Size(4096),
+    };
+    l.apply("main", &cut, &OK, &[]).unwrap();
+    assert!(!faults_in_the_zero_page(&l, "main", "m", 1, 2));
+}
+
+#[test]
+fn a_pin_goes_with_the_actor_that_took_it() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 4, 0x1000);
+    mapped(&mut l, "main", "m", "a", 4, false);
+    touch(&mut l, "main", "m", 0, 4, true, 4, None);
+    let fork = Op::Fork { child: "c".into() };
+    l.apply("main", &fork, &OK, &[]).unwrap();
+    touch(&mut l, "c", "m", 0, 4, true, 4, None);
+    let pin = Op::Pin {
+        pin: "p".into(),
+        how: PinHow::Vmsplice,
+        map: "m".into(),
+        offset: Size(0),
+        length: Size(8192),
+    };
+    l.apply("main", &pin, &OK, &[]).unwrap();
+    l.apply("c", &pin, &OK, &[]).unwrap();
+    let by = HoldBy::Pin {
+        how: PinHow::Vmsplice,
+    };
+    assert_eq!(of(&l, by).len(), 2);
+    l.apply("c", &Op::Exit {}, &OK, &[]).unwrap();
+    assert_eq!(of(&l, by), [(0x1000, 2)]);
+}
+
+#[test]
+fn the_last_to_close_the_device_brings_everybody_s_pages_back() {
+    for evicts in [false, true] {
+        let mut l = Ledger::default();
+        l.set_behaviour(Behaviour {
+            hmm_close_evicts: evicts,
+        });
+        l.apply("main", &Op::HmmOpen {}, &OK, &[]).unwrap();
+        let anon = Fact::Mapped {
+            map: "m".into(),
+            backing: Backing::Anon {},
+            pages: 2,
+        };
+        let op = Op::MapAnon {
+            map: "m".into(),
+            length: Size(8192),
+        };
+        l.apply("main", &op, &OK, &[anon]).unwrap();
+        // Never touched: migration makes the pages.
+        let migrate = Op::HmmMigrate {
+            map: "m".into(),
+            offset: Size(0),
+            length: None,
+        };
+        l.apply("main", &migrate, &OK, &[]).unwrap();
+        let lookup = Fact::Pagemap {
+            map: "m".into(),
+            runs: vec![PagemapRun {
+                page: 0,
+                pages: 2,
+                state: PagemapState::SwapPfn {
+                    kind: 30,
+                    pfn: 0xfce0000,
+                },
+            }],
+        };
+        let facts = std::slice::from_ref(&lookup);
+        l.apply("main", &Op::Checkpoint { name: "x".into() }, &OK, facts)
+            .unwrap();
+        let fork = Op::Fork { child: "c".into() };
+        l.apply("main", &fork, &OK, &[]).unwrap();
+        l.apply("main", &Op::HmmClose {}, &OK, &[]).unwrap();
+        assert_eq!(of(&l, HoldBy::Pte {}).len(), 2);
+        l.apply("c", &Op::Exit {}, &OK, &[]).unwrap();
+        assert_eq!(of(&l, HoldBy::Pte {}).is_empty(), evicts);
+    }
 }

@@ -61,8 +61,8 @@ pub(super) fn log(level: u8, line: &str) {
 
 /// `uname -r`.
 pub(super) fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map(|s| s.trim().to_owned())
+    nix::sys::utsname::uname()
+        .map(|u| u.release().to_string_lossy().into_owned())
         .unwrap_or_default()
 }
 

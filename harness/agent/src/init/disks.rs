@@ -254,10 +254,10 @@ fn connect(index: u32) -> io::Result<Disk> {
         ForkResult::Parent { .. } => {}
     }
     drop(client);
-    // The kernel shows a `pid` while the device is connected.
-    let sign = format!("/sys/block/nbd{index}/pid");
+    // The device has its size (in sectors of 512 bytes) only when it is connected.
+    let size = format!("/sys/block/nbd{index}/size");
     let until = Instant::now() + Duration::from_secs(10);
-    while fs::read_to_string(&sign).is_err() {
+    while fs::read_to_string(&size).is_ok_and(|s| s.trim() == "0") {
         if Instant::now() > until {
             return Err(io::Error::other(format!(
                 "connect {node}: the kernel didn't in 10 s"

@@ -1,6 +1,7 @@
 //! Operations from the request to their end: who runs them, what is followed
 //! from what they did, and what counts as blocked.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proto::{Fact, Op, Outcome, PinHow, Size, StepResult};
@@ -132,8 +133,22 @@ impl Agent {
                 context.nbd = Some(disk.map_err(|e| failed(e.to_string()))?);
             }
             // What ends a transfer must be done before the actor waits for its end.
-            Op::Release { pin } => self.disks.release(name, pin),
-            Op::Exit {} => self.disks.release_all(name),
+            Op::Release { pin } => {
+                self.disks.release(name, pin);
+                // The data arrives before the pin goes, and so before whatever waits for that.
+                if let Some(coming) = self.coming.remove(&(name.to_owned(), pin.clone())) {
+                    self.expect.came(coming);
+                }
+            }
+            Op::Exit {} => {
+                self.disks.release_all(name);
+                let (of_it, others) = std::mem::take(&mut self.coming)
+                    .into_iter()
+                    .partition(|((of, _), _)| of == name);
+                self.coming = others;
+                let of_it: BTreeMap<_, _> = of_it;
+                of_it.into_values().for_each(|c| self.expect.came(c));
+            }
             _ => {}
         }
         let job = Job {
@@ -350,11 +365,6 @@ impl Agent {
                         .coming(by, map, from..from + length.pages(), job.generation);
                 self.coming.insert((by.to_owned(), pin.clone()), coming);
             }
-            Op::Release { pin } => {
-                if let Some(coming) = self.coming.remove(&(by.to_owned(), pin.clone())) {
-                    self.expect.came(coming);
-                }
-            }
             _ => {}
         }
     }
@@ -430,7 +440,10 @@ impl Agent {
         // Whatever it was at, what it had is gone.
         let applied = self.ledger.apply(&name, &Op::Exit {}, &result, &[]);
         self.expect.gone(&name);
-        self.dead.insert(name.clone(), how.to_owned());
+        // The worker has nothing that its successor would miss.
+        if name != WORKER {
+            self.dead.insert(name.clone(), how.to_owned());
+        }
         if let Some(job) = member.job {
             let result = applied.map_or_else(|e| failed(e.to_string()), |()| result);
             let outcome = outcome(result, job.began);

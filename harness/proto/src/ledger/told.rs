@@ -1,0 +1,171 @@
+//! What the ledger tells: the holds that it predicts, and how pagemap differs.
+
+use super::{Ledger, LedgerError, Slot};
+use crate::{Backing, Fact, Hold, HoldBy, Mismatch, PageType, PagemapState};
+
+impl Ledger {
+    /// Everything held now, coalesced and sorted.
+    pub fn holds(&self) -> Vec<Hold> {
+        let mut out = Vec::new();
+        for ((actor, name), m) in &self.maps {
+            let who = format!("{actor}/{name}");
+            let page_type = self.page_type(m);
+            for (page, slot) in m.slots.iter().enumerate() {
+                let page = page as u64;
+                let by = match slot {
+                    Slot::Pte | Slot::Private(_) => HoldBy::Pte {},
+                    Slot::Pmd => HoldBy::Pmd {},
+                    _ => continue,
+                };
+                let pfn = match slot {
+                    Slot::Private(_) => m.looked_up.get(&page).copied(),
+                    _ => self.dax_pfn(m, page),
+                };
+                if let Some(pfn) = pfn {
+                    push(
+                        &mut out,
+                        Hold {
+                            pfn,
+                            pages: 1,
+                            page_type,
+                            by,
+                            who: who.clone(),
+                        },
+                    );
+                }
+            }
+        }
+        for (name, f) in &self.files {
+            for (&page, &order) in &f.entries {
+                if let Some(pfn) = f.pfn(page) {
+                    let by = HoldBy::Entry { order };
+                    push(
+                        &mut out,
+                        Hold {
+                            pfn,
+                            pages: 1 << order,
+                            page_type: PageType::Fsdax,
+                            by,
+                            who: name.clone(),
+                        },
+                    );
+                }
+            }
+        }
+        for ((_, name), pin) in &self.pins {
+            for &pfn in &pin.pfns {
+                let by = HoldBy::Pin { how: pin.how };
+                push(
+                    &mut out,
+                    Hold {
+                        pfn,
+                        pages: 1,
+                        page_type: pin.page_type,
+                        by,
+                        who: name.clone(),
+                    },
+                );
+            }
+        }
+        out.sort();
+        out
+    }
+
+    /// Compares a whole mapping's pagemap with the prediction.
+    ///
+    /// # Errors
+    /// Where the mapping is not known.
+    pub fn compare(&self, actor: &str, fact: &Fact) -> Result<Vec<Mismatch>, LedgerError> {
+        let Fact::Pagemap { map, runs } = fact else {
+            return Ok(Vec::new());
+        };
+        let m = self.map(actor, map)?;
+        let mut out: Vec<Mismatch> = Vec::new();
+        for run in runs {
+            let end = run.page.saturating_add(run.pages).min(m.slots.len() as u64);
+            for page in run.page..end {
+                let slot = m.slots[page as usize];
+                let dax = self.dax_pfn(m, page);
+                let agrees = match (slot, run.state) {
+                    (Slot::None, PagemapState::None {}) => true,
+                    (Slot::Pte | Slot::Pmd, PagemapState::Present { pfn }) => {
+                        dax == Some(pfn.saturating_add(page - run.page))
+                    }
+                    (Slot::Zero | Slot::Anon(_), PagemapState::Present { .. }) => true,
+                    (Slot::Private(_), PagemapState::SwapPfn { .. }) => true,
+                    _ => false,
+                };
+                if agrees {
+                    continue;
+                }
+                let predicted = match slot {
+                    Slot::None => "not mapped",
+                    Slot::Pte => "a PTE to its DAX page",
+                    Slot::Pmd => "a PMD to its DAX pages",
+                    Slot::Zero => "the zero page",
+                    Slot::Anon(_) => "an anonymous page",
+                    Slot::Private(_) => "a device-private page",
+                };
+                let found = match run.state {
+                    PagemapState::None {} => "nothing",
+                    PagemapState::Present { .. } if matches!(slot, Slot::Pte | Slot::Pmd) => {
+                        "another page frame"
+                    }
+                    PagemapState::Present { .. } => "a present page",
+                    PagemapState::SwapPfn { .. } => "a swap entry with a page frame",
+                };
+                match out.last_mut() {
+                    Some(l)
+                        if l.page + l.pages == page
+                            && l.predicted == predicted
+                            && l.found == found =>
+                    {
+                        l.pages += 1;
+                    }
+                    _ => out.push(Mismatch {
+                        who: format!("{actor}/{map}"),
+                        page,
+                        pages: 1,
+                        predicted: predicted.into(),
+                        found: found.into(),
+                    }),
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// The name under which the ledger knows the file behind a mapping: another
+    /// than the mapping was made with, where that was unlinked since.
+    pub fn file_of(&self, actor: &str, map: &str) -> Option<&str> {
+        match &self.map(actor, map).ok()?.backing {
+            Backing::File { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
+    /// The mappings that an actor has, by name.
+    pub fn maps_of(&self, actor: &str) -> Vec<String> {
+        self.maps
+            .keys()
+            .filter(|(a, _)| a == actor)
+            .map(|(_, m)| m.clone())
+            .collect()
+    }
+}
+
+/// Appends, or lengthens the last hold where it goes on.
+fn push(out: &mut Vec<Hold>, hold: Hold) {
+    if let Some(last) = out.last_mut()
+        && last.pfn + last.pages == hold.pfn
+        && last.by == hold.by
+        && last.page_type == hold.page_type
+        && last.who == hold.who
+        // An entry of order 9 stays one hold, so that the host sees where each folio starts.
+        && !matches!(hold.by, HoldBy::Entry { order } if order > 0)
+    {
+        last.pages += hold.pages;
+        return;
+    }
+    out.push(hold);
+}

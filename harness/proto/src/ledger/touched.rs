@@ -1,0 +1,192 @@
+//! What a load or store of every page of a range does to the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Ledger, LedgerError, PMD_PAGES, Slot};
+use crate::Backing;
+
+impl Ledger {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn touched(
+        &mut self,
+        actor: &str,
+        map: &str,
+        page: u64,
+        pages: u64,
+        write: bool,
+        faults: u64,
+        neighbours: Option<bool>,
+    ) -> Result<(), LedgerError> {
+        let key = (actor.to_owned(), map.to_owned());
+        let who = format!("{actor}/{map}");
+        let Some(m) = self.maps.get(&key) else {
+            return Err(LedgerError::Unknown(who, "mapping"));
+        };
+        let range = page as usize..page.saturating_add(pages) as usize;
+        if range.end > m.slots.len() || range.is_empty() {
+            return Err(LedgerError::Range(who, page, pages));
+        }
+        if m.backing == (Backing::Anon {}) {
+            self.touch_anon(&key, range, write);
+            return Ok(());
+        }
+        let stretch = m.stretch(page);
+        let first = m.first_page();
+        let before = &m.slots[stretch.clone()];
+        let fresh = m.slots[range.clone()]
+            .iter()
+            .filter(|s| faults_on(**s, write))
+            .count() as u64;
+        let whole = stretch.len() as u64 == PMD_PAGES;
+        let pmd = if before.contains(&Slot::Pmd) {
+            true
+        } else if before.contains(&Slot::Pte) || !whole {
+            false
+        } else {
+            neighbours.unwrap_or(fresh > 1 && faults < fresh)
+        };
+        let cow = write && m.is_private_file();
+        let file = match &m.backing {
+            Backing::File { file, .. } => Some(file.clone()),
+            _ => None,
+        };
+        let missing: Vec<u64> = range
+            .clone()
+            .filter(|&p| faults_on(m.slots[p], write))
+            .map(|p| first + p as u64)
+            .collect();
+        if let Some(name) = &file {
+            for page in missing {
+                let replaced = self
+                    .files
+                    .get_mut(name)
+                    .and_then(|f| f.replace_zero(page, pmd));
+                if let Some(pages) = replaced {
+                    self.unmap_zeros(name, &pages);
+                }
+            }
+        }
+        let Some(m) = self.maps.get(&key) else {
+            return Err(LedgerError::Unknown(who, "mapping"));
+        };
+        let mut slots = m.slots[stretch.clone()].to_vec();
+        let mut entries = Vec::new();
+        let mut zeros = Vec::new();
+        for p in range.clone() {
+            let slot = &mut slots[p - stretch.start];
+            if cow {
+                if !matches!(slot, Slot::Anon(_)) {
+                    self.next_id += 1;
+                    *slot = Slot::Anon(self.next_id);
+                }
+                continue;
+            }
+            if matches!(slot, Slot::Anon(_)) {
+                continue;
+            }
+            let hole = file.as_ref().is_some_and(|f| {
+                self.files
+                    .get(f)
+                    .is_none_or(|f| f.pfn(first + p as u64).is_none())
+            });
+            if hole {
+                *slot = Slot::Zero;
+                zeros.push(first + p as u64);
+                continue;
+            }
+            if matches!(slot, Slot::None | Slot::Zero) {
+                *slot = Slot::Pte;
+            }
+            entries.push(first + p as u64);
+        }
+        if cow {
+            // The copy splits a PMD entry, and the split of a file's PMD zaps it.
+            for slot in &mut slots {
+                if *slot == Slot::Pmd {
+                    *slot = Slot::None;
+                }
+            }
+        } else if pmd && !entries.is_empty() {
+            slots.fill(Slot::Pmd);
+        } else if pmd && !zeros.is_empty() {
+            // dax_pmd_load_hole(): the huge zero page.
+            slots.fill(Slot::Zero);
+        }
+        if let Some(f) = file.as_ref().and_then(|f| self.files.get_mut(f)) {
+            if pmd && !entries.is_empty() {
+                let start = entries[0] / PMD_PAGES * PMD_PAGES;
+                if !f.has_entry(start) {
+                    f.entries.insert(start, 9);
+                }
+            } else {
+                for page in entries {
+                    if !f.has_entry(page) {
+                        f.entries.insert(page, 0);
+                    }
+                }
+            }
+        }
+        if let Some(f) = file.and_then(|f| self.files.get_mut(&f)) {
+            if pmd && let Some(page) = zeros.first() {
+                f.zeros.insert(page / PMD_PAGES * PMD_PAGES, 9);
+            } else if !pmd {
+                f.zeros.extend(zeros.into_iter().map(|page| (page, 0)));
+            }
+        }
+        if let Some(m) = self.maps.get_mut(&key) {
+            m.slots[stretch].copy_from_slice(&slots);
+            m.anon_vma |= cow;
+        }
+        Ok(())
+    }
+
+    /// A load or store of anonymous memory: brings device pages back (for all
+    /// that share them, since migration walks the rmap), and copies on write.
+    fn touch_anon(&mut self, key: &(String, String), range: std::ops::Range<usize>, write: bool) {
+        let Some(m) = self.maps.get(key) else { return };
+        let back: BTreeSet<u64> = m.slots[range.clone()]
+            .iter()
+            .filter_map(|s| match s {
+                Slot::Private(id) => Some(*id),
+                _ => None,
+            })
+            .collect();
+        self.move_ids(&back, false);
+        let mut shared = BTreeMap::<u64, usize>::new();
+        for slot in self.maps.values().flat_map(|m| &m.slots) {
+            if let Slot::Anon(id) = slot {
+                *shared.entry(*id).or_default() += 1;
+            }
+        }
+        let mut next = self.next_id;
+        if let Some(m) = self.maps.get_mut(key) {
+            // The zero page of a read needs no anon_vma (do_anonymous_page()).
+            m.anon_vma |= write;
+            for slot in &mut m.slots[range] {
+                let copy = match slot {
+                    Slot::Anon(id) => write && shared.get(id).is_some_and(|n| *n > 1),
+                    Slot::Zero | Slot::None if write => true,
+                    Slot::None => {
+                        *slot = Slot::Zero;
+                        false
+                    }
+                    _ => false,
+                };
+                if copy {
+                    next += 1;
+                    *slot = Slot::Anon(next);
+                }
+            }
+        }
+        self.next_id = next;
+    }
+}
+
+/// Whether an access to a page takes a fault for what it has.
+fn faults_on(slot: Slot, write: bool) -> bool {
+    match slot {
+        Slot::None => true,
+        Slot::Zero => write,
+        _ => false,
+    }
+}
