@@ -88,13 +88,11 @@ fn is_caller(text: &[u8]) -> bool {
 fn clean(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(&raw[..raw.len().min(MAX_LINE * 4)]);
     let mut out = String::with_capacity(text.len());
-    let mut kept = 0;
-    for c in text.trim_end().chars() {
+    for (kept, c) in text.trim_end().chars().enumerate() {
         if kept >= MAX_LINE {
             out.push('…');
             break;
         }
-        kept += 1;
         match c {
             '\t' => out.push(' '),
             c if c.is_control() || is_bidi(c) => out.extend(c.escape_default()),

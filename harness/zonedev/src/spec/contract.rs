@@ -233,7 +233,10 @@ impl Contract {
         let optional = ["vmsplice", "direct-write", "direct-read"];
         match fields.get(field) {
             Some(serde_json::Value::String(text)) => Ok(text == value),
-            Some(other) => Ok(other.to_string() == value),
+            Some(other) => {
+                let shown = other.to_string();
+                Ok(shown == value)
+            }
             None if section != "behaviour" && optional.contains(&field) => Ok(false),
             None => Err(unknown(path, fields.keys().cloned().collect())),
         }

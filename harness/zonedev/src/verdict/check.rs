@@ -214,7 +214,7 @@ fn whole(hold: &Hold) -> bool {
         },
         _ => 1,
     };
-    hold.pfn % size == 0 && hold.pages % size == 0
+    hold.pfn.is_multiple_of(size) && hold.pages.is_multiple_of(size)
 }
 
 fn type_word(page_type: PageType) -> &'static str {
