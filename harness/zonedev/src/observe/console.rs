@@ -32,11 +32,19 @@ pub fn console(bytes: &[u8]) -> Vec<LogLine> {
         if let Some(n) = mark(&text) {
             step = Some(n);
         }
-        out.push(LogLine { time_us, text, step });
+        out.push(LogLine {
+            time_us,
+            text,
+            step,
+        });
     }
     if left_out > 0 {
         let text = format!("zonedev: {left_out} further lines of the console were left out");
-        out.push(LogLine { time_us: None, text, step });
+        out.push(LogLine {
+            time_us: None,
+            text,
+            step,
+        });
     }
     out
 }
@@ -44,7 +52,9 @@ pub fn console(bytes: &[u8]) -> Vec<LogLine> {
 /// The step's index in a mark.
 pub fn mark(text: &str) -> Option<usize> {
     let rest = text.strip_prefix(MARK)?;
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     let after = &rest[end..];
     if !after.is_empty() && !after.starts_with([' ', ':']) {
         return None;
@@ -54,8 +64,12 @@ pub fn mark(text: &str) -> Option<usize> {
 
 /// `[    1.234567] text`, with or without the caller (`[    T1]`) that CONFIG_PRINTK_CALLER adds.
 fn timestamp(raw: &[u8]) -> (Option<u64>, &[u8]) {
-    let Some((inside, rest)) = bracketed(raw) else { return (None, raw) };
-    let Some(time) = micros(inside) else { return (None, raw) };
+    let Some((inside, rest)) = bracketed(raw) else {
+        return (None, raw);
+    };
+    let Some(time) = micros(inside) else {
+        return (None, raw);
+    };
     let rest = match bracketed(rest) {
         Some((caller, after)) if is_caller(caller) => after,
         _ => rest,
@@ -76,7 +90,9 @@ fn micros(text: &[u8]) -> Option<u64> {
         return None;
     }
     let seconds: u64 = seconds.parse().ok()?;
-    seconds.checked_mul(1_000_000)?.checked_add(fraction.parse().ok()?)
+    seconds
+        .checked_mul(1_000_000)?
+        .checked_add(fraction.parse().ok()?)
 }
 
 /// `T12` for a task, `C0` for a processor.
@@ -116,8 +132,10 @@ mod tests {
     fn times_callers_and_steps() {
         let raw = b"SeaBIOS\r\n[    0.000000] Linux version 7.3.4\r\n[    1.500001][    T1] zonedev: ready\r\n\
             [    1.600000] zonedev: step 0\r\n[    1.700000] pmem0: x\r\ncontinued\r\n[    2.000000] zonedev: step 12 touch\r\n";
-        let got: Vec<_> =
-            console(raw).into_iter().map(|l| (l.time_us, l.text, l.step)).collect();
+        let got: Vec<_> = console(raw)
+            .into_iter()
+            .map(|l| (l.time_us, l.text, l.step))
+            .collect();
         let want = [
             (None, "SeaBIOS", None),
             (Some(0), "Linux version 7.3.4", None),
@@ -133,12 +151,21 @@ mod tests {
     #[test]
     fn leading_blanks_stay_for_they_tell_a_stack_trace() {
         assert_eq!(console(b"[    0.1000000]  x\n")[0].time_us, None);
-        assert_eq!(console(b"[    0.100000]  dump_stack+0x1/0x2\n")[0].text, " dump_stack+0x1/0x2");
+        assert_eq!(
+            console(b"[    0.100000]  dump_stack+0x1/0x2\n")[0].text,
+            " dump_stack+0x1/0x2"
+        );
     }
 
     #[test]
     fn marks_that_are_not_ours() {
-        for text in ["zonedev: step", "zonedev: step x", "zonedev: step 3x", "zonedev: step 99999999", " zonedev: step 1"] {
+        for text in [
+            "zonedev: step",
+            "zonedev: step x",
+            "zonedev: step 3x",
+            "zonedev: step 99999999",
+            " zonedev: step 1",
+        ] {
             assert_eq!(mark(text), None, "{text}");
         }
         assert_eq!(mark("zonedev: step 3"), Some(3));

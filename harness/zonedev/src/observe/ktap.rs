@@ -108,17 +108,27 @@ impl Reader {
             self.leave();
         }
         if self.levels.last().is_none_or(|l| l.indent < indent) && self.levels.len() < 32 {
-            self.levels.push(Level { indent, start: self.out.len(), ..Level::default() });
+            self.levels.push(Level {
+                indent,
+                start: self.out.len(),
+                ..Level::default()
+            });
         }
     }
 
     /// A level ends: tests that its plan announced and nobody reported are missing.
     fn leave(&mut self) {
-        let Some(level) = self.levels.pop() else { return };
+        let Some(level) = self.levels.pop() else {
+            return;
+        };
         let Some(planned) = level.planned else { return };
         if planned > level.seen {
             let path = self.path(&level.prefix);
-            let at = if path.is_empty() { String::new() } else { format!("{path}.") };
+            let at = if path.is_empty() {
+                String::new()
+            } else {
+                format!("{path}.")
+            };
             let message = match &self.bailed {
                 Some(reason) => format!("bailed out: {reason}"),
                 None => format!("{planned} tests planned, {} reported", level.seen),
@@ -143,7 +153,11 @@ impl Reader {
         if sums_up && let Some(name) = running.clone() {
             self.push(name, TestStatus::Missing, String::new());
         }
-        let first = self.levels.iter().find(|l| l.indent > indent).map(|l| l.start);
+        let first = self
+            .levels
+            .iter()
+            .find(|l| l.indent > indent)
+            .map(|l| l.start);
         self.enter(indent);
         if let Some(level) = self.levels.last_mut() {
             level.seen += 1;
@@ -151,7 +165,10 @@ impl Reader {
         let notes = std::mem::take(&mut self.notes);
         let parts = first.and_then(|n| self.out.get(n..)).unwrap_or_default();
         // The sum adds nothing where a part tells it already.
-        if parts.iter().any(|r| line.status == TestStatus::Pass || r.status == line.status) {
+        if parts
+            .iter()
+            .any(|r| line.status == TestStatus::Pass || r.status == line.status)
+        {
             return;
         }
         // 5.10 prints `ok 3 # SKIP reason` without a name; the name stands in the RUN line.
@@ -173,8 +190,16 @@ impl Reader {
     fn push(&mut self, name: String, status: TestStatus, message: String) {
         if self.out.len() < MAX_RESULTS {
             let name = name.chars().take(200).flat_map(visible).collect();
-            let message = message.chars().take(MAX_MESSAGE).flat_map(visible).collect();
-            self.out.push(TestResult { name, status, message });
+            let message = message
+                .chars()
+                .take(MAX_MESSAGE)
+                .flat_map(visible)
+                .collect();
+            self.out.push(TestResult {
+                name,
+                status,
+                message,
+            });
         }
     }
 
@@ -195,13 +220,19 @@ impl Reader {
 
 /// A character, escaped where it would steer a terminal.
 fn visible(c: char) -> Vec<char> {
-    if c.is_control() && c != '\n' { c.escape_default().collect() } else { vec![c] }
+    if c.is_control() && c != '\n' {
+        c.escape_default().collect()
+    } else {
+        vec![c]
+    }
 }
 
 /// `1..N`, with the reason behind `# SKIP`.
 fn plan(body: &str) -> Option<(usize, Option<&str>)> {
     let rest = body.strip_prefix("1..")?;
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     let reason = rest[end..].trim().strip_prefix('#').map(|r| {
         let r = r.trim();
         r.strip_prefix("SKIP").unwrap_or(r).trim()
@@ -226,7 +257,9 @@ fn result_line(body: &str) -> Option<ResultLine<'_>> {
         return None;
     }
     let rest = rest.trim_start();
-    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let digits = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     let number = rest[..digits].parse().unwrap_or(0);
     let rest = rest[digits..].trim_start();
     let rest = rest.strip_prefix("- ").unwrap_or(rest);
@@ -246,7 +279,12 @@ fn result_line(body: &str) -> Option<ResultLine<'_>> {
         _ if good => (TestStatus::Pass, directive),
         _ => (TestStatus::Fail, directive),
     };
-    Some(ResultLine { number, name: name.trim(), status, reason })
+    Some(ResultLine {
+        number,
+        name: name.trim(),
+        status,
+        reason,
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,16 @@ use proptest::prelude::*;
 fn lines(text: &str) -> Vec<String> {
     ktap(text)
         .into_iter()
-        .map(|r| format!("{:?} {} {}", r.status, r.name, r.message.replace('\n', " / ")).trim().to_owned())
+        .map(|r| {
+            format!(
+                "{:?} {} {}",
+                r.status,
+                r.name,
+                r.message.replace('\n', " / ")
+            )
+            .trim()
+            .to_owned()
+        })
         .collect()
 }
 
@@ -19,12 +28,15 @@ fn harness_of_5_10() {
 #            OK  hmm.anon_write_hugetlbfs\nok 3 # SKIP Huge page could not be allocated\n\
 #  RUN           hmm2.migrate_mixed ...\n#            OK  hmm2.migrate_mixed\nok 4 hmm2.migrate_mixed\n\
 # FAILED: 3 / 4 tests passed.\n# Totals: pass:2 fail:1 xfail:0 xpass:0 skip:1 error:0\n";
-    assert_eq!(lines(text), [
-        "Pass hmm.open_close",
-        "Fail hmm.anon_read hmm-tests.c:291:anon_read:Expected ret (-16) == 0 (0) / anon_read: Test terminated by assertion",
-        "Skip hmm.anon_write_hugetlbfs Huge page could not be allocated / SKIP      Huge page could not be allocated",
-        "Pass hmm2.migrate_mixed",
-    ]);
+    assert_eq!(
+        lines(text),
+        [
+            "Pass hmm.open_close",
+            "Fail hmm.anon_read hmm-tests.c:291:anon_read:Expected ret (-16) == 0 (0) / anon_read: Test terminated by assertion",
+            "Skip hmm.anon_write_hugetlbfs Huge page could not be allocated / SKIP      Huge page could not be allocated",
+            "Pass hmm2.migrate_mixed",
+        ]
+    );
 }
 
 /// kselftest_harness.h of 7.3: variants, names on every line, `#  ` before a diagnostic, XFAIL.
@@ -42,34 +54,53 @@ ok 3 hmm.hmm_device_private.migrate_anon_huge # SKIP no huge pages\n\
 #  RUN           hmm.hmm_device_private.x ...\n#            OK  hmm.hmm_device_private.x\n\
 ok 4 hmm.hmm_device_private.x # XFAIL unknown\n\
 #  RUN           hmm.hmm_device_private.benchmark ...\n";
-    assert_eq!(lines(text), [
-        "Pass hmm.hmm_device_private.open_close",
-        "Fail hmm.hmm_device_private.exclusive hmm-tests.c:1776:exclusive:Expected ret (-16) == 0 (0) / exclusive: Test terminated by assertion",
-        "Skip hmm.hmm_device_private.migrate_anon_huge no huge pages / SKIP      no huge pages",
-        "Pass hmm.hmm_device_private.x XFAIL unknown",
-        "Missing hmm.hmm_device_private.benchmark",
-    ]);
+    assert_eq!(
+        lines(text),
+        [
+            "Pass hmm.hmm_device_private.open_close",
+            "Fail hmm.hmm_device_private.exclusive hmm-tests.c:1776:exclusive:Expected ret (-16) == 0 (0) / exclusive: Test terminated by assertion",
+            "Skip hmm.hmm_device_private.migrate_anon_huge no huge pages / SKIP      no huge pages",
+            "Pass hmm.hmm_device_private.x XFAIL unknown",
+            "Missing hmm.hmm_device_private.benchmark",
+        ]
+    );
 }
 
 #[test]
 fn a_plan_that_is_not_met_leaves_missing_results() {
-    assert_eq!(lines("TAP version 13\n1..3\nok 1 - a\n"), [
-        "Pass a",
-        "Missing #2 3 tests planned, 1 reported",
-        "Missing #3 3 tests planned, 1 reported",
-    ]);
-    assert_eq!(lines("1..2\nBail out! no device\n"), [
-        "Missing #1 bailed out: no device",
-        "Missing #2 bailed out: no device",
-    ]);
-    assert_eq!(lines("TAP version 13\n1..0 # SKIP no test_hmm device\n"), ["Skip all no test_hmm device"]);
+    assert_eq!(
+        lines("TAP version 13\n1..3\nok 1 - a\n"),
+        [
+            "Pass a",
+            "Missing #2 3 tests planned, 1 reported",
+            "Missing #3 3 tests planned, 1 reported",
+        ]
+    );
+    assert_eq!(
+        lines("1..2\nBail out! no device\n"),
+        [
+            "Missing #1 bailed out: no device",
+            "Missing #2 bailed out: no device",
+        ]
+    );
+    assert_eq!(
+        lines("TAP version 13\n1..0 # SKIP no test_hmm device\n"),
+        ["Skip all no test_hmm device"]
+    );
     assert_eq!(lines(""), Vec::<String>::new());
 }
 
 #[test]
 fn a_test_that_dies_is_missing_and_the_next_one_counts() {
     let text = "1..2\n#  RUN           a.b ...\nlost words\n#  RUN           a.c ...\nok 1 a.c\n";
-    assert_eq!(lines(text), ["Missing a.b lost words", "Pass a.c", "Missing #2 2 tests planned, 1 reported"]);
+    assert_eq!(
+        lines(text),
+        [
+            "Missing a.b lost words",
+            "Pass a.c",
+            "Missing #2 2 tests planned, 1 reported"
+        ]
+    );
 }
 
 /// Nested as Documentation/dev-tools/ktap.rst shows it.
@@ -77,12 +108,15 @@ fn a_test_that_dies_is_missing_and_the_next_one_counts() {
 fn nested() {
     let text = "KTAP version 1\n1..2\n    KTAP version 1\n    # Subtest: outer\n    1..2\n    ok 1 one\n    not ok 2 two\n\
 not ok 1 outer\n    KTAP version 1\n    # Subtest: other\n    1..1\nnot ok 2 other # broke\n";
-    assert_eq!(lines(text), [
-        "Pass outer.one",
-        "Fail outer.two",
-        "Missing other.#1 1 tests planned, 0 reported",
-        "Fail other broke",
-    ]);
+    assert_eq!(
+        lines(text),
+        [
+            "Pass outer.one",
+            "Fail outer.two",
+            "Missing other.#1 1 tests planned, 0 reported",
+            "Fail other broke",
+        ]
+    );
 }
 
 #[test]

@@ -23,11 +23,19 @@ struct Heading {
 
 impl Heading {
     fn new(kind: &'static str, title: impl Into<String>) -> Heading {
-        Heading { kind, title: title.into(), wants_rip: false }
+        Heading {
+            kind,
+            title: title.into(),
+            wants_rip: false,
+        }
     }
 
     fn at_rip(kind: &'static str, title: impl Into<String>) -> Heading {
-        Heading { kind, title: title.into(), wants_rip: true }
+        Heading {
+            kind,
+            title: title.into(),
+            wants_rip: true,
+        }
     }
 }
 
@@ -70,10 +78,15 @@ pub fn splats(log: &[LogLine]) -> Vec<Splat> {
 fn complete(heading: &mut Heading, lines: &[LogLine]) {
     if heading.kind == "WARNING" {
         let telling = lines.iter().find_map(|l| {
-            ["refcount_t: ", "list_add corruption", "list_del corruption", "ODEBUG: "]
-                .iter()
-                .any(|m| l.text.starts_with(m))
-                .then(|| normalise(&l.text))
+            [
+                "refcount_t: ",
+                "list_add corruption",
+                "list_del corruption",
+                "ODEBUG: ",
+            ]
+            .iter()
+            .any(|m| l.text.starts_with(m))
+            .then(|| normalise(&l.text))
         });
         if let Some(message) = telling {
             heading.title = format!("WARNING: {message}");
@@ -83,7 +96,9 @@ fn complete(heading: &mut Heading, lines: &[LogLine]) {
         return;
     }
     heading.wants_rip = false;
-    let rip = lines.iter().find_map(|l| l.text.strip_prefix("RIP: ")?.split_once(':'));
+    let rip = lines
+        .iter()
+        .find_map(|l| l.text.strip_prefix("RIP: ")?.split_once(':'));
     if let Some(name) = rip.and_then(|(_, place)| function(place)) {
         heading.title = format!("{} in {name}", heading.title);
     }
@@ -102,7 +117,8 @@ fn prologue(log: &[LogLine], at: usize, floor: usize) -> usize {
     let mut start = at;
     for i in (floor.max(at.saturating_sub(12))..at).rev() {
         let text = &log[i].text;
-        if text.contains("[ cut here ]") || text.starts_with("page:") || text.starts_with("page: ") {
+        if text.contains("[ cut here ]") || text.starts_with("page:") || text.starts_with("page: ")
+        {
             start = i;
         } else if text.starts_with("zonedev: ") || text.starts_with("---[ end") {
             break;
@@ -130,7 +146,11 @@ fn body_end(log: &[LogLine], at: usize) -> usize {
             return at + 1;
         }
     }
-    if traced { log.len().min(at + 1 + MAX_LINES) } else { at + 1 }
+    if traced {
+        log.len().min(at + 1 + MAX_LINES)
+    } else {
+        at + 1
+    }
 }
 
 /// A heading within a report that begins another. An Oops line continues the BUG before it.
@@ -145,9 +165,32 @@ fn is_trace(text: &str) -> bool {
 /// A line as they stand below a report's heading.
 fn is_detail(text: &str) -> bool {
     const STARTS: [&str; 26] = [
-        "Call Trace", "RIP", "RSP", "RAX", "RBX", "RDX", "RBP", "RSI", "R10", "R13", "FS:", "CS:",
-        "CR", "DR", "Code:", "PKRU:", "Modules linked in", "Kernel Offset", "irq event",
-        "hardirqs", "softirqs", "note:", "EAX", "ORIG_RAX", "</", "Hardware name",
+        "Call Trace",
+        "RIP",
+        "RSP",
+        "RAX",
+        "RBX",
+        "RDX",
+        "RBP",
+        "RSI",
+        "R10",
+        "R13",
+        "FS:",
+        "CS:",
+        "CR",
+        "DR",
+        "Code:",
+        "PKRU:",
+        "Modules linked in",
+        "Kernel Offset",
+        "irq event",
+        "hardirqs",
+        "softirqs",
+        "note:",
+        "EAX",
+        "ORIG_RAX",
+        "</",
+        "Hardware name",
     ];
     text.starts_with(' ') || text.starts_with('<') || STARTS.iter().any(|s| text.starts_with(s))
 }
@@ -161,9 +204,10 @@ fn stray_trace(log: &[LogLine], at: usize) -> Option<Heading> {
         .iter()
         .rev()
         .find(|l| !l.text.starts_with("CPU: ") && !l.text.starts_with("Hardware name"));
-    let title = before.map_or_else(|| "stack dump".to_owned(), |l| {
-        format!("stack dump: {}", normalise(&l.text))
-    });
+    let title = before.map_or_else(
+        || "stack dump".to_owned(),
+        |l| format!("stack dump: {}", normalise(&l.text)),
+    );
     Some(Heading::new("stack dump", title))
 }
 
@@ -187,7 +231,10 @@ fn heading(text: &str) -> Option<Heading> {
         return Some(Heading::new("panic", format!("panic: {}", normalise(rest))));
     }
     if let Some(rest) = text.strip_prefix("page dumped because: ") {
-        return Some(Heading::new("page dump", format!("page dumped because: {}", rest.trim())));
+        return Some(Heading::new(
+            "page dump",
+            format!("page dumped because: {}", rest.trim()),
+        ));
     }
     if let Some(rest) = text.strip_prefix("INFO: task ") {
         let task = rest.split([':', ' ']).next().unwrap_or_default();
@@ -219,8 +266,14 @@ fn heading(text: &str) -> Option<Heading> {
 
 fn warning(rest: &str) -> Heading {
     const LOCKDEP: [&str; 8] = [
-        "possible ", "inconsistent lock state", "bad unlock balance", "suspicious RCU usage",
-        "lock held when returning", "held lock freed", "Nested lock", "Possible ",
+        "possible ",
+        "inconsistent lock state",
+        "bad unlock balance",
+        "suspicious RCU usage",
+        "lock held when returning",
+        "held lock freed",
+        "Nested lock",
+        "Possible ",
     ];
     // `CPU: 0 PID: 1 at mm/gup.c:12 name+0x1/0x2` up to 6.18, `mm/gup.c:12 at name+0x1/0x2, CPU#0`
     // later; either may lack the file.
@@ -239,10 +292,17 @@ fn warning(rest: &str) -> Heading {
 }
 
 fn bug(rest: &str) -> Heading {
-    for (mark, kind) in [("KASAN: ", "KASAN"), ("KCSAN: ", "KCSAN"), ("KFENCE: ", "KFENCE"), ("KMSAN: ", "KMSAN")] {
+    for (mark, kind) in [
+        ("KASAN: ", "KASAN"),
+        ("KCSAN: ", "KCSAN"),
+        ("KFENCE: ", "KFENCE"),
+        ("KMSAN: ", "KMSAN"),
+    ] {
         if let Some(what) = rest.strip_prefix(mark) {
             let (what, place) = what.split_once(" in ").unwrap_or((what, ""));
-            let name = function(place).map(|n| format!(" in {n}")).unwrap_or_default();
+            let name = function(place)
+                .map(|n| format!(" in {n}"))
+                .unwrap_or_default();
             return Heading::new(kind, format!("{kind}: {}{name}", normalise(what)));
         }
     }
@@ -252,8 +312,14 @@ fn bug(rest: &str) -> Heading {
         }
     }
     if rest.starts_with("Bad rss-counter") {
-        let what = rest.split_whitespace().find(|w| w.starts_with("type:")).unwrap_or_default();
-        return Heading::new("BUG", format!("BUG: Bad rss-counter {what}").trim().to_owned());
+        let what = rest
+            .split_whitespace()
+            .find(|w| w.starts_with("type:"))
+            .unwrap_or_default();
+        return Heading::new(
+            "BUG",
+            format!("BUG: Bad rss-counter {what}").trim().to_owned(),
+        );
     }
     for mark in ["kernel NULL pointer dereference", "unable to handle"] {
         if rest.starts_with(mark) {
@@ -274,13 +340,20 @@ fn file_system(text: &str) -> Option<Heading> {
     if let Some(rest) = text.strip_prefix("EXT4-fs error (device ") {
         let place = rest.split("): ").nth(1).unwrap_or_default();
         let name = place.split(':').next().unwrap_or_default();
-        return Some(Heading::new("file system", format!("EXT4-fs error in {name}")));
+        return Some(Heading::new(
+            "file system",
+            format!("EXT4-fs error in {name}"),
+        ));
     }
     let rest = text.strip_prefix("XFS (")?.split("): ").nth(1)?;
-    ["Internal error", "Metadata corruption detected", "Corruption "]
-        .iter()
-        .any(|m| rest.starts_with(m))
-        .then(|| Heading::new("file system", format!("XFS: {}", normalise(rest))))
+    [
+        "Internal error",
+        "Metadata corruption detected",
+        "Corruption ",
+    ]
+    .iter()
+    .any(|m| rest.starts_with(m))
+    .then(|| Heading::new("file system", format!("XFS: {}", normalise(rest))))
 }
 
 /// die()'s line: `general protection fault, …: 0000 [#1] SMP`, `Oops: 0002 [#1]`.
@@ -290,7 +363,13 @@ fn oops(text: &str) -> Option<Heading> {
     }
     let what = text.strip_prefix("Oops: ").unwrap_or(text);
     let what = what.split([':', ',']).next().unwrap_or_default();
-    let known = ["general protection fault", "stack segment", "double fault", "divide error", "int3"];
+    let known = [
+        "general protection fault",
+        "stack segment",
+        "double fault",
+        "divide error",
+        "int3",
+    ];
     if known.contains(&what) {
         return Some(Heading::at_rip("BUG", what));
     }

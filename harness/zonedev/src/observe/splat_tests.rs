@@ -3,7 +3,10 @@ use crate::observe::console;
 use proptest::prelude::*;
 
 fn found(text: &str) -> Vec<(String, String, (usize, usize))> {
-    splats(&console(text.as_bytes())).into_iter().map(|s| (s.kind, s.title, s.lines)).collect()
+    splats(&console(text.as_bytes()))
+        .into_iter()
+        .map(|s| (s.kind, s.title, s.lines))
+        .collect()
 }
 
 fn titles(text: &str) -> Vec<String> {
@@ -26,7 +29,12 @@ fn recorded_consoles() {
         for s in splats(&log) {
             let step = s.step.map_or("-".into(), |n| n.to_string());
             let last = &log[s.lines.1 - 1].text;
-            got += &format!("step {step} | {} | {} | {} lines, the last: {last}\n", s.kind, s.title, s.lines.1 - s.lines.0);
+            got += &format!(
+                "step {step} | {} | {} | {} lines, the last: {last}\n",
+                s.kind,
+                s.title,
+                s.lines.1 - s.lines.0
+            );
         }
         let expected = path.with_extension("expected");
         if std::env::var_os("ZONEDEV_UPDATE_EXPECTED").is_some() {
@@ -55,20 +63,62 @@ fn a_warning_has_the_same_title_in_every_era() {
 #[test]
 fn titles_of_many_kinds() {
     let cases = [
-        ("BUG: Bad page state in process agent  pfn:100200", "BUG: Bad page state"),
-        ("BUG: Bad page map in process agent  pte:8000000100200225 pmd:1", "BUG: Bad page map"),
-        ("BUG: Bad rss-counter state mm:00000000abcd type:MM_FILEPAGES val:2", "BUG: Bad rss-counter type:MM_FILEPAGES"),
-        ("BUG: KASAN: slab-use-after-free in dax_unlock_entry+0x12/0x90", "KASAN: slab-use-after-free in dax_unlock_entry"),
-        ("INFO: task agent:77 blocked for more than 120 seconds.", "hung task agent"),
-        ("rcu: INFO: rcu_sched self-detected stall on CPU", "RCU stall"),
-        ("watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [agent:77]", "soft lockup"),
-        ("WARNING: possible circular locking dependency detected", "lockdep: possible circular locking dependency detected"),
-        ("WARNING: suspicious RCU usage", "lockdep: suspicious RCU usage"),
-        ("UBSAN: shift-out-of-bounds in fs/dax.c:12:3", "UBSAN: shift-out-of-bounds in fs/dax.c"),
-        ("EXT4-fs error (device pmem0): ext4_find_entry:1455: inode #2: comm x", "EXT4-fs error in ext4_find_entry"),
-        ("BUG: sleeping function called from invalid context at mm/x.c:12", "BUG: sleeping function called from invalid context at mm/x.c:N"),
-        ("general protection fault, probably for non-canonical address 0xdead: 0000 [#1] SMP", "general protection fault"),
-        ("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000300", "panic: Attempted to kill init! exitcode=X"),
+        (
+            "BUG: Bad page state in process agent  pfn:100200",
+            "BUG: Bad page state",
+        ),
+        (
+            "BUG: Bad page map in process agent  pte:8000000100200225 pmd:1",
+            "BUG: Bad page map",
+        ),
+        (
+            "BUG: Bad rss-counter state mm:00000000abcd type:MM_FILEPAGES val:2",
+            "BUG: Bad rss-counter type:MM_FILEPAGES",
+        ),
+        (
+            "BUG: KASAN: slab-use-after-free in dax_unlock_entry+0x12/0x90",
+            "KASAN: slab-use-after-free in dax_unlock_entry",
+        ),
+        (
+            "INFO: task agent:77 blocked for more than 120 seconds.",
+            "hung task agent",
+        ),
+        (
+            "rcu: INFO: rcu_sched self-detected stall on CPU",
+            "RCU stall",
+        ),
+        (
+            "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [agent:77]",
+            "soft lockup",
+        ),
+        (
+            "WARNING: possible circular locking dependency detected",
+            "lockdep: possible circular locking dependency detected",
+        ),
+        (
+            "WARNING: suspicious RCU usage",
+            "lockdep: suspicious RCU usage",
+        ),
+        (
+            "UBSAN: shift-out-of-bounds in fs/dax.c:12:3",
+            "UBSAN: shift-out-of-bounds in fs/dax.c",
+        ),
+        (
+            "EXT4-fs error (device pmem0): ext4_find_entry:1455: inode #2: comm x",
+            "EXT4-fs error in ext4_find_entry",
+        ),
+        (
+            "BUG: sleeping function called from invalid context at mm/x.c:12",
+            "BUG: sleeping function called from invalid context at mm/x.c:N",
+        ),
+        (
+            "general protection fault, probably for non-canonical address 0xdead: 0000 [#1] SMP",
+            "general protection fault",
+        ),
+        (
+            "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000300",
+            "panic: Attempted to kill init! exitcode=X",
+        ),
     ];
     for (line, title) in cases {
         assert_eq!(titles(line), [title], "{line}");
@@ -90,7 +140,14 @@ fn a_stack_dump_under_an_unknown_heading_is_not_missed() {
         [    1.000002] Call Trace:\n[    1.000003]  <TASK>\n[    1.000004]  dump_stack_lvl+0x1/0x2\n\
         [    1.000005]  </TASK>\n[    1.000006] pmem0: fine\n";
     let got = found(text);
-    assert_eq!(got, [("stack dump".into(), "stack dump: dax: something new went wrong".into(), (2, 6))]);
+    assert_eq!(
+        got,
+        [(
+            "stack dump".into(),
+            "stack dump: dax: something new went wrong".into(),
+            (2, 6)
+        )]
+    );
 }
 
 #[test]
@@ -98,11 +155,17 @@ fn a_report_ends_where_the_next_step_begins() {
     let text = "[    1.000000] WARNING: CPU: 0 PID: 1 at mm/gup.c:1 a+0x1/0x2\n[    1.000000] Call Trace:\n\
         [    1.000000]  b+0x1/0x2\n[    1.100000] zonedev: step 4\n[    1.200000] BUG: Bad page map in process x\n";
     let log = console(text.as_bytes());
-    let got: Vec<_> = splats(&log).into_iter().map(|s| (s.title, s.lines, s.step)).collect();
-    assert_eq!(got, [
-        ("WARNING in a".into(), (0, 3), None),
-        ("BUG: Bad page map".into(), (4, 5), Some(4)),
-    ]);
+    let got: Vec<_> = splats(&log)
+        .into_iter()
+        .map(|s| (s.title, s.lines, s.step))
+        .collect();
+    assert_eq!(
+        got,
+        [
+            ("WARNING in a".into(), (0, 3), None),
+            ("BUG: Bad page map".into(), (4, 5), Some(4)),
+        ]
+    );
 }
 
 proptest! {

@@ -44,7 +44,9 @@ pub fn normalise(line: &str) -> String {
 
 /// `0x1a`, or eight and more hexadecimal digits with at least one decimal among them.
 fn is_hex(token: &str) -> bool {
-    let digits = token.strip_prefix("0x").or_else(|| token.strip_prefix("0X"));
+    let digits = token
+        .strip_prefix("0x")
+        .or_else(|| token.strip_prefix("0X"));
     if let Some(digits) = digits {
         return digits.bytes().all(|b| b.is_ascii_hexdigit());
     }
@@ -73,15 +75,27 @@ mod tests {
     fn what_changes_goes_and_names_stay() {
         let cases = [
             ("Memory: 469092K/523768K available", "Memory: N available"),
-            ("pmem0: detected capacity change from 0 to 262144", "pmem0: detected capacity change from N to N"),
+            (
+                "pmem0: detected capacity change from 0 to 262144",
+                "pmem0: detected capacity change from N to N",
+            ),
             (
                 "CPU: 0 PID: 77 Comm: agent Tainted: G        W         5.10.262 #1",
                 "CPU: N PID: N Comm: agent",
             ),
             ("RIP: 0010:try_grab_page+0x1a/0x90", "RIP: N:try_grab_page"),
-            ("WARNING: mm/gup.c:133 at try_grab_folio+0x4e/0x60, CPU#1: agent/93", "WARNING: mm/gup.c:N at try_grab_folio, CPU#N: agent/N"),
-            ("page:ffffea0004000000 refcount:0 mapping:0000000000000000 pfn:0x100200", "page:X refcount:N mapping:N pfn:X"),
-            ("EXT4-fs (pmem0): mounted filesystem", "EXT4-fs (pmem0): mounted filesystem"),
+            (
+                "WARNING: mm/gup.c:133 at try_grab_folio+0x4e/0x60, CPU#1: agent/93",
+                "WARNING: mm/gup.c:N at try_grab_folio, CPU#N: agent/N",
+            ),
+            (
+                "page:ffffea0004000000 refcount:0 mapping:0000000000000000 pfn:0x100200",
+                "page:X refcount:N mapping:N pfn:X",
+            ),
+            (
+                "EXT4-fs (pmem0): mounted filesystem",
+                "EXT4-fs (pmem0): mounted filesystem",
+            ),
             ("took 12.5ms on CPU#1", "took N on CPU#N"),
         ];
         for (line, want) in cases {

@@ -28,7 +28,11 @@ pub(crate) fn runs(start: u64, states: &[PageState]) -> Vec<PageRun> {
     for (pfn, state) in (start..).zip(states) {
         match out.last_mut() {
             Some(last) if last.state == *state => last.pages += 1,
-            _ => out.push(PageRun { pfn, pages: 1, state: state.clone() }),
+            _ => out.push(PageRun {
+                pfn,
+                pages: 1,
+                state: state.clone(),
+            }),
         }
     }
     out
@@ -41,13 +45,25 @@ pub(crate) fn region(kind: PageKind, owner: &str, start_pfn: u64, states: &[Page
         start_pfn,
         pages: states.len() as u64,
         metadata_pages: 0,
-        pgmap: Pgmap { address: 0, range: 0, ranges: 1, vmemmap_shift: 0, altmap: false },
+        pgmap: Pgmap {
+            address: 0,
+            range: 0,
+            ranges: 1,
+            vmemmap_shift: 0,
+            altmap: false,
+        },
         runs: runs(start_pfn, states),
     }
 }
 
 pub(crate) fn hold(pfn: u64, pages: u64, page_type: PageType, by: HoldBy, who: &str) -> Hold {
-    Hold { pfn, pages, page_type, by, who: who.into() }
+    Hold {
+        pfn,
+        pages,
+        page_type,
+        by,
+        who: who.into(),
+    }
 }
 
 pub(crate) fn namespace(mode: &str, pfn: u64, pages: u64, align: u64) -> NamespaceInfo {
@@ -64,7 +80,10 @@ pub(crate) fn checkpoint(name: &str, regions: Vec<Region>, holds: Vec<Hold>) -> 
     CheckpointRecord {
         name: name.into(),
         step: 0,
-        pages: PagesReading { regions, problems: Vec::new() },
+        pages: PagesReading {
+            regions,
+            problems: Vec::new(),
+        },
         claims: Checkpoint {
             holds,
             mismatches: Vec::new(),
@@ -83,7 +102,12 @@ pub(crate) fn step(op: Op, result: StepResult) -> StepRecord {
         op,
         expected: "ok".into(),
         expected_splats: Vec::new(),
-        outcome: Some(Outcome { result, facts: Vec::new(), output: None, took_us: 7 }),
+        outcome: Some(Outcome {
+            result,
+            facts: Vec::new(),
+            output: None,
+            took_us: 7,
+        }),
     }
 }
 
@@ -112,5 +136,9 @@ pub(crate) fn cell(case: &str, side: usize, kernel: &str) -> CellRecord {
 }
 
 pub(crate) fn log(text: &str, step: Option<usize>) -> LogLine {
-    LogLine { time_us: Some(1), text: text.into(), step }
+    LogLine {
+        time_us: Some(1),
+        text: text.into(),
+        step,
+    }
 }

@@ -18,10 +18,17 @@ pub fn inspect(
     look: &Look,
 ) -> String {
     let mut out = String::new();
-    let title = format!("{} at \"{}\", contract {}", cell.id, checkpoint.name, cell.contract);
+    let title = format!(
+        "{} at \"{}\", contract {}",
+        cell.id, checkpoint.name, cell.contract
+    );
     let _ = writeln!(out, "{}", look.paint(Paint::Head, &escape(&title)));
     if checkpoint.rereads > 0 {
-        let _ = writeln!(out, "read {} times more until it agreed or stayed", checkpoint.rereads);
+        let _ = writeln!(
+            out,
+            "read {} times more until it agreed or stayed",
+            checkpoint.rereads
+        );
     }
     for problem in &checkpoint.pages.problems {
         let text = format!("not read: {}", escape(&problem.what));
@@ -65,9 +72,21 @@ fn write_region(region: &Region, predicted: &[PredictedRun], look: &Look, out: &
         region.start_pfn
     );
     // The first character is our own line break.
-    let _ = writeln!(out, "\n{}", look.paint(Paint::Head, &escape(head.trim_start())));
+    let _ = writeln!(
+        out,
+        "\n{}",
+        look.paint(Paint::Head, &escape(head.trim_start()))
+    );
     let rows = rows(region, predicted);
-    let titles = ["pages", "refcount", "predicted", "mapcount", "pins", "folio, mapping", "because; held by"];
+    let titles = [
+        "pages",
+        "refcount",
+        "predicted",
+        "mapcount",
+        "pins",
+        "folio, mapping",
+        "because; held by",
+    ];
     let mut lines: Vec<(Vec<String>, bool)> = Vec::new();
     let mut i = 0;
     let mut left_out = 0u64;
@@ -79,7 +98,11 @@ fn write_region(region: &Region, predicted: &[PredictedRun], look: &Look, out: &
             continue;
         }
         let last = row.from + row.pages.saturating_sub(1);
-        let span = if row.pages == 1 { row.from.to_string() } else { format!("{}-{last}", row.from) };
+        let span = if row.pages == 1 {
+            row.from.to_string()
+        } else {
+            format!("{}-{last}", row.from)
+        };
         let mut line = vec![span];
         line.extend(row.cells.iter().map(|c| escape(c)));
         lines.push((line, row.wrong));
@@ -104,7 +127,10 @@ fn write_region(region: &Region, predicted: &[PredictedRun], look: &Look, out: &
 
 /// How often the two rows from `i` on come again right behind (a head and its tails do).
 fn repeats(rows: &[Row], i: usize) -> usize {
-    let Some([first, second]) = rows.get(i..i + 2).and_then(|r| <&[Row; 2]>::try_from(r).ok()) else {
+    let Some([first, second]) = rows
+        .get(i..i + 2)
+        .and_then(|r| <&[Row; 2]>::try_from(r).ok())
+    else {
         return 0;
     };
     rows[i + 2..]
@@ -120,7 +146,10 @@ fn rows(region: &Region, predicted: &[PredictedRun]) -> Vec<Row> {
         let end = run.pfn.saturating_add(run.pages);
         let mut at = run.pfn;
         while at < end {
-            while predicted.get(p).is_some_and(|e| e.pfn.saturating_add(e.pages) <= at) {
+            while predicted
+                .get(p)
+                .is_some_and(|e| e.pfn.saturating_add(e.pages) <= at)
+            {
                 p += 1;
             }
             let e = predicted.get(p).filter(|e| e.pfn <= at);
@@ -148,10 +177,18 @@ fn row(region: &Region, run: &PageRun, e: Option<&PredictedRun>, at: u64, pages:
     if s.absent {
         let mut cells = <[String; 6]>::default();
         cells[0] = "absent".into();
-        return Row { from, pages, cells, wrong: true };
+        return Row {
+            from,
+            pages,
+            cells,
+            wrong: true,
+        };
     }
     let mapping = if s.mapping_set { ", mapping" } else { "" };
-    let share = s.share.map(|n| format!(", shared by {n}")).unwrap_or_default();
+    let share = s
+        .share
+        .map(|n| format!(", shared by {n}"))
+        .unwrap_or_default();
     let wrong = e.is_none_or(|e| {
         e.refcount != i64::from(s.refcount)
             || e.mapcount != i64::from(s.mapcount)
@@ -171,7 +208,12 @@ fn row(region: &Region, run: &PageRun, e: Option<&PredictedRun>, at: u64, pages:
         format!("{}{mapping}{share}", part_words(s.part, s.order)),
         because,
     ];
-    Row { from, pages, cells, wrong }
+    Row {
+        from,
+        pages,
+        cells,
+        wrong,
+    }
 }
 
 /// Columns as wide as they need; a row that is not as predicted is marked.
@@ -197,7 +239,11 @@ fn table(titles: &[&str], lines: &[(Vec<String>, bool)], look: &Look, out: &mut 
     for (cells, wrong) in lines {
         let mark = if *wrong { "! " } else { "  " };
         let text = format!("{mark}{}", pad(cells));
-        let text = if *wrong { look.paint(Paint::Bad, &text) } else { text };
+        let text = if *wrong {
+            look.paint(Paint::Bad, &text)
+        } else {
+            text
+        };
         let _ = writeln!(out, "{text}");
     }
 }

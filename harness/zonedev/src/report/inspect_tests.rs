@@ -21,12 +21,26 @@ fn predicted(pfn: u64, pages: u64, refcount: i64, because: &str, held_by: &str) 
 #[test]
 fn prediction_beside_observation() {
     let mut states = vec![state(1); 64];
-    states[9] = PageState { refcount: 3, mapping_set: true, ..state(0) };
+    states[9] = PageState {
+        refcount: 3,
+        mapping_set: true,
+        ..state(0)
+    };
     states[20].absent = true;
-    let c = checkpoint("held", vec![region(PageKind::FsDax, "name\u{7}space0.0", 0x200, &states)], vec![]);
+    let c = checkpoint(
+        "held",
+        vec![region(PageKind::FsDax, "name\u{7}space0.0", 0x200, &states)],
+        vec![],
+    );
     let p = [
         predicted(0x200, 8, 1, "idle 1", ""),
-        predicted(0x208, 4, 1, "idle 1, 1 PTE counting 0", "a (entry), main/m (PTE)"),
+        predicted(
+            0x208,
+            4,
+            1,
+            "idle 1, 1 PTE counting 0",
+            "a (entry), main/m (PTE)",
+        ),
         predicted(0x20c, 40, 1, "idle 1", ""),
     ];
     let text = inspect(&cell("pin", 0, "5.10"), &c, &p, &Look::plain(100));
@@ -38,10 +52,26 @@ fn heads_and_tails_are_folded() {
     let mut r = region(PageKind::Generic, "dax0.0", 0, &[]);
     r.pages = 512 * 100;
     for n in 0..100 {
-        let head = PageState { part: Part::Head, order: 9, ..state(1) };
-        let tail = PageState { part: Part::Tail, order: 9, ..state(0) };
-        r.runs.push(guestmem::PageRun { pfn: n * 512, pages: 1, state: head });
-        r.runs.push(guestmem::PageRun { pfn: n * 512 + 1, pages: 511, state: tail });
+        let head = PageState {
+            part: Part::Head,
+            order: 9,
+            ..state(1)
+        };
+        let tail = PageState {
+            part: Part::Tail,
+            order: 9,
+            ..state(0)
+        };
+        r.runs.push(guestmem::PageRun {
+            pfn: n * 512,
+            pages: 1,
+            state: head,
+        });
+        r.runs.push(guestmem::PageRun {
+            pfn: n * 512 + 1,
+            pages: 511,
+            state: tail,
+        });
     }
     let c = checkpoint("idle", vec![r], vec![]);
     let text = inspect(&cell("map", 0, "7.3"), &c, &[], &Look::plain(100));

@@ -21,7 +21,11 @@ pub struct Progress {
 
 enum Way {
     /// One line for each thing that goes on, and one for the whole.
-    Live { bars: MultiProgress, whole: Option<ProgressBar>, running: HashMap<String, ProgressBar> },
+    Live {
+        bars: MultiProgress,
+        whole: Option<ProgressBar>,
+        running: HashMap<String, ProgressBar>,
+    },
     /// A line for each event that matters.
     Plain(Box<dyn Write + Send>),
 }
@@ -30,7 +34,14 @@ impl Progress {
     /// Draws live lines; `target` is where, such as standard error.
     pub fn live(look: Look, target: ProgressDrawTarget) -> Progress {
         let bars = MultiProgress::with_draw_target(target);
-        Progress::new(look, Way::Live { bars, whole: None, running: HashMap::new() })
+        Progress::new(
+            look,
+            Way::Live {
+                bars,
+                whole: None,
+                running: HashMap::new(),
+            },
+        )
     }
 
     /// Writes plain lines.
@@ -39,7 +50,13 @@ impl Progress {
     }
 
     fn new(look: Look, way: Way) -> Progress {
-        Progress { look, way, phases: HashMap::new(), done: 0, cells: 0 }
+        Progress {
+            look,
+            way,
+            phases: HashMap::new(),
+            done: 0,
+            cells: 0,
+        }
     }
 
     /// Tells one event. Where the output can't be written, the run goes on without it.
@@ -56,7 +73,11 @@ impl Progress {
                     let _ = writeln!(to, "{line}").and_then(|()| to.flush());
                 }
             }
-            Way::Live { bars, whole, running } => {
+            Way::Live {
+                bars,
+                whole,
+                running,
+            } => {
                 live(event, bars, whole, running);
                 if let Some(line) = line.filter(|_| keeps(event)) {
                     let _ = bars.println(line);
@@ -91,8 +112,14 @@ impl Progress {
                 }
                 format!("build {what}: {phase}")
             }
-            Event::BuildFinished { what, cached: true, .. } => format!("build {what}: in the cache"),
-            Event::BuildFinished { what, took_ms, cached: false } => {
+            Event::BuildFinished {
+                what, cached: true, ..
+            } => format!("build {what}: in the cache"),
+            Event::BuildFinished {
+                what,
+                took_ms,
+                cached: false,
+            } => {
                 format!("build {what}: done in {}", duration(*took_ms))
             }
             Event::BuildFailed { what, message } => {
@@ -103,21 +130,39 @@ impl Progress {
                 return Some(look.paint(Paint::Changed, &escape(&format!("note: {message}"))));
             }
             Event::BootStarted { what } => format!("boot {what}"),
-            Event::BootFinished { what, took_ms, cloneable } => {
-                let how = if *cloneable { "" } else { "; each case boots for itself" };
+            Event::BootFinished {
+                what,
+                took_ms,
+                cloneable,
+            } => {
+                let how = if *cloneable {
+                    ""
+                } else {
+                    "; each case boots for itself"
+                };
                 format!("boot {what}: ready in {}{how}", duration(*took_ms))
             }
             Event::CellStarted { .. } | Event::CellStep { .. } => return None,
-            Event::CellFinished { cell, verdict, took_ms } => {
+            Event::CellFinished {
+                cell,
+                verdict,
+                took_ms,
+            } => {
                 let (word, paint, why) = match verdict {
                     CellVerdict::Pass {} => ("pass ", Paint::Good, String::new()),
-                    CellVerdict::Fail { reasons, .. } => {
-                        ("FAIL ", Paint::Bad, reasons.first().cloned().unwrap_or_default())
-                    }
+                    CellVerdict::Fail { reasons, .. } => (
+                        "FAIL ",
+                        Paint::Bad,
+                        reasons.first().cloned().unwrap_or_default(),
+                    ),
                     CellVerdict::Skip { reason } => ("skip ", Paint::Dim, reason.clone()),
                     CellVerdict::Error { reason } => ("ERROR", Paint::Bad, reason.clone()),
                 };
-                let why = if why.is_empty() { why } else { format!(": {why}") };
+                let why = if why.is_empty() {
+                    why
+                } else {
+                    format!(": {why}")
+                };
                 let text = format!(
                     "[{}/{}] {cell} ({}){why}",
                     self.done,
@@ -160,7 +205,12 @@ fn live(
             *whole = Some(bar);
         }
         Event::BuildStarted { what } => start(bars, running, &format!("build {what}")),
-        Event::BuildProgress { what, phase, done, total } => {
+        Event::BuildProgress {
+            what,
+            phase,
+            done,
+            total,
+        } => {
             if let Some(bar) = running.get(&format!("build {what}")) {
                 let far = match total {
                     Some(total) => format!("{done}/{total}"),
@@ -175,7 +225,12 @@ fn live(
         Event::BootStarted { what } => start(bars, running, &format!("boot {what}")),
         Event::BootFinished { what, .. } => end(running, &format!("boot {what}")),
         Event::CellStarted { cell } => start(bars, running, &format!("{} {cell}", cell.side)),
-        Event::CellStep { cell, step, steps, op } => {
+        Event::CellStep {
+            cell,
+            step,
+            steps,
+            op,
+        } => {
             if let Some(bar) = running.get(&format!("{} {cell}", cell.side)) {
                 bar.set_message(escape(&format!("{cell}: {}/{steps} {op}", step + 1)));
             }
@@ -192,7 +247,10 @@ fn style(template: &str) -> ProgressStyle {
 fn start(bars: &MultiProgress, running: &mut HashMap<String, ProgressBar>, key: &str) {
     let bar = bars.insert(0, ProgressBar::new_spinner());
     bar.set_style(style("{elapsed:>5} {spinner} {wide_msg}"));
-    bar.set_message(escape(key.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start()));
+    bar.set_message(escape(
+        key.trim_start_matches(|c: char| c.is_ascii_digit())
+            .trim_start(),
+    ));
     bar.enable_steady_tick(Duration::from_millis(250));
     running.insert(key.to_owned(), bar);
 }

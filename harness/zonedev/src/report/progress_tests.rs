@@ -24,24 +24,57 @@ fn events() -> Vec<Event> {
         total: Some(2000),
     };
     vec![
-        Event::RunStarted { id: "r1".into(), cells: 2, accel: "tcg".into() },
-        Event::BuildStarted { what: "5.10".into() },
+        Event::RunStarted {
+            id: "r1".into(),
+            cells: 2,
+            accel: "tcg".into(),
+        },
+        Event::BuildStarted {
+            what: "5.10".into(),
+        },
         build("compile", 1),
         build("compile", 2),
         build("link", 2000),
-        Event::BuildFinished { what: "5.10".into(), took_ms: 200_500, cached: false },
-        Event::Notice { message: "the locked version is gone".into() },
-        Event::BootStarted { what: "5.10, fsdax-ext4".into() },
-        Event::BootFinished { what: "5.10, fsdax-ext4".into(), took_ms: 2_200, cloneable: true },
+        Event::BuildFinished {
+            what: "5.10".into(),
+            took_ms: 200_500,
+            cached: false,
+        },
+        Event::Notice {
+            message: "the locked version is gone".into(),
+        },
+        Event::BootStarted {
+            what: "5.10, fsdax-ext4".into(),
+        },
+        Event::BootFinished {
+            what: "5.10, fsdax-ext4".into(),
+            took_ms: 2_200,
+            cloneable: true,
+        },
         Event::CellStarted { cell: id.clone() },
-        Event::CellStep { cell: id.clone(), step: 0, steps: 3, op: "create".into() },
-        Event::CellFinished { cell: id.clone(), verdict: CellVerdict::Pass {}, took_ms: 90 },
+        Event::CellStep {
+            cell: id.clone(),
+            step: 0,
+            steps: 3,
+            op: "create".into(),
+        },
         Event::CellFinished {
-            cell: id,
-            verdict: CellVerdict::Fail { reasons: vec!["the guest died: \u{1b}[2J".into()], violations: vec![] },
+            cell: id.clone(),
+            verdict: CellVerdict::Pass {},
             took_ms: 90,
         },
-        Event::RunFinished { exit_code: 1, took_ms: 4_000 },
+        Event::CellFinished {
+            cell: id,
+            verdict: CellVerdict::Fail {
+                reasons: vec!["the guest died: \u{1b}[2J".into()],
+                violations: vec![],
+            },
+            took_ms: 90,
+        },
+        Event::RunFinished {
+            exit_code: 1,
+            took_ms: 4_000,
+        },
     ]
 }
 
@@ -119,7 +152,12 @@ fn live_lines_show_what_goes_on() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     let drawn = screen.0.lock().unwrap().clone();
-    for text in ["0/2 cells", "fsdax/fsdax-ext4/pin on 5.10", "build 5.10: done in 3m20s", "FAIL  [2/2]"] {
+    for text in [
+        "0/2 cells",
+        "fsdax/fsdax-ext4/pin on 5.10",
+        "build 5.10: done in 3m20s",
+        "FAIL  [2/2]",
+    ] {
         assert!(drawn.contains(text), "{text} in {drawn}");
     }
     assert!(!drawn.contains("\u{1b}[2J"));

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::text::{Look, Paint, count, duration, wrap};
-use crate::record::{
-    CellId, CellVerdict, Difference, PairRecord, PairVerdict, RunRecord,
-};
+use crate::record::{CellId, CellVerdict, Difference, PairRecord, PairVerdict, RunRecord};
 
 /// Differences shown under one verdict.
 const MAX_DIFFERENCES: usize = 14;
@@ -22,9 +20,17 @@ pub fn summary(run: &RunRecord, look: &Look) -> String {
     failures(run, look, &mut out);
     for (verdict, title, paint) in [
         (PairVerdict::Regressed, "regressed", Paint::Bad),
-        (PairVerdict::Incomparable, "could not be compared", Paint::Bad),
+        (
+            PairVerdict::Incomparable,
+            "could not be compared",
+            Paint::Bad,
+        ),
         (PairVerdict::Fixed, "fixed", Paint::Good),
-        (PairVerdict::ChangedAsAccepted, "changed as accepted", Paint::Changed),
+        (
+            PairVerdict::ChangedAsAccepted,
+            "changed as accepted",
+            Paint::Changed,
+        ),
         (PairVerdict::Same, "same", Paint::Good),
     ] {
         let pairs: Vec<&PairRecord> = run.pairs.iter().filter(|p| p.verdict == verdict).collect();
@@ -44,14 +50,24 @@ fn head(run: &RunRecord, look: &Look, out: &mut String) {
     wrap(
         out,
         "",
-        &format!("zonedev {}, run {}, QEMU {} with {}{why}", run.zonedev, run.id, run.qemu, run.accel),
+        &format!(
+            "zonedev {}, run {}, QEMU {} with {}{why}",
+            run.zonedev, run.id, run.qemu, run.accel
+        ),
         look.width,
     );
     for (n, kernel) in run.kernels.iter().enumerate() {
         let role = if n == 0 { " (baseline)" } else { "" };
-        let says: Vec<String> =
-            kernel.provenance.iter().map(|(key, value)| format!("{key} {value}")).collect();
-        let says = if says.is_empty() { String::new() } else { format!(": {}", says.join(", ")) };
+        let says: Vec<String> = kernel
+            .provenance
+            .iter()
+            .map(|(key, value)| format!("{key} {value}"))
+            .collect();
+        let says = if says.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", says.join(", "))
+        };
         let text = format!("{}{role}, contract {}{says}", kernel.name, kernel.contract);
         wrap(out, "  ", &text, look.width);
     }
@@ -82,14 +98,22 @@ fn failures(run: &RunRecord, look: &Look, out: &mut String) {
     if failed == 0 {
         return;
     }
-    let _ = writeln!(out, "\n{}", look.paint(Paint::Bad, &format!("{} failed", count(failed, "cell"))));
+    let _ = writeln!(
+        out,
+        "\n{}",
+        look.paint(Paint::Bad, &format!("{} failed", count(failed, "cell")))
+    );
     for (text, cells) in grouped.iter().take(MAX_REASONS) {
         wrap(out, "  ", text, look.width);
         let names: Vec<String> = cells.iter().map(ToString::to_string).collect();
         wrap(out, "      in ", &some(&names, 2), look.width);
     }
     if grouped.len() > MAX_REASONS {
-        let _ = writeln!(out, "  and {} more", count(grouped.len() - MAX_REASONS, "reason"));
+        let _ = writeln!(
+            out,
+            "  and {} more",
+            count(grouped.len() - MAX_REASONS, "reason")
+        );
     }
 }
 
@@ -111,12 +135,14 @@ fn grouped<'a>(pairs: &[&'a PairRecord]) -> Vec<Group<'a>> {
     };
     for pair in pairs {
         for d in pair.differences.iter().filter(|d| d.kind != "log-line") {
-            let group = groups.entry((d.rank, &d.kind, &d.text)).or_insert_with(|| Group {
-                difference: d,
-                pages: None,
-                places: Vec::new(),
-                cases: Vec::new(),
-            });
+            let group = groups
+                .entry((d.rank, &d.kind, &d.text))
+                .or_insert_with(|| Group {
+                    difference: d,
+                    pages: None,
+                    places: Vec::new(),
+                    cases: Vec::new(),
+                });
             group.pages = match (group.pages, d.pages) {
                 (Some((a, b)), Some((c, e))) => Some((a.min(c), b.max(e))),
                 (a, b) => a.or(b),
@@ -126,7 +152,11 @@ fn grouped<'a>(pairs: &[&'a PairRecord]) -> Vec<Group<'a>> {
             {
                 group.places.push(at);
             }
-            let case = if several { pair.other.to_string() } else { pair.other.case_path() };
+            let case = if several {
+                pair.other.to_string()
+            } else {
+                pair.other.case_path()
+            };
             if !group.cases.contains(&case) {
                 group.cases.push(case);
             }
@@ -145,7 +175,12 @@ pub(super) fn pages_words(pages: Option<(u64, u64)>) -> String {
 }
 
 fn some(names: &[String], most: usize) -> String {
-    let shown = names.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
+    let shown = names
+        .iter()
+        .take(most)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
     match names.len().saturating_sub(most) {
         0 => shown,
         more => format!("{shown} and {more} more"),
@@ -177,7 +212,11 @@ fn verdict_block(pairs: &[&PairRecord], title: &str, paint: Paint, look: &Look, 
         wrap(out, "      ", &format!("{at}{cases}"), look.width);
     }
     if groups.len() > MAX_DIFFERENCES {
-        let _ = writeln!(out, "  and {} more", count(groups.len() - MAX_DIFFERENCES, "difference"));
+        let _ = writeln!(
+            out,
+            "  and {} more",
+            count(groups.len() - MAX_DIFFERENCES, "difference")
+        );
     }
     if groups.is_empty() {
         let names: Vec<String> = pairs.iter().map(|p| p.other.case_path()).collect();
@@ -188,15 +227,31 @@ fn verdict_block(pairs: &[&PairRecord], title: &str, paint: Paint, look: &Look, 
 /// Kinds of log lines on one side only: for information.
 fn log_lines(run: &RunRecord, look: &Look, out: &mut String) {
     let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
-    for d in run.pairs.iter().flat_map(|p| &p.differences).filter(|d| d.kind == "log-line") {
+    for d in run
+        .pairs
+        .iter()
+        .flat_map(|p| &p.differences)
+        .filter(|d| d.kind == "log-line")
+    {
         *lines.entry(&d.text).or_default() += 1;
     }
     if lines.is_empty() {
         return;
     }
-    let _ = writeln!(out, "\n{}", look.paint(Paint::Dim, "other lines in the kernel log (no verdict depends on them)"));
+    let _ = writeln!(
+        out,
+        "\n{}",
+        look.paint(
+            Paint::Dim,
+            "other lines in the kernel log (no verdict depends on them)"
+        )
+    );
     for (text, n) in lines.iter().take(MAX_LINES) {
-        let times = if *n > 1 { format!(" (in {n} cases)") } else { String::new() };
+        let times = if *n > 1 {
+            format!(" (in {n} cases)")
+        } else {
+            String::new()
+        };
         wrap(out, "  ", &format!("{text}{times}"), look.width);
     }
     if lines.len() > MAX_LINES {
@@ -215,7 +270,11 @@ fn skips(run: &RunRecord, look: &Look, out: &mut String) {
         return;
     }
     let total: usize = reasons.values().sum();
-    let _ = writeln!(out, "\n{}", look.paint(Paint::Head, &format!("{} skipped", count(total, "cell"))));
+    let _ = writeln!(
+        out,
+        "\n{}",
+        look.paint(Paint::Head, &format!("{} skipped", count(total, "cell")))
+    );
     for (reason, n) in reasons {
         wrap(out, "  ", &format!("{n}: {reason}"), look.width);
     }
@@ -234,20 +293,39 @@ fn foot(run: &RunRecord, look: &Look, out: &mut String) {
     .into_iter()
     .flatten()
     .collect();
-    let passed = run.cells.iter().filter(|(_, v)| *v == CellVerdict::Pass {}).count();
+    let passed = run
+        .cells
+        .iter()
+        .filter(|(_, v)| *v == CellVerdict::Pass {})
+        .count();
     let cells = format!("{passed} of {} passed", count(run.cells.len(), "cell"));
     let pages = if run.pages_read == 0 {
         "no page was read".to_owned()
     } else if run.pages_predicted == run.pages_read {
         format!("all {} pages read were predicted", run.pages_read)
     } else {
-        format!("only {} of {} pages read were predicted", run.pages_predicted, run.pages_read)
+        format!(
+            "only {} of {} pages read were predicted",
+            run.pages_predicted, run.pages_read
+        )
     };
-    let phases: Vec<String> =
-        run.phases_ms.iter().map(|(name, ms)| format!("{name} {}", duration(*ms))).collect();
-    let phases = if phases.is_empty() { String::new() } else { format!(" ({})", phases.join(", ")) };
+    let phases: Vec<String> = run
+        .phases_ms
+        .iter()
+        .map(|(name, ms)| format!("{name} {}", duration(*ms)))
+        .collect();
+    let phases = if phases.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", phases.join(", "))
+    };
     let _ = writeln!(out);
-    wrap(out, "", &format!("{cells}; {pages}; {}{phases}", duration(run.took_ms)), look.width);
+    wrap(
+        out,
+        "",
+        &format!("{cells}; {pages}; {}{phases}", duration(run.took_ms)),
+        look.width,
+    );
     let (word, paint) = match run.exit_code {
         0 => ("nothing regressed", Paint::Good),
         1 => ("REGRESSED", Paint::Bad),
@@ -255,7 +333,11 @@ fn foot(run: &RunRecord, look: &Look, out: &mut String) {
         5 => ("a kernel or an image did not build", Paint::Bad),
         _ => ("the harness or the host failed", Paint::Bad),
     };
-    let tallies = if pairs.is_empty() { String::new() } else { format!(": {}", pairs.join(", ")) };
+    let tallies = if pairs.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", pairs.join(", "))
+    };
     let _ = writeln!(out, "{}{tallies}", look.paint(paint, word));
     if let Some(next) = next(run) {
         wrap(out, "next: ", &next, look.width);
@@ -265,12 +347,27 @@ fn foot(run: &RunRecord, look: &Look, out: &mut String) {
 /// What to type next.
 fn next(run: &RunRecord) -> Option<String> {
     use crate::record::AcceptState;
-    let cell_of = |id: &CellId| format!("zonedev inspect {} {}", run.id, id.folder().trim_start_matches("cells/"));
-    let failed = run.cells.iter().find(|(_, v)| matches!(v, CellVerdict::Fail { .. }));
+    let cell_of = |id: &CellId| {
+        format!(
+            "zonedev inspect {} {}",
+            run.id,
+            id.folder().trim_start_matches("cells/")
+        )
+    };
+    let failed = run
+        .cells
+        .iter()
+        .find(|(_, v)| matches!(v, CellVerdict::Fail { .. }));
     if let Some((id, _)) = failed {
-        return Some(format!("{} shows its pages beside their prediction", cell_of(id)));
+        return Some(format!(
+            "{} shows its pages beside their prediction",
+            cell_of(id)
+        ));
     }
-    let worst = run.pairs.iter().find(|p| p.verdict == PairVerdict::Regressed)?;
+    let worst = run
+        .pairs
+        .iter()
+        .find(|p| p.verdict == PairVerdict::Regressed)?;
     if worst.accepted != (AcceptState::Accepted {}) {
         let look = cell_of(&worst.other);
         return Some(format!(

@@ -16,7 +16,10 @@ fn kernel(name: &str, says: &[(&str, &str)]) -> KernelRecord {
     KernelRecord {
         name: name.into(),
         contract: name.into(),
-        provenance: says.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+        provenance: says
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect(),
         build_key: "1a2b".into(),
     }
 }
@@ -36,18 +39,40 @@ fn pair(case: &str, verdict: PairVerdict, differences: Vec<Difference>) -> PairR
 
 fn run() -> RunRecord {
     let idle = |least, most| {
-        difference(4, "pages", "every checkpoint", (least, most), "FS_DAX pages idle at 0, baseline 1")
+        difference(
+            4,
+            "pages",
+            "every checkpoint",
+            (least, most),
+            "FS_DAX pages idle at 0, baseline 1",
+        )
     };
     let mut pairs: Vec<PairRecord> = ["map-touch", "fork", "cow", "truncate", "punch"]
         .iter()
         .map(|c| pair(c, PairVerdict::ChangedAsAccepted, vec![idle(32256, 32768)]))
         .collect();
-    pairs.push(pair("pin", PairVerdict::Regressed, vec![
-        difference(0, "log", "step 4 pin", (0, 0), "WARNING in try_grab_page"),
-        difference(2, "operation", "step 4 pin", (0, 0), "pin how=vmsplice length=8K map=m pin=p gives ENOMEM, baseline ok"),
-        idle(32000, 32768),
-        difference(8, "log-line", "", (0, 0), "a new kind of log line: pmem0: \u{1b}[31m odd"),
-    ]));
+    pairs.push(pair(
+        "pin",
+        PairVerdict::Regressed,
+        vec![
+            difference(0, "log", "step 4 pin", (0, 0), "WARNING in try_grab_page"),
+            difference(
+                2,
+                "operation",
+                "step 4 pin",
+                (0, 0),
+                "pin how=vmsplice length=8K map=m pin=p gives ENOMEM, baseline ok",
+            ),
+            idle(32000, 32768),
+            difference(
+                8,
+                "log-line",
+                "",
+                (0, 0),
+                "a new kind of log line: pmem0: \u{1b}[31m odd",
+            ),
+        ],
+    ));
     pairs.push(pair("unlink", PairVerdict::Same, vec![]));
     let mut cells = Vec::new();
     for p in &pairs {
@@ -61,7 +86,12 @@ fn run() -> RunRecord {
         };
         cells.push((p.other.clone(), verdict));
     }
-    cells.push((cell("reflink", 0, "5.10").id, CellVerdict::Skip { reason: "ext4 has no reflink".into() }));
+    cells.push((
+        cell("reflink", 0, "5.10").id,
+        CellVerdict::Skip {
+            reason: "ext4 has no reflink".into(),
+        },
+    ));
     RunRecord {
         version: crate::record::RECORD_VERSION,
         id: "20261122-160000".into(),
@@ -69,11 +99,22 @@ fn run() -> RunRecord {
         started: "2026-11-22T16:00:00Z".into(),
         took_ms: 48_200,
         accel: "tcg".into(),
-        accel_reason: Some("/dev/kvm opens, and its trial boot never reached its first line".into()),
+        accel_reason: Some(
+            "/dev/kvm opens, and its trial boot never reached its first line".into(),
+        ),
         qemu: "7.2.22".into(),
         kernels: vec![
-            kernel("5.10", &[("source", "linux-source-5.10 5.10.262-1"), ("compiler", "gcc 12.2")]),
-            kernel("5.10+zone-device-refcount", &[("series", "zone-device-refcount, 2 patches")]),
+            kernel(
+                "5.10",
+                &[
+                    ("source", "linux-source-5.10 5.10.262-1"),
+                    ("compiler", "gcc 12.2"),
+                ],
+            ),
+            kernel(
+                "5.10+zone-device-refcount",
+                &[("series", "zone-device-refcount, 2 patches")],
+            ),
         ],
         cells,
         pairs,
@@ -107,7 +148,13 @@ fn colours_only_where_wanted_and_nothing_of_the_guest_steers() {
     let plain = summary(&run(), &Look::plain(90));
     assert!(!plain.contains('\u{1b}'));
     assert!(plain.contains("\\u{1b}[31m odd"));
-    let coloured = summary(&run(), &Look { width: 90, colour: true });
+    let coloured = summary(
+        &run(),
+        &Look {
+            width: 90,
+            colour: true,
+        },
+    );
     assert!(coloured.contains("\u{1b}[31;1mREGRESSED\u{1b}[0m"));
 }
 

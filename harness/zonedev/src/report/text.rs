@@ -21,7 +21,10 @@ impl Look {
 
     /// Without colours.
     pub fn plain(width: usize) -> Look {
-        Look { width, colour: false }
+        Look {
+            width,
+            colour: false,
+        }
     }
 
     /// Text in a colour, where colours are wanted.
@@ -55,8 +58,7 @@ pub(super) enum Paint {
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let bidi =
-            matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+        let bidi = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
         if c.is_control() || bidi {
             out.extend(c.escape_default());
         } else {
@@ -100,7 +102,11 @@ pub(super) fn wrap(out: &mut String, first: &str, text: &str, width: usize) {
 
 /// `1 case`, `3 cases`.
 pub(super) fn count(n: usize, one: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+    if n == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{n} {one}s")
+    }
 }
 
 /// Milliseconds as people say them.
@@ -134,7 +140,10 @@ mod tests {
 
     #[test]
     fn durations() {
-        assert_eq!([999, 1_250, 61_000].map(duration), ["999 ms", "1.2 s", "1m01s"]);
+        assert_eq!(
+            [999, 1_250, 61_000].map(duration),
+            ["999 ms", "1.2 s", "1m01s"]
+        );
     }
 
     proptest! {

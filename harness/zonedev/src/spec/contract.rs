@@ -196,7 +196,11 @@ impl Contract {
     }
 
     fn sections(&self) -> [(&'static str, &PageRules); 3] {
-        [("fsdax", &self.fsdax), ("devdax", &self.devdax), ("private", &self.private)]
+        [
+            ("fsdax", &self.fsdax),
+            ("devdax", &self.devdax),
+            ("private", &self.private),
+        ]
     }
 
     /// The rules of a kind of page.
@@ -293,8 +297,10 @@ mod tests {
 
     #[test]
     fn only_the_newest_evicts_on_close() {
-        let evicts: Vec<_> =
-            ERAS.iter().filter(|n| contract(n).behaviour.hmm_close_evicts).collect();
+        let evicts: Vec<_> = ERAS
+            .iter()
+            .filter(|n| contract(n).behaviour.hmm_close_evicts)
+            .collect();
         assert_eq!(evicts, [&"7.3"]);
     }
 
@@ -302,11 +308,23 @@ mod tests {
     fn conditions() {
         let patched = contract("5.10+zone-device-refcount");
         assert_eq!(patched.holds_condition("fsdax.pins=refused"), Ok(true));
-        assert_eq!(contract("5.10").holds_condition("fsdax.pins = refused"), Ok(false));
+        assert_eq!(
+            contract("5.10").holds_condition("fsdax.pins = refused"),
+            Ok(false)
+        );
         assert_eq!(patched.holds_condition("fsdax.idle=0"), Ok(true));
-        assert_eq!(patched.holds_condition("behaviour.hmm_close_evicts=false"), Ok(true));
-        assert_eq!(patched.holds_condition("private.direct-read=pin"), Ok(false));
-        let e = patched.holds_condition("fsdax.pin=refused").unwrap_err().to_string();
+        assert_eq!(
+            patched.holds_condition("behaviour.hmm_close_evicts=false"),
+            Ok(true)
+        );
+        assert_eq!(
+            patched.holds_condition("private.direct-read=pin"),
+            Ok(false)
+        );
+        let e = patched
+            .holds_condition("fsdax.pin=refused")
+            .unwrap_err()
+            .to_string();
         assert!(e.contains("no `fsdax.pin`") && e.contains("pins"), "{e}");
         assert!(patched.holds_condition("hugetlb.idle=1").is_err());
         assert!(patched.holds_condition("fsdax.pins").is_err());

@@ -17,15 +17,25 @@ pub struct JudgedCell {
 
 /// Judges a cell by its contract and by what its case expects.
 pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
-    let checks: Vec<Checked> = cell.checkpoints.iter().map(|c| check(c, contract)).collect();
+    let checks: Vec<Checked> = cell
+        .checkpoints
+        .iter()
+        .map(|c| check(c, contract))
+        .collect();
     let pages_read = checks.iter().map(|c| c.pages).sum();
     let pages_predicted = checks.iter().map(|c| c.predicted).sum();
     let verdict = match &cell.end {
-        End::Skipped { reason } => CellVerdict::Skip { reason: reason.clone() },
-        End::HarnessError { message } => CellVerdict::Error { reason: message.clone() },
+        End::Skipped { reason } => CellVerdict::Skip {
+            reason: reason.clone(),
+        },
+        End::HarnessError { message } => CellVerdict::Error {
+            reason: message.clone(),
+        },
         _ => {
-            let violations: Vec<Violation> =
-                checks.iter().flat_map(|c| c.violations.iter().cloned()).collect();
+            let violations: Vec<Violation> = checks
+                .iter()
+                .flat_map(|c| c.violations.iter().cloned())
+                .collect();
             let mut reasons = Vec::new();
             ended(cell, &mut reasons);
             reports(cell, &mut reasons);
@@ -36,11 +46,18 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
             if reasons.is_empty() {
                 CellVerdict::Pass {}
             } else {
-                CellVerdict::Fail { reasons, violations }
+                CellVerdict::Fail {
+                    reasons,
+                    violations,
+                }
             }
         }
     };
-    JudgedCell { verdict, pages_read, pages_predicted }
+    JudgedCell {
+        verdict,
+        pages_read,
+        pages_predicted,
+    }
 }
 
 /// Such as `step 3 pin`.
@@ -56,10 +73,16 @@ fn ended(cell: &CellRecord, reasons: &mut Vec<String>) {
     match &cell.end {
         End::BootFailed { reason } => reasons.push(format!("the kernel did not boot: {reason}")),
         End::GuestDied { step, how } => {
-            reasons.push(format!("the guest died at {}: {how}", step_words(cell, *step)));
+            reasons.push(format!(
+                "the guest died at {}: {how}",
+                step_words(cell, *step)
+            ));
         }
         End::Hung { step, at } => {
-            reasons.push(format!("{} did not end: {at}", step_words(cell, Some(*step))));
+            reasons.push(format!(
+                "{} did not end: {at}",
+                step_words(cell, Some(*step))
+            ));
         }
         End::Finished {} | End::Skipped { .. } | End::HarnessError { .. } => {}
     }
@@ -74,14 +97,20 @@ fn reports(cell: &CellRecord, reasons: &mut Vec<String>) {
             .and_then(|n| cell.steps.get(n))
             .is_some_and(|s| s.expected_splats.contains(&splat.title));
         if !expected {
-            reasons.push(format!("{} at {}", splat.title, step_words(cell, splat.step)));
+            reasons.push(format!(
+                "{} at {}",
+                splat.title,
+                step_words(cell, splat.step)
+            ));
         }
     }
 }
 
 fn steps(cell: &CellRecord, reasons: &mut Vec<String>) {
     for (n, step) in cell.steps.iter().enumerate() {
-        let Some(outcome) = &step.outcome else { continue };
+        let Some(outcome) = &step.outcome else {
+            continue;
+        };
         let word = outcome.result.word();
         if word != step.expected {
             reasons.push(format!(
@@ -96,7 +125,11 @@ fn steps(cell: &CellRecord, reasons: &mut Vec<String>) {
     let not_run = cell.steps.iter().filter(|s| s.outcome.is_none()).count();
     if not_run > 0 && cell.end == (End::Finished {}) {
         let first = cell.steps.iter().position(|s| s.outcome.is_none());
-        reasons.push(format!("{not_run} of {} steps did not run, the first: {}", cell.steps.len(), step_words(cell, first)));
+        reasons.push(format!(
+            "{not_run} of {} steps did not run, the first: {}",
+            cell.steps.len(),
+            step_words(cell, first)
+        ));
     }
 }
 
@@ -108,7 +141,11 @@ fn detail(result: &proto::StepResult) -> String {
         R::Blocked { wchan } => format!(" in {wchan}"),
         R::Died { how } => format!(" ({how})"),
         R::Failed { message } => format!(" ({message})"),
-        R::WrongData { offset, expected, found } => {
+        R::WrongData {
+            offset,
+            expected,
+            found,
+        } => {
             format!(" ({found:#x} instead of {expected:#x} at {offset:#x})")
         }
         R::Ok {} | R::Signal { .. } => String::new(),
@@ -145,12 +182,18 @@ fn results(cell: &CellRecord, reasons: &mut Vec<String>) {
             _ => continue,
         };
         let why = result.message.lines().next().unwrap_or_default();
-        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+        let why = if why.is_empty() {
+            String::new()
+        } else {
+            format!(": {why}")
+        };
         reasons.push(format!("test {} {said}{why}", result.name));
     }
     for name in &cell.known_failures {
         if !cell.results.is_empty() && !cell.results.iter().any(|r| r.name == *name) {
-            reasons.push(format!("test {name} is listed as known to fail and did not run"));
+            reasons.push(format!(
+                "test {name} is listed as known to fail and did not run"
+            ));
         }
     }
 }
@@ -165,14 +208,21 @@ fn checked_all(cell: &CellRecord, checks: &[Checked], reasons: &mut Vec<String>)
             ));
         }
     }
-    let planned = cell.steps.iter().filter(|s| matches!(s.op, proto::Op::Checkpoint { .. })).count();
+    let planned = cell
+        .steps
+        .iter()
+        .filter(|s| matches!(s.op, proto::Op::Checkpoint { .. }))
+        .count();
     if cell.end == (End::Finished {}) && planned > cell.checkpoints.len() {
         reasons.push(format!(
             "{} of {planned} checkpoints were read",
             cell.checkpoints.len()
         ));
     }
-    let runs = cell.steps.iter().any(|s| matches!(s.op, proto::Op::Run { .. }));
+    let runs = cell
+        .steps
+        .iter()
+        .any(|s| matches!(s.op, proto::Op::Run { .. }));
     if cell.end == (End::Finished {}) && runs && cell.results.is_empty() {
         reasons.push("a program ran and reported no result".into());
     }

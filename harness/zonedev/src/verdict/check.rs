@@ -32,21 +32,33 @@ pub fn check(checkpoint: &CheckpointRecord, contract: &Contract) -> Checked {
     let mut found = Found::new(&checkpoint.name);
     let mut checked = Checked::default();
     for problem in &checkpoint.pages.problems {
-        found.add("the reading", problem.pfn, None, problem.pages, Broken {
-            what: "reading".into(),
-            expected: "every page read".into(),
-            found: problem.what.clone(),
-            because: "a reading that isn't whole can't be judged".into(),
-        });
+        found.add(
+            "the reading",
+            problem.pfn,
+            None,
+            problem.pages,
+            Broken {
+                what: "reading".into(),
+                expected: "every page read".into(),
+                found: problem.what.clone(),
+                because: "a reading that isn't whole can't be judged".into(),
+            },
+        );
     }
     check_holds(checkpoint, contract, &mut found);
     for m in &checkpoint.claims.mismatches {
-        found.add(&m.who, None, Some(m.page), m.pages, Broken {
-            what: "pagemap".into(),
-            expected: m.predicted.clone(),
-            found: m.found.clone(),
-            because: "the operations before".into(),
-        });
+        found.add(
+            &m.who,
+            None,
+            Some(m.page),
+            m.pages,
+            Broken {
+                what: "pagemap".into(),
+                expected: m.predicted.clone(),
+                found: m.found.clone(),
+                because: "the operations before".into(),
+            },
+        );
     }
     check_pins(checkpoint, contract, &mut found);
     let predicted = predict(checkpoint, contract);
@@ -54,12 +66,18 @@ pub fn check(checkpoint: &CheckpointRecord, contract: &Contract) -> Checked {
         let (start, end) = data_range(region);
         checked.pages += end - start;
         if page_type(region.kind).is_none() {
-            found.add(&region_name(region), Some(start), Some(start - region.start_pfn), end - start, Broken {
-                what: "kind of page".into(),
-                expected: "a kind that the contract covers".into(),
-                found: kind_word(region.kind),
-                because: "no page goes unchecked".into(),
-            });
+            found.add(
+                &region_name(region),
+                Some(start),
+                Some(start - region.start_pfn),
+                end - start,
+                Broken {
+                    what: "kind of page".into(),
+                    expected: "a kind that the contract covers".into(),
+                    found: kind_word(region.kind),
+                    because: "no page goes unchecked".into(),
+                },
+            );
             continue;
         }
         let from = predicted.partition_point(|p| p.pfn < start);
@@ -79,12 +97,18 @@ fn compare(region: &Region, predicted: &[PredictedRun], found: &mut Found) -> u6
     let mut expected = predicted.iter().peekable();
     let unread = |found: &mut Found, from: u64, to: u64| {
         if from < to {
-            found.add(&name, Some(from), Some(from - region.start_pfn), to - from, Broken {
-                what: "reading".into(),
-                expected: "every page read".into(),
-                found: "pages without an observation".into(),
-                because: "a reading that isn't whole can't be judged".into(),
-            });
+            found.add(
+                &name,
+                Some(from),
+                Some(from - region.start_pfn),
+                to - from,
+                Broken {
+                    what: "reading".into(),
+                    expected: "every page read".into(),
+                    found: "pages without an observation".into(),
+                    because: "a reading that isn't whole can't be judged".into(),
+                },
+            );
         }
     };
     for run in &region.runs {
@@ -101,16 +125,28 @@ fn compare(region: &Region, predicted: &[PredictedRun], found: &mut Found) -> u6
             }
             let to = e_end.min(run_end);
             if run.state.absent {
-                found.add(&name, Some(pfn), Some(pfn - region.start_pfn), to - pfn, Broken {
-                    what: "struct page".into(),
-                    expected: "present".into(),
-                    found: "absent".into(),
-                    because: "each page of a region has one".into(),
-                });
+                found.add(
+                    &name,
+                    Some(pfn),
+                    Some(pfn - region.start_pfn),
+                    to - pfn,
+                    Broken {
+                        what: "struct page".into(),
+                        expected: "present".into(),
+                        found: "absent".into(),
+                        because: "each page of a region has one".into(),
+                    },
+                );
             } else {
                 compared += to - pfn;
                 for broken in broken(run, e) {
-                    found.add(&name, Some(pfn), Some(pfn - region.start_pfn), to - pfn, broken);
+                    found.add(
+                        &name,
+                        Some(pfn),
+                        Some(pfn - region.start_pfn),
+                        to - pfn,
+                        broken,
+                    );
                 }
             }
             pfn = to;
@@ -127,32 +163,71 @@ fn broken(run: &PageRun, e: &PredictedRun) -> Vec<Broken> {
     let mut out = Vec::new();
     let mut differ = |what: &str, expected: String, found: String, because: &str| {
         if expected != found {
-            out.push(Broken { what: what.into(), expected, found, because: because.into() });
+            out.push(Broken {
+                what: what.into(),
+                expected,
+                found,
+                because: because.into(),
+            });
         }
     };
     if e.refcount != i64::from(s.refcount) {
-        differ("refcount", e.refcount.to_string(), s.refcount.to_string(), &e.because);
+        differ(
+            "refcount",
+            e.refcount.to_string(),
+            s.refcount.to_string(),
+            &e.because,
+        );
     }
-    let holders = if e.held_by.is_empty() { "nothing holds it" } else { &e.held_by };
+    let holders = if e.held_by.is_empty() {
+        "nothing holds it"
+    } else {
+        &e.held_by
+    };
     if e.mapcount != i64::from(s.mapcount) {
-        differ("mapcount", e.mapcount.to_string(), s.mapcount.to_string(), holders);
+        differ(
+            "mapcount",
+            e.mapcount.to_string(),
+            s.mapcount.to_string(),
+            holders,
+        );
     }
     if let (Some(expected), Some(found)) = (e.large_mapcount, s.large_mapcount) {
-        differ("large mapcount", expected.to_string(), found.to_string(), holders);
+        differ(
+            "large mapcount",
+            expected.to_string(),
+            found.to_string(),
+            holders,
+        );
     }
     match (e.pincount, s.pincount) {
         (Some(expected), Some(found)) => {
-            differ("pincount", expected.to_string(), found.to_string(), &e.because);
+            differ(
+                "pincount",
+                expected.to_string(),
+                found.to_string(),
+                &e.because,
+            );
         }
         (Some(expected), None) if expected > 0 => {
-            differ("pincount", expected.to_string(), "not counted".into(), &e.because);
+            differ(
+                "pincount",
+                expected.to_string(),
+                "not counted".into(),
+                &e.because,
+            );
         }
         _ => {}
     }
     if let Some(part) = e.part
         && (part, e.order) != (s.part, s.order)
     {
-        differ("folio", part_words(part, e.order), part_words(s.part, s.order), holders);
+        differ(
+            "folio",
+            part_words(part, e.order),
+            part_words(s.part, s.order),
+            holders,
+        );
     }
     if let Some(set) = e.mapping
         && set != s.mapping_set
@@ -174,15 +249,25 @@ fn check_holds(checkpoint: &CheckpointRecord, contract: &Contract, found: &mut F
         let mut wrong = |what: &str, expected: String, is: String| {
             let region_words = region.map_or_else(|| "claims".to_owned(), region_name);
             let offset = region.map(|r| hold.pfn - r.start_pfn);
-            found.add(&region_words, Some(hold.pfn), offset, hold.pages, Broken {
-                what: what.into(),
-                expected,
-                found: is,
-                because: format!("claimed by {}", hold.who),
-            });
+            found.add(
+                &region_words,
+                Some(hold.pfn),
+                offset,
+                hold.pages,
+                Broken {
+                    what: what.into(),
+                    expected,
+                    found: is,
+                    because: format!("claimed by {}", hold.who),
+                },
+            );
         };
         match region.map(|r| r.kind) {
-            None => wrong("claim", "a range within one region".into(), "no such region".into()),
+            None => wrong(
+                "claim",
+                "a range within one region".into(),
+                "no such region".into(),
+            ),
             Some(kind) if page_type(kind) != Some(hold.page_type) => {
                 wrong("claim", type_word(hold.page_type).into(), kind_word(kind));
             }
@@ -227,7 +312,9 @@ fn type_word(page_type: PageType) -> &'static str {
 
 /// As many FOLL_PIN references are out as the claims hold.
 fn check_pins(checkpoint: &CheckpointRecord, contract: &Contract, found: &mut Found) {
-    let Some(out) = pins_out(checkpoint) else { return };
+    let Some(out) = pins_out(checkpoint) else {
+        return;
+    };
     let held: i64 = checkpoint
         .claims
         .holds
@@ -241,12 +328,19 @@ fn check_pins(checkpoint: &CheckpointRecord, contract: &Contract, found: &mut Fo
         .map(|h| i64::try_from(h.pages).unwrap_or(i64::MAX))
         .fold(0, i64::saturating_add);
     if out != held {
-        found.add("vmstat", None, None, 0, Broken {
-            what: "pins balanced".into(),
-            expected: format!("{held} out"),
-            found: format!("{out} out"),
-            because: "nr_foll_pin_acquired - nr_foll_pin_released against the pins claimed".into(),
-        });
+        found.add(
+            "vmstat",
+            None,
+            None,
+            0,
+            Broken {
+                what: "pins balanced".into(),
+                expected: format!("{held} out"),
+                found: format!("{out} out"),
+                because: "nr_foll_pin_acquired - nr_foll_pin_released against the pins claimed"
+                    .into(),
+            },
+        );
     }
 }
 
@@ -285,7 +379,14 @@ impl Found {
         }
     }
 
-    fn add(&mut self, region: &str, pfn: Option<u64>, offset: Option<u64>, pages: u64, broken: Broken) {
+    fn add(
+        &mut self,
+        region: &str,
+        pfn: Option<u64>,
+        offset: Option<u64>,
+        pages: u64,
+        broken: Broken,
+    ) {
         let place = pfn.or(offset);
         let end = place.unwrap_or(0).saturating_add(pages);
         let key = (region.to_owned(), broken);

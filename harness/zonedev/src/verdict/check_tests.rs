@@ -3,8 +3,8 @@ use crate::record::testing::{checkpoint, hold, namespace, region, runs, state};
 use crate::spec::{FolioRule, MapcountRule, MappingRule, SpecFile};
 use camino::Utf8Path;
 use guestmem::{PageKind, PageState, Part, Problem, ProblemKind};
-use proto::{Mismatch, PinHow};
 use proptest::prelude::*;
+use proto::{Mismatch, PinHow};
 
 pub(crate) fn contract(name: &str) -> Contract {
     let dir = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernels/contracts");
@@ -22,7 +22,11 @@ const PMD: HoldBy = HoldBy::Pmd {};
 /// `predict`.
 fn reckon(contract: &Contract, page_type: PageType, order: u8, holds: &[Hold]) -> Vec<PageState> {
     let rules = contract.rules(page_type);
-    let over = |pfn: u64| holds.iter().filter(move |h| (h.pfn..h.pfn + h.pages).contains(&pfn));
+    let over = |pfn: u64| {
+        holds
+            .iter()
+            .filter(move |h| (h.pfn..h.pfn + h.pages).contains(&pfn))
+    };
     let counted = rules.mapcount == MapcountRule::Counted;
     let mut out: Vec<PageState> = Vec::new();
     for pfn in START..START + PAGES {
@@ -96,16 +100,31 @@ fn kind(page_type: PageType) -> PageKind {
     }
 }
 
-fn reading(page_type: PageType, order: u8, states: &[PageState], holds: Vec<Hold>) -> CheckpointRecord {
-    let mut c = checkpoint("held", vec![region(kind(page_type), "namespace0.0", START, states)], holds);
-    c.claims.namespaces.push(namespace("devdax", START, PAGES, 4096 << order));
+fn reading(
+    page_type: PageType,
+    order: u8,
+    states: &[PageState],
+    holds: Vec<Hold>,
+) -> CheckpointRecord {
+    let mut c = checkpoint(
+        "held",
+        vec![region(kind(page_type), "namespace0.0", START, states)],
+        holds,
+    );
+    c.claims
+        .namespaces
+        .push(namespace("devdax", START, PAGES, 4096 << order));
     c
 }
 
 fn any_hold(page_type: PageType) -> BoxedStrategy<Hold> {
     let small = (0..PAGES, 1u64..600).prop_map(move |(o, n)| (START + o, n.min(PAGES - o)));
     let large = (0..PAGES / 512).prop_map(|o| (START + o * 512, 512u64));
-    let how = prop_oneof![Just(PinHow::Vmsplice), Just(PinHow::DirectWrite), Just(PinHow::DirectRead)];
+    let how = prop_oneof![
+        Just(PinHow::Vmsplice),
+        Just(PinHow::DirectWrite),
+        Just(PinHow::DirectRead)
+    ];
     let who = "[ab]";
     let of = move |(pfn, pages): (u64, u64), by, who: String| hold(pfn, pages, page_type, by, &who);
     prop_oneof![
@@ -120,7 +139,11 @@ fn any_hold(page_type: PageType) -> BoxedStrategy<Hold> {
 
 /// An era, a kind of page, the order of a devdax alignment, holds.
 fn any_claims() -> impl Strategy<Value = (usize, PageType, u8, Vec<Hold>)> {
-    let types = prop_oneof![Just(PageType::Fsdax), Just(PageType::Devdax), Just(PageType::Private)];
+    let types = prop_oneof![
+        Just(PageType::Fsdax),
+        Just(PageType::Devdax),
+        Just(PageType::Private)
+    ];
     (0..ERAS.len(), types, prop_oneof![Just(0u8), Just(9u8)]).prop_flat_map(|(era, t, order)| {
         let holds = prop::collection::vec(any_hold(t), 0..8);
         (Just(era), Just(t), Just(order), holds)
@@ -129,7 +152,11 @@ fn any_claims() -> impl Strategy<Value = (usize, PageType, u8, Vec<Hold>)> {
 
 /// Without what the contract forbids in itself.
 fn wrong_pages(checked: &Checked) -> Vec<&Violation> {
-    checked.violations.iter().filter(|v| v.what != "pin").collect()
+    checked
+        .violations
+        .iter()
+        .filter(|v| v.what != "pin")
+        .collect()
 }
 
 proptest! {
@@ -189,13 +216,25 @@ fn a_leak_of_one_reference_is_named_with_its_reason() {
         s.refcount = 3;
         s.mapping_set = true;
     }
-    let pin = HoldBy::Pin { how: PinHow::Vmsplice };
+    let pin = HoldBy::Pin {
+        how: PinHow::Vmsplice,
+    };
     let holds = vec![
-        hold(START + 8, 16, PageType::Fsdax, HoldBy::Entry { order: 0 }, "a"),
+        hold(
+            START + 8,
+            16,
+            PageType::Fsdax,
+            HoldBy::Entry { order: 0 },
+            "a",
+        ),
         hold(START + 8, 16, PageType::Fsdax, PTE, "main/m"),
         hold(START + 8, 16, PageType::Fsdax, pin, "p"),
     ];
-    let c = checkpoint("held", vec![region(PageKind::FsDax, "namespace0.0", START, &states)], holds);
+    let c = checkpoint(
+        "held",
+        vec![region(PageKind::FsDax, "namespace0.0", START, &states)],
+        holds,
+    );
     let checked = check(&c, &contract("5.10"));
     insta::assert_json_snapshot!(checked.violations, @r#"
     [
@@ -218,14 +257,24 @@ fn a_leak_of_one_reference_is_named_with_its_reason() {
 fn every_check_that_cannot_run_is_a_violation() {
     let contract = contract("7.3");
     let what = |c: &CheckpointRecord| -> Vec<String> {
-        check(c, &contract).violations.into_iter().map(|v| v.what).collect()
+        check(c, &contract)
+            .violations
+            .into_iter()
+            .map(|v| v.what)
+            .collect()
     };
     let one = |kind, s: PageState| checkpoint("x", vec![region(kind, "r", START, &[s])], vec![]);
 
     assert_eq!(what(&one(PageKind::FsDax, state(0))), Vec::<String>::new());
     assert_eq!(what(&one(PageKind::Coherent, state(0))), ["kind of page"]);
-    assert_eq!(check(&one(PageKind::Coherent, state(0)), &contract).predicted, 0);
-    let absent = PageState { absent: true, ..state(0) };
+    assert_eq!(
+        check(&one(PageKind::Coherent, state(0)), &contract).predicted,
+        0
+    );
+    let absent = PageState {
+        absent: true,
+        ..state(0)
+    };
     assert_eq!(what(&one(PageKind::FsDax, absent)), ["struct page"]);
 
     let mut c = one(PageKind::FsDax, state(0));
@@ -255,7 +304,9 @@ fn every_check_that_cannot_run_is_a_violation() {
 
     for (pfn, page_type) in [(7, PageType::Fsdax), (START, PageType::Devdax)] {
         let mut c = one(PageKind::FsDax, state(0));
-        c.claims.holds.push(hold(pfn, 1, page_type, HoldBy::Entry { order: 0 }, "a"));
+        c.claims
+            .holds
+            .push(hold(pfn, 1, page_type, HoldBy::Entry { order: 0 }, "a"));
         assert!(what(&c).contains(&"claim".to_owned()), "{pfn:#x}");
     }
 }
@@ -267,18 +318,36 @@ fn pins_must_balance_where_the_kernel_counts_them() {
     s.mapping_set = true;
     let holds = vec![
         hold(START, 1, PageType::Fsdax, HoldBy::Entry { order: 0 }, "a"),
-        hold(START, 1, PageType::Fsdax, HoldBy::Pin { how: PinHow::DirectWrite }, "p"),
+        hold(
+            START,
+            1,
+            PageType::Fsdax,
+            HoldBy::Pin {
+                how: PinHow::DirectWrite,
+            },
+            "p",
+        ),
     ];
     let mut c = checkpoint("x", vec![region(PageKind::FsDax, "r", START, &[s])], holds);
     assert_eq!(check(&c, &contract).violations, []);
     c.claims.counters.insert("nr_foll_pin_acquired".into(), 40);
-    assert_eq!(check(&c, &contract).violations, [], "one counter alone says nothing");
+    assert_eq!(
+        check(&c, &contract).violations,
+        [],
+        "one counter alone says nothing"
+    );
     c.claims.counters.insert("nr_foll_pin_released".into(), 39);
     assert_eq!(check(&c, &contract).violations, []);
     c.claims.counters.insert("nr_foll_pin_released".into(), 40);
     let violations = check(&c, &contract).violations;
     assert_eq!(violations.len(), 1);
-    assert_eq!((violations[0].expected.as_str(), violations[0].found.as_str()), ("1 out", "0 out"));
+    assert_eq!(
+        (
+            violations[0].expected.as_str(),
+            violations[0].found.as_str()
+        ),
+        ("1 out", "0 out")
+    );
 }
 
 #[test]
@@ -287,24 +356,45 @@ fn a_pin_that_the_contract_refuses_is_told_even_where_the_counts_agree() {
     s.mapping_set = true;
     let holds = vec![
         hold(START, 1, PageType::Fsdax, HoldBy::Entry { order: 0 }, "a"),
-        hold(START, 1, PageType::Fsdax, HoldBy::Pin { how: PinHow::Vmsplice }, "p"),
+        hold(
+            START,
+            1,
+            PageType::Fsdax,
+            HoldBy::Pin {
+                how: PinHow::Vmsplice,
+            },
+            "p",
+        ),
     ];
     let c = checkpoint("x", vec![region(PageKind::FsDax, "r", START, &[s])], holds);
     let v = check(&c, &contract("5.10+zone-device-refcount")).violations;
     assert_eq!(v.len(), 1);
-    assert_eq!((v[0].what.as_str(), v[0].expected.as_str()), ("pin", "refused"));
+    assert_eq!(
+        (v[0].what.as_str(), v[0].expected.as_str()),
+        ("pin", "refused")
+    );
 }
 
 #[test]
 fn equal_violations_in_many_places_are_told_once() {
-    let states: Vec<_> = (0..4096).map(|n| state(if n % 512 == 0 { 2 } else { 1 })).collect();
-    let c = checkpoint("x", vec![region(PageKind::FsDax, "r", START, &states)], vec![]);
+    let states: Vec<_> = (0..4096)
+        .map(|n| state(if n % 512 == 0 { 2 } else { 1 }))
+        .collect();
+    let c = checkpoint(
+        "x",
+        vec![region(PageKind::FsDax, "r", START, &states)],
+        vec![],
+    );
     let v = check(&c, &contract("5.10")).violations;
     assert_eq!(v.len(), 1);
     assert_eq!((v[0].pfn, v[0].pages, v[0].ranges), (Some(START), 8, 8));
 
     let wild: Vec<_> = (0..4096).map(state).collect();
-    let c = checkpoint("x", vec![region(PageKind::FsDax, "r", START, &wild)], vec![]);
+    let c = checkpoint(
+        "x",
+        vec![region(PageKind::FsDax, "r", START, &wild)],
+        vec![],
+    );
     let v = check(&c, &contract("5.10")).violations;
     assert_eq!(v.len(), MAX_VIOLATIONS + 1);
     assert_eq!(v[MAX_VIOLATIONS].found, (4095 - MAX_VIOLATIONS).to_string());
@@ -316,7 +406,13 @@ fn a_whole_gibibyte_is_checked_in_milliseconds() {
     let pages = 262_144u64;
     let mut head = state(1);
     (head.part, head.order, head.pincount, head.large_mapcount) = (Part::Head, 9, Some(0), Some(0));
-    let tail = PageState { refcount: 0, part: Part::Tail, pincount: None, large_mapcount: None, ..head.clone() };
+    let tail = PageState {
+        refcount: 0,
+        part: Part::Tail,
+        pincount: None,
+        large_mapcount: None,
+        ..head.clone()
+    };
     let mut list = Vec::new();
     for folio in 0..pages / 512 {
         list.extend(runs(START + folio * 512, std::slice::from_ref(&head)));
@@ -327,7 +423,9 @@ fn a_whole_gibibyte_is_checked_in_milliseconds() {
     let mut r = region(PageKind::Generic, "dax0.0", START, &[]);
     (r.pages, r.runs) = (pages, list);
     let mut c = checkpoint("x", vec![r], vec![]);
-    c.claims.namespaces.push(namespace("devdax", START, pages, 2 << 20));
+    c.claims
+        .namespaces
+        .push(namespace("devdax", START, pages, 2 << 20));
     let start = std::time::Instant::now();
     let checked = check(&c, &contract);
     let took = start.elapsed();

@@ -108,14 +108,20 @@ pub(crate) fn classify(checkpoint: &CheckpointRecord) -> BTreeMap<String, KindPa
         kind.pages += end - start;
         kind.owners.extend(region.owner.clone());
         let wanted = page_type(region.kind);
-        let holds = checkpoint.claims.holds.iter().filter(|h| Some(h.page_type) == wanted);
+        let holds = checkpoint
+            .claims
+            .holds
+            .iter()
+            .filter(|h| Some(h.page_type) == wanted);
         let stretches = stretches(start, end, holds);
         let mut i = 0;
         for run in &region.runs {
             let run_end = run.pfn.saturating_add(run.pages).min(end);
             let mut at = run.pfn.max(start);
             while at < run_end {
-                let Some(stretch) = stretches.get(i) else { break };
+                let Some(stretch) = stretches.get(i) else {
+                    break;
+                };
                 if stretch.end <= at {
                     i += 1;
                     continue;
@@ -167,5 +173,9 @@ fn sort(held: &Held, kind: PageKind) -> String {
     } else if held.entries > 0 && parts.is_empty() {
         parts.push("in a DAX entry only".into());
     }
-    if parts.is_empty() { "idle".into() } else { parts.join(", ") }
+    if parts.is_empty() {
+        "idle".into()
+    } else {
+        parts.join(", ")
+    }
 }

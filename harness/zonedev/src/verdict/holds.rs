@@ -106,7 +106,11 @@ pub(crate) fn stretches<'a>(
             i += 1;
         }
         let to = edges.get(i).map_or(end, |e| e.0);
-        out.push(Stretch { start: at, end: to, held: sum(&active) });
+        out.push(Stretch {
+            start: at,
+            end: to,
+            held: sum(&active),
+        });
         at = to;
     }
     out
@@ -139,7 +143,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn pte(pfn: u64, pages: u64, who: &str) -> Hold {
-        Hold { pfn, pages, page_type: PageType::Fsdax, by: HoldBy::Pte {}, who: who.into() }
+        Hold {
+            pfn,
+            pages,
+            page_type: PageType::Fsdax,
+            by: HoldBy::Pte {},
+            who: who.into(),
+        }
     }
 
     #[test]

@@ -47,7 +47,12 @@ fn write(cell: &CellRecord, out: &mut String) -> std::fmt::Result {
             }
             _ => String::new(),
         };
-        writeln!(out, "  {n} {}: {}: {result}{wrong}", step.actor, op_words(&step.op))?;
+        writeln!(
+            out,
+            "  {n} {}: {}: {result}{wrong}",
+            step.actor,
+            op_words(&step.op)
+        )?;
     }
     for checkpoint in &cell.checkpoints {
         write_checkpoint(checkpoint, out)?;
@@ -79,7 +84,11 @@ fn write_checkpoint(checkpoint: &CheckpointRecord, out: &mut String) -> std::fmt
         writeln!(out, "  not read: {:?}", problem.kind)?;
     }
     for m in &checkpoint.claims.mismatches {
-        writeln!(out, "  pagemap of {}: pages {}+{}: {} instead of {}", m.who, m.page, m.pages, m.found, m.predicted)?;
+        writeln!(
+            out,
+            "  pagemap of {}: pages {}+{}: {} instead of {}",
+            m.who, m.page, m.pages, m.found, m.predicted
+        )?;
     }
     if let Some(pins) = pins_out(checkpoint).filter(|n| *n != 0) {
         writeln!(out, "  {pins} FOLL_PIN references are out")?;
@@ -92,10 +101,16 @@ fn write_checkpoint(checkpoint: &CheckpointRecord, out: &mut String) -> std::fmt
         };
         writeln!(out, "  {kind}{owners}: {} pages", pages.pages)?;
         // Held pages first, by name; what nothing holds comes last.
-        let (idle, held): (Vec<_>, Vec<_>) =
-            pages.classes.iter().partition(|(class, _)| class.named.is_empty());
+        let (idle, held): (Vec<_>, Vec<_>) = pages
+            .classes
+            .iter()
+            .partition(|(class, _)| class.named.is_empty());
         for (class, states) in held.into_iter().chain(idle) {
-            let who = if class.named.is_empty() { "nothing" } else { &class.named };
+            let who = if class.named.is_empty() {
+                "nothing"
+            } else {
+                &class.named
+            };
             writeln!(out, "    held by {who}:")?;
             for (state, n) in states {
                 writeln!(out, "      {n} at {}", state.words())?;
@@ -118,8 +133,12 @@ fn result_words(result: &StepResult) -> String {
 pub(crate) fn op_words(op: &Op) -> String {
     let mut out = op.word().to_owned();
     let json = serde_json::to_value(op).unwrap_or_default();
-    let mut fields: Vec<_> =
-        json.as_object().into_iter().flatten().filter(|(key, _)| *key != "do").collect();
+    let mut fields: Vec<_> = json
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| *key != "do")
+        .collect();
     fields.sort_by_key(|(key, _)| key.as_str());
     for (key, value) in fields {
         use serde_json::Value as V;
@@ -131,9 +150,11 @@ pub(crate) fn op_words(op: &Op) -> String {
                 let _ = write!(out, " {key}");
                 continue;
             }
-            V::Array(list) => {
-                list.iter().map(|v| v.as_str().unwrap_or_default()).collect::<Vec<_>>().join(" ")
-            }
+            V::Array(list) => list
+                .iter()
+                .map(|v| v.as_str().unwrap_or_default())
+                .collect::<Vec<_>>()
+                .join(" "),
             other => other.to_string(),
         };
         let _ = write!(out, " {key}={value}");

@@ -1,5 +1,5 @@
-use super::super::check::tests::contract;
 use super::super::check;
+use super::super::check::tests::contract;
 use super::*;
 use crate::record::testing::{cell, checkpoint, hold, namespace, region, state, step};
 use crate::record::{Splat, TestResult};
@@ -26,7 +26,9 @@ pub(crate) fn large(base: u64, private: u64) -> CellRecord {
     }
     let device = region(PageKind::Private, "hmm_dmirror", private, &states);
     let at = base + 512;
-    let pin = HoldBy::Pin { how: PinHow::DirectWrite };
+    let pin = HoldBy::Pin {
+        how: PinHow::DirectWrite,
+    };
     let holds = vec![
         hold(at, 512, PageType::Fsdax, HoldBy::Entry { order: 9 }, "a"),
         hold(at, 512, PageType::Fsdax, HoldBy::Pmd {}, "main/m"),
@@ -35,7 +37,13 @@ pub(crate) fn large(base: u64, private: u64) -> CellRecord {
     ];
     let mut c = cell("pin", 0, "7.3");
     c.steps = vec![
-        step(Op::Create { file: "a".into(), size: Size(2 << 20) }, StepResult::Ok {}),
+        step(
+            Op::Create {
+                file: "a".into(),
+                size: Size(2 << 20),
+            },
+            StepResult::Ok {},
+        ),
         step(
             Op::Pin {
                 pin: "p".into(),
@@ -46,13 +54,21 @@ pub(crate) fn large(base: u64, private: u64) -> CellRecord {
             },
             StepResult::Ok {},
         ),
-        step(Op::Checkpoint { name: "held".into() }, StepResult::Ok {}),
+        step(
+            Op::Checkpoint {
+                name: "held".into(),
+            },
+            StepResult::Ok {},
+        ),
     ];
     c.checkpoints = vec![checkpoint("held", vec![fsdax, device], holds)];
     let counters = &mut c.checkpoints[0].claims.counters;
     counters.insert("nr_foll_pin_acquired".into(), 5000);
     counters.insert("nr_foll_pin_released".into(), 4998);
-    c.checkpoints[0].claims.namespaces.push(namespace("fsdax", base, 1024, 2 << 20));
+    c.checkpoints[0]
+        .claims
+        .namespaces
+        .push(namespace("fsdax", base, 1024, 2 << 20));
     c
 }
 
@@ -119,11 +135,22 @@ fn neither_frames_nor_times_nor_counters_show() {
 #[test]
 fn ends_and_outcomes_show() {
     let mut c = cell("truncate", 0, "5.10");
-    let blocked = StepResult::Blocked { wchan: "wait_var_event".into() };
-    c.steps = vec![step(Op::Truncate { file: "a".into(), size: Size(0) }, blocked)];
+    let blocked = StepResult::Blocked {
+        wchan: "wait_var_event".into(),
+    };
+    c.steps = vec![step(
+        Op::Truncate {
+            file: "a".into(),
+            size: Size(0),
+        },
+        blocked,
+    )];
     c.steps.push(step(Op::Wait {}, StepResult::Ok {}));
     c.steps[1].outcome = None;
-    c.end = End::Hung { step: 0, at: "x".into() };
+    c.end = End::Hung {
+        step: 0,
+        at: "x".into(),
+    };
     insta::assert_snapshot!(normalised(&c), @r"
     fsdax/fsdax-ext4/truncate: map a file and touch it
     step 0 truncate did not end

@@ -28,7 +28,12 @@ pub(crate) fn page_differences(base: &CellRecord, other: &CellRecord, out: &mut 
     let mut common = 0;
     for b in &base.checkpoints {
         let Some(o) = other.checkpoints.iter().find(|o| o.name == b.name) else {
-            add(&mut found, &b.name, None, finding(4, "pages", "the checkpoint was not reached".into()));
+            add(
+                &mut found,
+                &b.name,
+                None,
+                finding(4, "pages", "the checkpoint was not reached".into()),
+            );
             continue;
         };
         common += 1;
@@ -46,7 +51,12 @@ pub(crate) fn page_differences(base: &CellRecord, other: &CellRecord, out: &mut 
         at: Some(if places.at.len() == common && common > 1 {
             "every checkpoint".into()
         } else {
-            places.at.iter().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ")
+            places
+                .at
+                .iter()
+                .map(|n| format!("\"{n}\""))
+                .collect::<Vec<_>>()
+                .join(", ")
         }),
         pages: places.pages,
         text: f.text,
@@ -119,7 +129,10 @@ struct Sorts {
 /// The pages by kind and by sort of holders, names left out.
 fn by_sort(checkpoint: &CheckpointRecord) -> BTreeMap<String, Sorts> {
     let join = |kind: KindPages| {
-        let mut sorts = Sorts { pages: kind.pages, ..Sorts::default() };
+        let mut sorts = Sorts {
+            pages: kind.pages,
+            ..Sorts::default()
+        };
         for (class, states) in kind.classes {
             let into = sorts.classes.entry(class.sort).or_default();
             for (state, n) in states {
@@ -128,7 +141,10 @@ fn by_sort(checkpoint: &CheckpointRecord) -> BTreeMap<String, Sorts> {
         }
         sorts
     };
-    classify(checkpoint).into_iter().map(|(word, kind)| (word, join(kind))).collect()
+    classify(checkpoint)
+        .into_iter()
+        .map(|(word, kind)| (word, join(kind)))
+        .collect()
 }
 
 fn total(states: &Histogram<Seen>) -> u64 {
@@ -151,16 +167,40 @@ fn class(
         if x.keys().eq(y.keys()) && (x.len() == 1 || (n != m && sort == "idle") || x == y) {
             return;
         }
-        let text = format!("{kind} pages {sort} {verb} {}, baseline {}", words(&y), words(&x));
+        let text = format!(
+            "{kind} pages {sort} {verb} {}, baseline {}",
+            words(&y),
+            words(&x)
+        );
         add(found, at, Some(m), finding(rank, "pages", text));
     };
-    compare(4, [by(base, |s| s.refcount), by(other, |s| s.refcount)], "at");
-    compare(5, [by(base, |s| s.mapcount), by(other, |s| s.mapcount)], "with mapcount");
-    compare(5, [by(base, |s| s.pincount), by(other, |s| s.pincount)], "with pincount");
-    compare(5, [by(base, |s| s.part.clone()), by(other, |s| s.part.clone())], "as");
+    compare(
+        4,
+        [by(base, |s| s.refcount), by(other, |s| s.refcount)],
+        "at",
+    );
+    compare(
+        5,
+        [by(base, |s| s.mapcount), by(other, |s| s.mapcount)],
+        "with mapcount",
+    );
+    compare(
+        5,
+        [by(base, |s| s.pincount), by(other, |s| s.pincount)],
+        "with pincount",
+    );
+    compare(
+        5,
+        [by(base, |s| s.part.clone()), by(other, |s| s.part.clone())],
+        "as",
+    );
     let set = |s: &Seen| if s.mapping { "set" } else { "NULL" };
     compare(5, [by(base, set), by(other, set)], "with mapping");
-    compare(5, [by(base, |s| s.share), by(other, |s| s.share)], "with share count");
+    compare(
+        5,
+        [by(base, |s| s.share), by(other, |s| s.share)],
+        "with share count",
+    );
     let fit = |s: &Seen| match (s.absent, s.poisoned) {
         (true, _) => "absent",
         (_, true) => "poisoned",
@@ -184,5 +224,9 @@ fn words(values: &BTreeMap<String, u64>) -> String {
     }
     let mut list: Vec<_> = values.iter().collect();
     list.sort_by_key(|(value, n)| (std::cmp::Reverse(**n), (*value).clone()));
-    list.iter().take(6).map(|(value, n)| format!("{value} ({n})")).collect::<Vec<_>>().join(" and ")
+    list.iter()
+        .take(6)
+        .map(|(value, n)| format!("{value} ({n})"))
+        .collect::<Vec<_>>()
+        .join(" and ")
 }

@@ -38,7 +38,10 @@ pub fn pair(
     let real = differences.iter().any(|d| d.kind != "log-line");
 
     let mut drifted = false;
-    let sides = [(base, accepted_base, "the baseline"), (other, accepted_other, "this kernel")];
+    let sides = [
+        (base, accepted_base, "the baseline"),
+        (other, accepted_other, "this kernel"),
+    ];
     for (cell, accepted, who) in sides {
         let Some(accepted) = accepted else { continue };
         let now = normalised(cell);
@@ -104,7 +107,9 @@ fn end_difference(base: &CellRecord, other: &CellRecord, out: &mut Vec<Differenc
 }
 
 fn outcome_words(step: &StepRecord) -> String {
-    step.outcome.as_ref().map_or_else(|| "not run".into(), |o| o.result.word().to_owned())
+    step.outcome
+        .as_ref()
+        .map_or_else(|| "not run".into(), |o| o.result.word().to_owned())
 }
 
 /// Outcomes of operations, by their place in the case.
@@ -138,24 +143,49 @@ fn status_word(status: TestStatus) -> &'static str {
 /// Results by test name. A test that one kernel's tree doesn't have ranks below a changed one.
 fn result_differences(base: &CellRecord, other: &CellRecord, out: &mut Vec<Difference>) {
     let by_name = |cell: &CellRecord| -> BTreeMap<String, TestStatus> {
-        cell.results.iter().map(|r| (r.name.clone(), r.status)).collect()
+        cell.results
+            .iter()
+            .map(|r| (r.name.clone(), r.status))
+            .collect()
     };
     let (b, o) = (by_name(base), by_name(other));
     let mut add = |rank, text| {
-        out.push(Difference { rank, kind: "result".into(), at: None, pages: None, text });
+        out.push(Difference {
+            rank,
+            kind: "result".into(),
+            at: None,
+            pages: None,
+            text,
+        });
     };
     for (name, now) in &o {
         match b.get(name) {
             Some(before) if before == now => {}
             Some(before) => add(
                 3,
-                format!("{name} {}, on the baseline it {}", status_word(*now), status_word(*before)),
+                format!(
+                    "{name} {}, on the baseline it {}",
+                    status_word(*now),
+                    status_word(*before)
+                ),
             ),
-            None => add(7, format!("{name} {}, the baseline has no such test", status_word(*now))),
+            None => add(
+                7,
+                format!(
+                    "{name} {}, the baseline has no such test",
+                    status_word(*now)
+                ),
+            ),
         }
     }
     for (name, before) in b.iter().filter(|(name, _)| !o.contains_key(*name)) {
-        add(7, format!("{name} is gone, on the baseline it {}", status_word(*before)));
+        add(
+            7,
+            format!(
+                "{name} is gone, on the baseline it {}",
+                status_word(*before)
+            ),
+        );
     }
 }
 
@@ -180,7 +210,10 @@ fn drift(who: &str, accepted: &str, now: &str) -> Difference {
         kind: "accepted".into(),
         at: None,
         pages: None,
-        text: format!("{who} does not read as its accepted snapshot: {}", lines.join("; ")),
+        text: format!(
+            "{who} does not read as its accepted snapshot: {}",
+            lines.join("; ")
+        ),
     }
 }
 

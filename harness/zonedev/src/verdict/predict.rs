@@ -25,7 +25,13 @@ pub(crate) fn page_type(kind: PageKind) -> Option<PageType> {
 /// First page of a region that has a struct page in use, and one past its last.
 pub(crate) fn data_range(region: &Region) -> (u64, u64) {
     let end = region.start_pfn.saturating_add(region.pages);
-    (region.start_pfn.saturating_add(region.metadata_pages).min(end), end)
+    (
+        region
+            .start_pfn
+            .saturating_add(region.metadata_pages)
+            .min(end),
+        end,
+    )
 }
 
 /// Order of the compound pages that a devdax namespace's alignment makes.
@@ -45,9 +51,17 @@ fn align_order(region: &Region, checkpoint: &CheckpointRecord) -> u8 {
 pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<PredictedRun> {
     let mut out = Vec::new();
     for region in &checkpoint.pages.regions {
-        let Some(page_type) = page_type(region.kind) else { continue };
+        let Some(page_type) = page_type(region.kind) else {
+            continue;
+        };
         let rules = contract.rules(page_type);
-        let holds = || checkpoint.claims.holds.iter().filter(|h| h.page_type == page_type);
+        let holds = || {
+            checkpoint
+                .claims
+                .holds
+                .iter()
+                .filter(|h| h.page_type == page_type)
+        };
         let (start, end) = data_range(region);
         let stretches = stretches(start, end, holds());
         let folios = match rules.folio {
@@ -90,7 +104,9 @@ fn entry_folios<'a>(start: u64, end: u64, holds: impl Iterator<Item = &'a Hold>)
 
 fn align_folios(start: u64, end: u64, order: u8) -> Vec<Folio> {
     let size = 1u64 << order;
-    (0..end.saturating_sub(start) / size).map(|n| (start + n * size, order)).collect()
+    (0..end.saturating_sub(start) / size)
+        .map(|n| (start + n * size, order))
+        .collect()
 }
 
 fn predict_region(
@@ -219,14 +235,22 @@ fn predict_folio(
         out.push(PredictedRun {
             pages: 1,
             refcount: sum.value,
-            large_mapcount: Some(if counted { signed(ptes.saturating_add(pmds)) } else { 0 }),
+            large_mapcount: Some(if counted {
+                signed(ptes.saturating_add(pmds))
+            } else {
+                0
+            }),
             pincount: Some(signed(pinned)),
             part: Some(Part::Head),
             because: sum.because(),
             ..common.clone()
         });
         if to - from > 1 {
-            out.push(PredictedRun { pfn: from + 1, pages: to - from - 1, ..common });
+            out.push(PredictedRun {
+                pfn: from + 1,
+                pages: to - from - 1,
+                ..common
+            });
         }
     }
 }
@@ -243,7 +267,12 @@ struct Sum {
 impl Sum {
     fn new(rules: &PageRules, bias: i64) -> Sum {
         let because = format!("idle {}", rules.idle);
-        Sum { value: i64::from(rules.idle), because, uncounted: String::new(), bias }
+        Sum {
+            value: i64::from(rules.idle),
+            because,
+            uncounted: String::new(),
+            bias,
+        }
     }
 
     fn because(&self) -> String {

@@ -17,7 +17,9 @@ fn reading(name: &str) -> PagesReading {
     let symbols = serde_json::from_slice(&file("symbols.json")).unwrap();
     let kernel = KernelInfo::from_parts(symbols, unpack("btf.zst"), None).unwrap();
     let memory = SparseImage::decode(&unpack("memory.zst")).unwrap();
-    Target::attach(&memory, &kernel).unwrap().read_pages(&memory)
+    Target::attach(&memory, &kernel)
+        .unwrap()
+        .read_pages(&memory)
 }
 
 /// `large`: whether the kernel mapped the large file by PMDs.
@@ -28,8 +30,21 @@ fn held(name: &str, large: bool) -> CheckpointRecord {
     let mut holds: Vec<Hold> = vec![
         of(fsdax + 32256, 16, HoldBy::Entry { order: 0 }, "a"),
         of(fsdax + 32256, 16, HoldBy::Pte {}, "main/a"),
-        of(fsdax + 32256, 4, HoldBy::Pin { how: PinHow::Vmsplice }, "p"),
-        hold(devdax + 512, 512, PageType::Devdax, HoldBy::Pmd {}, "main/d"),
+        of(
+            fsdax + 32256,
+            4,
+            HoldBy::Pin {
+                how: PinHow::Vmsplice,
+            },
+            "p",
+        ),
+        hold(
+            devdax + 512,
+            512,
+            PageType::Devdax,
+            HoldBy::Pmd {},
+            "main/d",
+        ),
     ];
     if large {
         for at in [31232, 31744] {
@@ -42,7 +57,9 @@ fn held(name: &str, large: bool) -> CheckpointRecord {
     }
     let mut c = checkpoint("held", Vec::new(), holds);
     c.pages = pages;
-    c.claims.namespaces.push(namespace("devdax", devdax, 16384, 2 << 20));
+    c.claims
+        .namespaces
+        .push(namespace("devdax", devdax, 16384, 2 << 20));
     c
 }
 
@@ -51,7 +68,11 @@ fn three_eras_keep_their_contracts() {
     for (name, large) in [("5.10", false), ("6.12", false), ("7.3", true)] {
         let checked = check(&held(name, large), &contract(name));
         assert_eq!(checked.violations, [], "{name}");
-        assert_eq!((checked.predicted, checked.pages), (211_968, 211_968), "{name}");
+        assert_eq!(
+            (checked.predicted, checked.pages),
+            (211_968, 211_968),
+            "{name}"
+        );
     }
 }
 
@@ -80,5 +101,8 @@ fn a_mapping_that_nobody_claims_is_found() {
         .map(|v| (v.what, v.pages, v.expected, v.found))
         .collect();
     let want = [("refcount", 2, "0", "1"), ("large mapcount", 2, "0", "1")];
-    assert_eq!(found, want.map(|(w, n, e, f)| (w.to_owned(), n, e.to_owned(), f.to_owned())));
+    assert_eq!(
+        found,
+        want.map(|(w, n, e, f)| (w.to_owned(), n, e.to_owned(), f.to_owned()))
+    );
 }

@@ -16,7 +16,9 @@ pub enum SnapshotError {
     #[error("use a snapshot: {0}")]
     Io(#[from] std::io::Error),
     /// It has no front matter.
-    #[error("read the snapshot {0}: it doesn't start with insta's `---` header; remove it or accept it anew")]
+    #[error(
+        "read the snapshot {0}: it doesn't start with insta's `---` header; remove it or accept it anew"
+    )]
     Form(Utf8PathBuf),
 }
 
@@ -24,9 +26,17 @@ pub enum SnapshotError {
 pub fn snapshot_name(id: &CellId, contract: &str) -> String {
     let safe = |text: &str| -> String {
         let keep = |c: char| c.is_ascii_alphanumeric() || ".-_+".contains(c);
-        text.chars().map(|c| if keep(c) { c } else { '_' }).collect()
+        text.chars()
+            .map(|c| if keep(c) { c } else { '_' })
+            .collect()
     };
-    format!("{}__{}__{}@{}", safe(&id.suite), safe(&id.fixture), safe(&id.case), safe(contract))
+    format!(
+        "{}__{}__{}@{}",
+        safe(&id.suite),
+        safe(&id.fixture),
+        safe(&id.case),
+        safe(contract)
+    )
 }
 
 /// Where the accepted snapshot of a cell lies within a folder.
@@ -52,7 +62,9 @@ pub fn encode(source: &str, expression: &str, contents: &str) -> String {
 pub fn decode(text: &str) -> Option<String> {
     let text = text.replace("\r\n", "\n");
     let rest = text.strip_prefix("---\n")?;
-    let (_, contents) = rest.split_once("\n---\n").or_else(|| Some(("", rest.strip_prefix("---\n")?)))?;
+    let (_, contents) = rest
+        .split_once("\n---\n")
+        .or_else(|| Some(("", rest.strip_prefix("---\n")?)))?;
     Some(contents.trim_end().to_owned())
 }
 
@@ -60,7 +72,11 @@ pub fn decode(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// Where the file can't be read or has no header.
-pub fn accepted(dir: &Utf8Path, id: &CellId, contract: &str) -> Result<Option<String>, SnapshotError> {
+pub fn accepted(
+    dir: &Utf8Path,
+    id: &CellId,
+    contract: &str,
+) -> Result<Option<String>, SnapshotError> {
     let path = snapshot_path(dir, id, contract);
     match fs::read_to_string(&path) {
         Ok(text) => decode(&text).map(Some).ok_or(SnapshotError::Form(path)),
@@ -115,7 +131,10 @@ pub fn accept(
     let path = snapshot_path(dir, id, contract);
     fs::create_dir_all(dir)?;
     let part = Utf8PathBuf::from(format!("{path}.part"));
-    fs::write(&part, encode(source, &expression(id, contract), observation))?;
+    fs::write(
+        &part,
+        encode(source, &expression(id, contract), observation),
+    )?;
     fs::rename(&part, &path)?;
     Ok(path)
 }
@@ -149,16 +168,28 @@ mod tests {
     fn proposed_then_accepted_then_agreed() {
         let (_keep, dir) = temp();
         let text = "fsdax: x\n\nsteps\n  0 main: create\n";
-        let new = propose(&dir, "suites/src/lib.rs", &id(), "5.10", text).unwrap().unwrap();
-        assert_eq!(new.file_name(), Some("fsdax__fsdax-ext4__map-touch@5.10.snap.new"));
+        let new = propose(&dir, "suites/src/lib.rs", &id(), "5.10", text)
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            new.file_name(),
+            Some("fsdax__fsdax-ext4__map-touch@5.10.snap.new")
+        );
         assert_eq!(accepted(&dir, &id(), "5.10").unwrap(), None);
         fs::rename(&new, snapshot_path(&dir, &id(), "5.10")).unwrap();
         assert_eq!(propose(&dir, "s", &id(), "5.10", text).unwrap(), None);
-        assert!(propose(&dir, "s", &id(), "5.10", "other").unwrap().is_some());
+        assert!(
+            propose(&dir, "s", &id(), "5.10", "other")
+                .unwrap()
+                .is_some()
+        );
         assert!(propose(&dir, "s", &id(), "5.10", text).unwrap().is_none());
         assert!(!new.exists(), "what is no longer pending goes");
         fs::write(snapshot_path(&dir, &id(), "5.10"), "text").unwrap();
-        assert!(matches!(accepted(&dir, &id(), "5.10"), Err(SnapshotError::Form(_))));
+        assert!(matches!(
+            accepted(&dir, &id(), "5.10"),
+            Err(SnapshotError::Form(_))
+        ));
     }
 
     #[test]
@@ -168,7 +199,10 @@ mod tests {
         let path = accept(&dir, "suites/src/lib.rs", &id(), "5.10+a", text).unwrap();
         let snapshot = insta::Snapshot::from_file(path.as_std_path()).unwrap();
         let meta = snapshot.metadata();
-        assert_eq!(meta.expression(), Some("fsdax/fsdax-ext4/map-touch under the contract 5.10+a"));
+        assert_eq!(
+            meta.expression(),
+            Some("fsdax/fsdax-ext4/map-touch under the contract 5.10+a")
+        );
         assert_eq!(meta.source(), Some("suites/src/lib.rs"));
         // insta's own comparison, against the same text.
         let mut settings = insta::Settings::clone_current();
@@ -176,7 +210,10 @@ mod tests {
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
         settings.bind(|| insta::assert_snapshot!(snapshot_name(&id(), "5.10+a"), text));
-        assert_eq!(decode(&fs::read_to_string(&path).unwrap()).as_deref(), Some(text.trim_end()));
+        assert_eq!(
+            decode(&fs::read_to_string(&path).unwrap()).as_deref(),
+            Some(text.trim_end())
+        );
     }
 
     proptest! {
