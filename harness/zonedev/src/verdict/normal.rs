@@ -107,13 +107,18 @@ fn write_checkpoint(checkpoint: &CheckpointRecord, out: &mut String) -> std::fmt
             .partition(|(class, _)| class.named.is_empty());
         for (class, states) in held.into_iter().chain(idle) {
             let who = if class.named.is_empty() {
-                "nothing"
+                "idle"
             } else {
                 &class.named
             };
-            writeln!(out, "    held by {who}:")?;
+            write!(out, "    {who}:")?;
+            let one = states.len() == 1;
+            if !one {
+                writeln!(out)?;
+            }
             for (state, n) in states {
-                writeln!(out, "      {n} at {}", state.words())?;
+                let indent = if one { " " } else { "      " };
+                writeln!(out, "{indent}{n} at {}", state.words())?;
             }
         }
     }

@@ -98,18 +98,14 @@ fn what_a_review_shows() {
     checkpoint held
       2 FOLL_PIN references are out
       FS_DAX of namespace0.0: 1024 pages
-        held by a (2M entry), main/m (PMD):
+        a (2M entry), main/m (PMD):
           509 at refcount 0, a tail of order 9, mapping set
           1 at refcount 3, mapcount 1, pincount 2, a head of order 9, mapping set
-        held by a (2M entry), main/m (PMD), p (direct-write):
-          2 at refcount 0, a tail of order 9, mapping set
-        held by nothing:
-          512 at refcount 0
+        a (2M entry), main/m (PMD), p (direct-write): 2 at refcount 0, a tail of order 9, mapping set
+        idle: 512 at refcount 0
       PRIVATE of hmm_dmirror: 64 pages
-        held by main/x (swap entry):
-          2 at refcount 1, mapcount 1
-        held by nothing:
-          62 at refcount 0
+        main/x (swap entry): 2 at refcount 1, mapcount 1
+        idle: 62 at refcount 0
 
     kernel reports
       step 1 pin: WARNING in try_grab_folio
