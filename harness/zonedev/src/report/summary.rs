@@ -348,11 +348,8 @@ fn foot(run: &RunRecord, look: &Look, out: &mut String) {
 fn next(run: &RunRecord) -> Option<String> {
     use crate::record::AcceptState;
     let cell_of = |id: &CellId| {
-        format!(
-            "zonedev inspect {} {}",
-            run.id,
-            id.folder().trim_start_matches("cells/")
-        )
+        let (case, kernel) = (id.case_path(), &id.kernel);
+        format!("zonedev inspect {} {case} -k {kernel}", run.id)
     };
     let failed = run
         .cells
