@@ -17,6 +17,6 @@ pub use folder::{RunFolder, RunFolderError};
 pub use normalise::normalise;
 pub use predicted::{PredictedRun, kind_word, part_words, region_name};
 pub use run::{
-    AcceptState, CellVerdict, Difference, Event, KernelRecord, PairRecord, PairVerdict, RECORD_VERSION,
-    RunRecord, SkipRecord,
+    AcceptState, CellVerdict, Difference, Event, KernelRecord, PairRecord, PairVerdict,
+    RECORD_VERSION, RunRecord, SkipRecord,
 };

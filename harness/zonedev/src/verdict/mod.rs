@@ -10,6 +10,8 @@ mod normal;
 mod pages;
 mod pair;
 mod predict;
+#[cfg(test)]
+mod recorded_tests;
 mod snapshot;
 
 pub use cell::{JudgedCell, judge_cell};

@@ -1,0 +1,193 @@
+//! Raw bytes of a console -> lines of the kernel log.
+//!
+//! The bytes come from the thing under test: they may hold anything, be torn anywhere and never
+//! end. Lines and their length are bounded, and control characters are escaped.
+
+use crate::record::LogLine;
+
+/// Characters kept of one line.
+const MAX_LINE: usize = 1024;
+/// Lines kept of one console.
+const MAX_LINES: usize = 100_000;
+/// Steps that a case can have; a mark beyond is not one of ours.
+const MAX_STEP: usize = 100_000;
+/// The agent writes this and the step's index to /dev/kmsg before each operation.
+const MARK: &str = "zonedev: step ";
+
+/// Cuts a console's bytes into lines and tells which step each belongs to.
+pub fn console(bytes: &[u8]) -> Vec<LogLine> {
+    let mut out = Vec::new();
+    let mut step = None;
+    let mut left_out = 0usize;
+    for raw in bytes.split(|b| matches!(b, b'\n' | b'\r')) {
+        if raw.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        if out.len() >= MAX_LINES {
+            left_out += 1;
+            continue;
+        }
+        let (time_us, text) = timestamp(raw);
+        let text = clean(text);
+        if let Some(n) = mark(&text) {
+            step = Some(n);
+        }
+        out.push(LogLine {
+            time_us,
+            text,
+            step,
+        });
+    }
+    if left_out > 0 {
+        let text = format!("zonedev: {left_out} further lines of the console were left out");
+        out.push(LogLine {
+            time_us: None,
+            text,
+            step,
+        });
+    }
+    out
+}
+
+/// The step's index in a mark.
+pub fn mark(text: &str) -> Option<usize> {
+    let rest = text.strip_prefix(MARK)?;
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    let after = &rest[end..];
+    if !after.is_empty() && !after.starts_with([' ', ':']) {
+        return None;
+    }
+    rest[..end].parse().ok().filter(|n| *n <= MAX_STEP)
+}
+
+/// `[    1.234567] text`, with or without the caller (`[    T1]`) that CONFIG_PRINTK_CALLER adds.
+fn timestamp(raw: &[u8]) -> (Option<u64>, &[u8]) {
+    let Some((inside, rest)) = bracketed(raw) else {
+        return (None, raw);
+    };
+    let Some(time) = micros(inside) else {
+        return (None, raw);
+    };
+    let rest = match bracketed(rest) {
+        Some((caller, after)) if is_caller(caller) => after,
+        _ => rest,
+    };
+    (Some(time), rest.strip_prefix(b" ").unwrap_or(rest))
+}
+
+fn bracketed(raw: &[u8]) -> Option<(&[u8], &[u8])> {
+    let raw = raw.strip_prefix(b"[")?;
+    let end = raw.iter().take(32).position(|b| *b == b']')?;
+    Some((raw[..end].trim_ascii(), &raw[end + 1..]))
+}
+
+fn micros(text: &[u8]) -> Option<u64> {
+    let (seconds, fraction) = std::str::from_utf8(text).ok()?.split_once('.')?;
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    if !digits(seconds) || !digits(fraction) || fraction.len() != 6 {
+        return None;
+    }
+    let seconds: u64 = seconds.parse().ok()?;
+    seconds
+        .checked_mul(1_000_000)?
+        .checked_add(fraction.parse().ok()?)
+}
+
+/// `T12` for a task, `C0` for a processor.
+fn is_caller(text: &[u8]) -> bool {
+    matches!(text.split_first(), Some((b'T' | b'C', n)) if !n.is_empty() && n.iter().all(u8::is_ascii_digit))
+}
+
+/// Text that can be shown: control characters escaped, the end cut where it is too long.
+fn clean(raw: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&raw[..raw.len().min(MAX_LINE * 4)]);
+    let mut out = String::with_capacity(text.len());
+    for (kept, c) in text.trim_end().chars().enumerate() {
+        if kept >= MAX_LINE {
+            out.push('…');
+            break;
+        }
+        match c {
+            '\t' => out.push(' '),
+            c if c.is_control() || is_bidi(c) => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Characters that change the direction of what follows on a terminal.
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn times_callers_and_steps() {
+        let raw = b"SeaBIOS\r\n[    0.000000] Linux version 7.3.4\r\n[    1.500001][    T1] zonedev: ready\r\n\
+            [    1.600000] zonedev: step 0\r\n[    1.700000] pmem0: x\r\ncontinued\r\n[    2.000000] zonedev: step 12 touch\r\n";
+        let got: Vec<_> = console(raw)
+            .into_iter()
+            .map(|l| (l.time_us, l.text, l.step))
+            .collect();
+        let want = [
+            (None, "SeaBIOS", None),
+            (Some(0), "Linux version 7.3.4", None),
+            (Some(1_500_001), "zonedev: ready", None),
+            (Some(1_600_000), "zonedev: step 0", Some(0)),
+            (Some(1_700_000), "pmem0: x", Some(0)),
+            (None, "continued", Some(0)),
+            (Some(2_000_000), "zonedev: step 12 touch", Some(12)),
+        ];
+        assert_eq!(got, want.map(|(t, s, n)| (t, s.to_owned(), n)));
+    }
+
+    #[test]
+    fn leading_blanks_stay_for_they_tell_a_stack_trace() {
+        assert_eq!(console(b"[    0.1000000]  x\n")[0].time_us, None);
+        assert_eq!(
+            console(b"[    0.100000]  dump_stack+0x1/0x2\n")[0].text,
+            " dump_stack+0x1/0x2"
+        );
+    }
+
+    #[test]
+    fn marks_that_are_not_ours() {
+        for text in [
+            "zonedev: step",
+            "zonedev: step x",
+            "zonedev: step 3x",
+            "zonedev: step 99999999",
+            " zonedev: step 1",
+        ] {
+            assert_eq!(mark(text), None, "{text}");
+        }
+        assert_eq!(mark("zonedev: step 3"), Some(3));
+    }
+
+    #[test]
+    fn terminal_escapes_and_long_lines_are_tamed() {
+        let lines = console(b"\x1b[31mred\x07 \xff\n");
+        assert_eq!(lines[0].text, "\\u{1b}[31mred\\u{7} \u{fffd}");
+        let lines = console(&[b'a'; 100_000]);
+        assert_eq!(lines[0].text.chars().count(), MAX_LINE + 1);
+        let lines = console(&b"x\n".repeat(MAX_LINES + 5));
+        assert_eq!(lines.len(), MAX_LINES + 1);
+        assert!(lines[MAX_LINES].text.contains(" 5 further lines"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_lines_that_can_be_shown(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            for line in console(&bytes) {
+                prop_assert!(!line.text.chars().any(char::is_control));
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+use super::*;
+use crate::observe::console;
+use proptest::prelude::*;
+
+fn found(text: &str) -> Vec<(String, String, (usize, usize))> {
+    splats(&console(text.as_bytes()))
+        .into_iter()
+        .map(|s| (s.kind, s.title, s.lines))
+        .collect()
+}
+
+fn titles(text: &str) -> Vec<String> {
+    found(text).into_iter().map(|s| s.1).collect()
+}
+
+/// Recorded consoles of 5.10.262 and 6.12.117 under QEMU: a boot, a case's marks, and kernel
+/// functions entered with arguments that they complain about.
+#[test]
+fn recorded_consoles() {
+    let dir = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/console");
+    let mut seen = 0;
+    for entry in dir.read_dir_utf8().unwrap() {
+        let path = entry.unwrap().path().to_owned();
+        if path.extension() != Some("log") {
+            continue;
+        }
+        let log = console(&fs_err::read(&path).unwrap());
+        let mut got = String::new();
+        for s in splats(&log) {
+            let step = s.step.map_or("-".into(), |n| n.to_string());
+            let last = &log[s.lines.1 - 1].text;
+            got += &format!(
+                "step {step} | {} | {} | {} lines, the last: {last}\n",
+                s.kind,
+                s.title,
+                s.lines.1 - s.lines.0
+            );
+        }
+        let expected = path.with_extension("expected");
+        if std::env::var_os("ZONEDEV_UPDATE_EXPECTED").is_some() {
+            fs_err::write(&expected, &got).unwrap();
+        }
+        assert_eq!(got, fs_err::read_to_string(&expected).unwrap(), "{path}");
+        seen += 1;
+    }
+    assert!(seen >= 5);
+}
+
+/// Headings as lib/bug.c and kernel/panic.c of 5.10 and 7.3 print them.
+#[test]
+fn a_warning_has_the_same_title_in_every_era() {
+    for line in [
+        "WARNING: CPU: 0 PID: 1 at mm/gup.c:123 try_grab_page+0x1a/0x90",
+        "WARNING: CPU: 1 PID: 77 at try_grab_page+0x1a/0x90",
+        "WARNING: mm/gup.c:133 at try_grab_page+0x4e/0x60, CPU#1: agent/93",
+        "WARNING: at try_grab_page.part.0+0x4e/0x60, CPU#0: agent/93",
+        "WARNING: CPU: 1 PID: 77 at mm/gup.c:1 try_grab_page.cold+0x1a/0x90 [mod]",
+    ] {
+        assert_eq!(titles(line), ["WARNING in try_grab_page"], "{line}");
+    }
+}
+
+#[test]
+fn titles_of_many_kinds() {
+    let cases = [
+        (
+            "BUG: Bad page state in process agent  pfn:100200",
+            "BUG: Bad page state",
+        ),
+        (
+            "BUG: Bad page map in process agent  pte:8000000100200225 pmd:1",
+            "BUG: Bad page map",
+        ),
+        (
+            "BUG: Bad rss-counter state mm:00000000abcd type:MM_FILEPAGES val:2",
+            "BUG: Bad rss-counter type:MM_FILEPAGES",
+        ),
+        (
+            "BUG: KASAN: slab-use-after-free in dax_unlock_entry+0x12/0x90",
+            "KASAN: slab-use-after-free in dax_unlock_entry",
+        ),
+        (
+            "INFO: task agent:77 blocked for more than 120 seconds.",
+            "hung task agent",
+        ),
+        (
+            "rcu: INFO: rcu_sched self-detected stall on CPU",
+            "RCU stall",
+        ),
+        (
+            "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [agent:77]",
+            "soft lockup",
+        ),
+        (
+            "WARNING: possible circular locking dependency detected",
+            "lockdep: possible circular locking dependency detected",
+        ),
+        (
+            "WARNING: suspicious RCU usage",
+            "lockdep: suspicious RCU usage",
+        ),
+        (
+            "UBSAN: shift-out-of-bounds in fs/dax.c:12:3",
+            "UBSAN: shift-out-of-bounds in fs/dax.c",
+        ),
+        (
+            "EXT4-fs error (device pmem0): ext4_find_entry:1455: inode #2: comm x",
+            "EXT4-fs error in ext4_find_entry",
+        ),
+        (
+            "BUG: sleeping function called from invalid context at mm/x.c:12",
+            "BUG: sleeping function called from invalid context at mm/x.c:N",
+        ),
+        (
+            "general protection fault, probably for non-canonical address 0xdead: 0000 [#1] SMP",
+            "general protection fault",
+        ),
+        (
+            "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000300",
+            "panic: Attempted to kill init! exitcode=X",
+        ),
+    ];
+    for (line, title) in cases {
+        assert_eq!(titles(line), [title], "{line}");
+    }
+    for quiet in [
+        "Spectre V2 : WARNING: Unprivileged eBPF is enabled",
+        "EXT4-fs (pmem0): DAX enabled. Warning: EXPERIMENTAL, use at your own risk",
+        "agent[77]: segfault at 0 ip 0000000000401136",
+        "rcu: Hierarchical RCU implementation.",
+    ] {
+        assert_eq!(titles(quiet), Vec::<String>::new(), "{quiet}");
+    }
+}
+
+#[test]
+fn a_stack_dump_under_an_unknown_heading_is_not_missed() {
+    let text = "[    1.000000] dax: something new went wrong\n\
+        [    1.000001] CPU: 0 PID: 7 Comm: agent Not tainted 7.3.4\n\
+        [    1.000002] Call Trace:\n[    1.000003]  <TASK>\n[    1.000004]  dump_stack_lvl+0x1/0x2\n\
+        [    1.000005]  </TASK>\n[    1.000006] pmem0: fine\n";
+    let got = found(text);
+    assert_eq!(
+        got,
+        [(
+            "stack dump".into(),
+            "stack dump: dax: something new went wrong".into(),
+            (2, 6)
+        )]
+    );
+}
+
+#[test]
+fn a_report_ends_where_the_next_step_begins() {
+    let text = "[    1.000000] WARNING: CPU: 0 PID: 1 at mm/gup.c:1 a+0x1/0x2\n[    1.000000] Call Trace:\n\
+        [    1.000000]  b+0x1/0x2\n[    1.100000] zonedev: step 4\n[    1.200000] BUG: Bad page map in process x\n";
+    let log = console(text.as_bytes());
+    let got: Vec<_> = splats(&log)
+        .into_iter()
+        .map(|s| (s.title, s.lines, s.step))
+        .collect();
+    assert_eq!(
+        got,
+        [
+            ("WARNING in a".into(), (0, 3), None),
+            ("BUG: Bad page map".into(), (4, 5), Some(4)),
+        ]
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_lines_are_borne(
+        lines in prop::collection::vec(prop_oneof![
+            "\\PC{0,40}",
+            Just("WARNING: ".to_owned()), Just("BUG: KASAN: ".to_owned()),
+            Just("Call Trace:".to_owned()), Just("page dumped because: x".to_owned()),
+            Just("RIP: 0010:f+0x1/0x2".to_owned()), Just("kernel BUG at mm/x.c:1!".to_owned()),
+            Just("---[ end trace 0 ]---".to_owned()), Just("zonedev: step 2".to_owned()),
+            Just("------------[ cut here ]------------".to_owned()),
+            Just("XFS (".to_owned()), Just("EXT4-fs error (device ".to_owned()),
+        ], 0..40)
+    ) {
+        let log = console(lines.join("\n").as_bytes());
+        let mut last = 0;
+        for s in splats(&log) {
+            prop_assert!(s.lines.0 >= last && s.lines.0 < s.lines.1 && s.lines.1 <= log.len());
+            last = s.lines.1;
+        }
+    }
+}

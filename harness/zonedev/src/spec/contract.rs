@@ -1,0 +1,349 @@
+//! A contract: what the counts of each kind of page must be on a kernel.
+//!
+//! Together with the agent's claims it gives every ZONE_DEVICE page one predicted count;
+//! see `verdict::check`. The files are `kernels/contracts/*.toml`.
+
+use proto::{Behaviour, PageType, PinHow};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{SpecError, SpecFile};
+
+/// What the counts must be on one kernel, by kind of page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Contract {
+    /// The file's stem.
+    #[serde(skip)]
+    pub name: String,
+    /// One line for people: which kernels behave so.
+    pub title: String,
+    /// MEMORY_DEVICE_FS_DAX.
+    pub fsdax: PageRules,
+    /// MEMORY_DEVICE_GENERIC of device-dax.
+    pub devdax: PageRules,
+    /// MEMORY_DEVICE_PRIVATE.
+    pub private: PageRules,
+    /// Behaviours from which the agent's ledger predicts.
+    #[serde(default)]
+    pub behaviour: Behaviour,
+}
+
+/// The rules of one kind of page. All numbers are references as `_refcount` counts them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PageRules {
+    /// `_refcount` of a page, or of the head of a folio, that nothing holds.
+    pub idle: i32,
+    /// Added by one page-table entry, to the page or to the head of its folio.
+    pub pte: i32,
+    /// Added by one PMD entry: to each of its pages, or once to the head of their folio.
+    pub pmd: i32,
+    /// On which page the holds count.
+    pub folio: FolioRule,
+    /// `_refcount` of every tail, whatever holds the folio.
+    #[serde(default)]
+    pub tail: i32,
+    /// When `mapping` is set.
+    pub mapping: MappingRule,
+    /// Whether entries in page tables count in `_mapcount`.
+    pub mapcount: MapcountRule,
+    /// Whether a page can be pinned.
+    pub pins: PinRule,
+    /// What vmsplice takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmsplice: Option<PinKind>,
+    /// What an O_DIRECT write from the page takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_write: Option<PinKind>,
+    /// What an O_DIRECT read into the page takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_read: Option<PinKind>,
+}
+
+/// On which page the holds of a folio count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FolioRule {
+    /// Each page is its own.
+    None,
+    /// A DAX entry of order 9 makes its pages one folio; other pages are their own.
+    Entry,
+    /// Static compound pages of the namespace's alignment.
+    Align,
+    /// Each page is its own while it is held; a free one may still look like a part of the folio
+    /// that it last belonged to (zone_device_page_init() clears that when it is handed out again).
+    Stale,
+}
+
+/// When `mapping` is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MappingRule {
+    /// Exactly while a DAX entry holds the page.
+    Entry,
+    /// From the first fault on: set on a mapped page, unknown on others.
+    SinceFault,
+    /// Nothing is said.
+    Unchecked,
+}
+
+/// Whether entries in page tables count in `_mapcount`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MapcountRule {
+    /// It stays as it was made: no entry counts.
+    None,
+    /// Each entry counts: in the page's `_mapcount`, and for a folio in its `_large_mapcount`.
+    Counted,
+}
+
+/// Whether a page can be pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinRule {
+    /// A pin succeeds and counts.
+    Allowed,
+    /// The call fails, and no page is ever held by a pin.
+    Refused,
+    /// Pinning brings the page back to RAM first, so that no such page is ever held by a pin.
+    MovesBack,
+}
+
+/// The kind of reference that a pin takes on each page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinKind {
+    /// FOLL_GET: one reference.
+    Get,
+    /// FOLL_PIN: 1024 references on a single page; on a folio one reference and one in `_pincount`.
+    Pin,
+}
+
+/// A condition such as `fsdax.pins=refused` that can't be answered.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ConditionError {
+    /// It isn't written so.
+    #[error("read the condition `{0}`: write it as TYPE.FIELD=VALUE, such as fsdax.pins=refused")]
+    Form(String),
+    /// It names what no contract has.
+    #[error("read the condition `{condition}`: a contract has no `{path}`; {help}")]
+    Unknown {
+        /// As written.
+        condition: String,
+        /// The part that is unknown.
+        path: String,
+        /// What there is.
+        help: String,
+    },
+}
+
+impl PageRules {
+    /// What a pin of this sort takes on each page; FOLL_GET where the contract doesn't say,
+    /// which [`Contract::parse`] allows only where pins are never held.
+    pub fn pin(&self, how: PinHow) -> PinKind {
+        match how {
+            PinHow::Vmsplice => self.vmsplice,
+            PinHow::DirectWrite => self.direct_write,
+            PinHow::DirectRead => self.direct_read,
+        }
+        .unwrap_or(PinKind::Get)
+    }
+
+    fn lacks(&self) -> Option<&'static str> {
+        if self.pins != PinRule::Allowed {
+            return None;
+        }
+        [
+            (self.vmsplice, "vmsplice"),
+            (self.direct_write, "direct-write"),
+            (self.direct_read, "direct-read"),
+        ]
+        .into_iter()
+        .find(|(kind, _)| kind.is_none())
+        .map(|(_, name)| name)
+    }
+}
+
+impl Contract {
+    /// Reads a contract's file.
+    ///
+    /// # Errors
+    /// With the place in the file: what TOML or the types refuse, a kind of page whose pins are
+    /// allowed but not all described, counts that no page can have.
+    pub fn parse(file: &SpecFile) -> Result<Contract, SpecError> {
+        let mut contract: Contract = file.parse()?;
+        contract.name = file.path().file_stem().unwrap_or_default().to_owned();
+        for (name, rules) in contract.sections() {
+            if let Some(key) = rules.lacks() {
+                return Err(file.error(
+                    section_span(file.text(), name),
+                    format!("[{name}] allows pins and does not say what {key} takes"),
+                    format!("add a line `{key} = \"get\"` or `{key} = \"pin\"`"),
+                ));
+            }
+            let counts = [rules.idle, rules.pte, rules.pmd, rules.tail];
+            if counts.iter().any(|n| !(0..=512).contains(n)) {
+                return Err(file.error(
+                    section_span(file.text(), name),
+                    format!("[{name}] has a count that no page has"),
+                    "give idle, pte, pmd and tail values from 0 to 512",
+                ));
+            }
+        }
+        Ok(contract)
+    }
+
+    fn sections(&self) -> [(&'static str, &PageRules); 3] {
+        [
+            ("fsdax", &self.fsdax),
+            ("devdax", &self.devdax),
+            ("private", &self.private),
+        ]
+    }
+
+    /// The rules of a kind of page.
+    pub fn rules(&self, page_type: PageType) -> &PageRules {
+        match page_type {
+            PageType::Fsdax => &self.fsdax,
+            PageType::Devdax => &self.devdax,
+            PageType::Private => &self.private,
+        }
+    }
+
+    /// Whether a condition of a case holds here: `fsdax.pins=refused`, `behaviour.hmm_close_evicts=true`.
+    ///
+    /// # Errors
+    /// Where it isn't a condition, or names a field that contracts don't have.
+    pub fn holds_condition(&self, condition: &str) -> Result<bool, ConditionError> {
+        let form = || ConditionError::Form(condition.to_owned());
+        let (path, value) = condition.split_once('=').ok_or_else(form)?;
+        let (path, value) = (path.trim(), value.trim());
+        let (section, field) = path.split_once('.').ok_or_else(form)?;
+        if value.is_empty() {
+            return Err(form());
+        }
+        let table = serde_json::to_value(self).unwrap_or_default();
+        let unknown = |path: &str, known: Vec<String>| ConditionError::Unknown {
+            condition: condition.to_owned(),
+            path: path.to_owned(),
+            help: format!("use one of: {}", known.join(", ")),
+        };
+        let Some(fields) = table.get(section).and_then(|s| s.as_object()) else {
+            let known = ["fsdax", "devdax", "private", "behaviour"].map(str::to_owned);
+            return Err(unknown(section, known.to_vec()));
+        };
+        let optional = ["vmsplice", "direct-write", "direct-read"];
+        match fields.get(field) {
+            Some(serde_json::Value::String(text)) => Ok(text == value),
+            Some(other) => {
+                let shown = other.to_string();
+                Ok(shown == value)
+            }
+            None if section != "behaviour" && optional.contains(&field) => Ok(false),
+            None => Err(unknown(path, fields.keys().cloned().collect())),
+        }
+    }
+}
+
+/// The bytes of a section's header, for an error about the section as a whole.
+fn section_span(text: &str, name: &str) -> std::ops::Range<usize> {
+    let header = format!("[{name}]");
+    let start = text.find(&header).unwrap_or(0);
+    start..(start + header.len()).min(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use camino::Utf8Path;
+
+    const ERAS: [&str; 5] = ["5.10", "5.10+zone-device-refcount", "6.1", "6.12", "7.3"];
+
+    fn file(name: &str) -> SpecFile {
+        let dir = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernels/contracts");
+        SpecFile::read(&dir.join(format!("{name}.toml")), "the contract").unwrap()
+    }
+
+    fn contract(name: &str) -> Contract {
+        Contract::parse(&file(name)).unwrap_or_else(|e| panic!("{e}: {:?}", e.remedy()))
+    }
+
+    #[test]
+    fn the_table_of_idle_and_mapped_counts() {
+        let of = |name| {
+            let c = contract(name);
+            [&c.fsdax, &c.devdax, &c.private].map(|r| (r.idle, r.idle + r.pte))
+        };
+        assert_eq!(of("5.10"), [(1, 1), (1, 1), (1, 2)]);
+        assert_eq!(of("5.10+zone-device-refcount"), [(0, 0), (0, 0), (0, 1)]);
+        assert_eq!(of("6.1"), [(1, 1), (1, 1), (0, 1)]);
+        assert_eq!(of("6.12"), [(1, 1), (1, 1), (0, 1)]);
+        assert_eq!(of("7.3"), [(0, 1), (1, 2), (0, 1)]);
+    }
+
+    #[test]
+    fn who_pins_how() {
+        let of = |name| {
+            let r = contract(name).fsdax;
+            (r.pin(PinHow::Vmsplice), r.pin(PinHow::DirectWrite))
+        };
+        assert_eq!(of("5.10"), (PinKind::Get, PinKind::Get));
+        assert_eq!(of("6.1"), (PinKind::Get, PinKind::Get));
+        assert_eq!(of("6.12"), (PinKind::Get, PinKind::Pin));
+        assert_eq!(of("7.3"), (PinKind::Get, PinKind::Pin));
+    }
+
+    #[test]
+    fn only_the_newest_evicts_on_close() {
+        let evicts: Vec<_> = ERAS
+            .iter()
+            .filter(|n| contract(n).behaviour.hmm_close_evicts)
+            .collect();
+        assert_eq!(evicts, [&"7.3"]);
+    }
+
+    #[test]
+    fn conditions() {
+        let patched = contract("5.10+zone-device-refcount");
+        assert_eq!(patched.holds_condition("fsdax.pins=refused"), Ok(true));
+        assert_eq!(
+            contract("5.10").holds_condition("fsdax.pins = refused"),
+            Ok(false)
+        );
+        assert_eq!(patched.holds_condition("fsdax.idle=0"), Ok(true));
+        assert_eq!(
+            patched.holds_condition("behaviour.hmm_close_evicts=false"),
+            Ok(true)
+        );
+        assert_eq!(
+            patched.holds_condition("private.direct-read=pin"),
+            Ok(false)
+        );
+        let e = patched
+            .holds_condition("fsdax.pin=refused")
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("no `fsdax.pin`") && e.contains("pins"), "{e}");
+        assert!(patched.holds_condition("hugetlb.idle=1").is_err());
+        assert!(patched.holds_condition("fsdax.pins").is_err());
+        assert!(patched.holds_condition("fsdax.pins=").is_err());
+    }
+
+    #[test]
+    fn errors_name_the_line_and_the_remedy() {
+        let text = file("5.10").text().to_owned();
+        let parse = |text: String| {
+            Contract::parse(&SpecFile::from_text(Utf8Path::new("c.toml"), text)).unwrap_err()
+        };
+        let e = parse(text.replacen("\nidle", "\nidel", 1));
+        assert!(e.to_string().contains("unknown field `idel`"), "{e}");
+        assert_eq!(e.remedy(), Some("did you mean `idle`?"));
+        let e = parse(text.replacen("vmsplice = \"get\"\n", "", 1));
+        assert!(e.to_string().contains("what vmsplice takes"), "{e}");
+        assert!(e.line().is_some_and(|l| l > 1));
+        let e = parse(text.replacen("idle = 1", "idle = -1", 1));
+        assert!(e.to_string().contains("no page has"), "{e}");
+    }
+}

@@ -1,0 +1,236 @@
+//! The verdict of one cell on its own.
+
+use super::check::{Checked, check};
+use crate::record::{CellRecord, CellVerdict, End, TestStatus, Violation};
+use crate::spec::Contract;
+
+/// A cell's verdict, and how much of it was predicted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JudgedCell {
+    /// The verdict.
+    pub verdict: CellVerdict,
+    /// Pages read, summed over the checkpoints.
+    pub pages_read: u64,
+    /// How many of these had a prediction.
+    pub pages_predicted: u64,
+}
+
+/// Judges a cell by its contract and by what its case expects.
+pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
+    let checks: Vec<Checked> = cell
+        .checkpoints
+        .iter()
+        .map(|c| check(c, contract))
+        .collect();
+    let pages_read = checks.iter().map(|c| c.pages).sum();
+    let pages_predicted = checks.iter().map(|c| c.predicted).sum();
+    let verdict = match &cell.end {
+        End::Skipped { reason } => CellVerdict::Skip {
+            reason: reason.clone(),
+        },
+        End::HarnessError { message } => CellVerdict::Error {
+            reason: message.clone(),
+        },
+        _ => {
+            let violations: Vec<Violation> = checks
+                .iter()
+                .flat_map(|c| c.violations.iter().cloned())
+                .collect();
+            let mut reasons = Vec::new();
+            ended(cell, &mut reasons);
+            reports(cell, &mut reasons);
+            steps(cell, &mut reasons);
+            reasons.extend(violations.iter().map(violation_words));
+            results(cell, &mut reasons);
+            checked_all(cell, &checks, &mut reasons);
+            if reasons.is_empty() {
+                CellVerdict::Pass {}
+            } else {
+                CellVerdict::Fail {
+                    reasons,
+                    violations,
+                }
+            }
+        }
+    };
+    JudgedCell {
+        verdict,
+        pages_read,
+        pages_predicted,
+    }
+}
+
+/// Such as `step 3 pin`.
+pub(crate) fn step_words(cell: &CellRecord, step: Option<usize>) -> String {
+    match step.map(|n| (n, cell.steps.get(n))) {
+        Some((n, Some(s))) => format!("step {n} {}", s.op.word()),
+        Some((n, None)) => format!("step {n}"),
+        None => "before the first step".into(),
+    }
+}
+
+fn ended(cell: &CellRecord, reasons: &mut Vec<String>) {
+    match &cell.end {
+        End::BootFailed { reason } => reasons.push(format!("the kernel did not boot: {reason}")),
+        End::GuestDied { step, how } => {
+            reasons.push(format!(
+                "the guest died at {}: {how}",
+                step_words(cell, *step)
+            ));
+        }
+        End::Hung { step, at } => {
+            reasons.push(format!(
+                "{} did not end: {at}",
+                step_words(cell, Some(*step))
+            ));
+        }
+        End::Finished {} | End::Skipped { .. } | End::HarnessError { .. } => {}
+    }
+}
+
+/// Kernel reports that no step expects, and expected ones that never came are no matter: a
+/// warning that fires once may have fired before.
+fn reports(cell: &CellRecord, reasons: &mut Vec<String>) {
+    for splat in &cell.splats {
+        let expected = splat
+            .step
+            .and_then(|n| cell.steps.get(n))
+            .is_some_and(|s| s.expected_splats.contains(&splat.title));
+        if !expected {
+            reasons.push(format!(
+                "{} at {}",
+                splat.title,
+                step_words(cell, splat.step)
+            ));
+        }
+    }
+}
+
+fn steps(cell: &CellRecord, reasons: &mut Vec<String>) {
+    for (n, step) in cell.steps.iter().enumerate() {
+        let Some(outcome) = &step.outcome else {
+            continue;
+        };
+        let word = outcome.result.word();
+        if word != step.expected {
+            reasons.push(format!(
+                "{} gave {word}{}, expected {}",
+                step_words(cell, Some(n)),
+                detail(&outcome.result),
+                step.expected
+            ));
+        }
+    }
+    // Where the cell ended early, its end says so.
+    let not_run = cell.steps.iter().filter(|s| s.outcome.is_none()).count();
+    if not_run > 0 && cell.end == (End::Finished {}) {
+        let first = cell.steps.iter().position(|s| s.outcome.is_none());
+        reasons.push(format!(
+            "{not_run} of {} steps did not run, the first: {}",
+            cell.steps.len(),
+            step_words(cell, first)
+        ));
+    }
+}
+
+/// What an outcome says beyond its word.
+fn detail(result: &proto::StepResult) -> String {
+    use proto::StepResult as R;
+    match result {
+        R::Errno { call, .. } => format!(" from {call}"),
+        R::Blocked { wchan } => format!(" in {wchan}"),
+        R::Died { how } => format!(" ({how})"),
+        R::Failed { message } => format!(" ({message})"),
+        R::WrongData {
+            offset,
+            expected,
+            found,
+        } => {
+            format!(" ({found:#x} instead of {expected:#x} at {offset:#x})")
+        }
+        R::Ok {} | R::Signal { .. } => String::new(),
+    }
+}
+
+/// A violation as one fragment.
+pub(crate) fn violation_words(v: &Violation) -> String {
+    let pages = match (v.pages, v.ranges) {
+        (0, _) => String::new(),
+        (1, _) => " of 1 page".to_owned(),
+        (n, 1) => format!(" of {n} pages"),
+        (n, ranges) => format!(" of {n} pages in {ranges} ranges"),
+    };
+    let place = match (v.pfn, v.offset) {
+        (Some(pfn), Some(offset)) => format!(" from pfn {pfn:#x} (page {offset})"),
+        (Some(pfn), None) => format!(" from pfn {pfn:#x}"),
+        (None, Some(offset)) => format!(" from page {offset}"),
+        (None, None) => String::new(),
+    };
+    format!(
+        "at \"{}\": {} {}{pages}{place}: expected {}, found {} ({})",
+        v.checkpoint, v.region, v.what, v.expected, v.found, v.because
+    )
+}
+
+fn results(cell: &CellRecord, reasons: &mut Vec<String>) {
+    for result in &cell.results {
+        let known = cell.known_failures.contains(&result.name);
+        let said = match (result.status, known) {
+            (TestStatus::Fail, false) => "failed",
+            (TestStatus::Missing, false) => "never reported",
+            (TestStatus::Pass, true) => "passed, and is listed as known to fail",
+            _ => continue,
+        };
+        let why = result.message.lines().next().unwrap_or_default();
+        let why = if why.is_empty() {
+            String::new()
+        } else {
+            format!(": {why}")
+        };
+        reasons.push(format!("test {} {said}{why}", result.name));
+    }
+    for name in &cell.known_failures {
+        if !cell.results.is_empty() && !cell.results.iter().any(|r| r.name == *name) {
+            reasons.push(format!(
+                "test {name} is listed as known to fail and did not run"
+            ));
+        }
+    }
+}
+
+/// A check that could not run never reads as a pass.
+fn checked_all(cell: &CellRecord, checks: &[Checked], reasons: &mut Vec<String>) {
+    for (checkpoint, c) in cell.checkpoints.iter().zip(checks) {
+        if c.predicted < c.pages {
+            reasons.push(format!(
+                "at \"{}\": only {} of {} pages could be predicted",
+                checkpoint.name, c.predicted, c.pages
+            ));
+        }
+    }
+    let planned = cell
+        .steps
+        .iter()
+        .filter(|s| matches!(s.op, proto::Op::Checkpoint { .. }))
+        .count();
+    if cell.end == (End::Finished {}) && planned > cell.checkpoints.len() {
+        reasons.push(format!(
+            "{} of {planned} checkpoints were read",
+            cell.checkpoints.len()
+        ));
+    }
+    let runs = cell
+        .steps
+        .iter()
+        .any(|s| matches!(s.op, proto::Op::Run { .. }));
+    if cell.end == (End::Finished {}) && runs && cell.results.is_empty() {
+        reasons.push("a program ran and reported no result".into());
+    }
+    if cell.checkpoints.is_empty() && cell.results.is_empty() && reasons.is_empty() {
+        reasons.push("nothing was checked".into());
+    }
+}
+
+#[cfg(test)]
+#[path = "cell_tests.rs"]
+mod tests;

@@ -1,0 +1,163 @@
+use super::super::check::tests::contract;
+use super::*;
+use crate::record::testing::{cell, checkpoint, log, region, state, step};
+use crate::record::{Splat, TestResult};
+use guestmem::PageKind;
+use proto::{Op, StepResult};
+
+fn reasons(cell: &CellRecord) -> Vec<String> {
+    match judge_cell(cell, &contract("5.10")).verdict {
+        CellVerdict::Fail { reasons, .. } => reasons,
+        other => vec![format!("{other:?}")],
+    }
+}
+
+fn mark(name: &str) -> Op {
+    Op::Checkpoint { name: name.into() }
+}
+
+/// One checkpoint with four idle pages.
+fn good() -> CellRecord {
+    let mut c = cell("map-touch", 0, "5.10");
+    c.steps = vec![
+        step(Op::Mount {}, StepResult::Ok {}),
+        step(mark("idle"), StepResult::Ok {}),
+    ];
+    let pages = vec![region(
+        PageKind::FsDax,
+        "namespace0.0",
+        0x200,
+        &[state(1), state(1), state(1), state(1)],
+    )];
+    c.checkpoints = vec![checkpoint("idle", pages, vec![])];
+    c
+}
+
+#[test]
+fn a_cell_that_agrees_passes_and_says_how_much_was_predicted() {
+    let judged = judge_cell(&good(), &contract("5.10"));
+    assert_eq!(judged.verdict, CellVerdict::Pass {});
+    assert_eq!((judged.pages_read, judged.pages_predicted), (4, 4));
+}
+
+#[test]
+fn what_did_not_run_never_passes() {
+    let mut c = good();
+    c.checkpoints.clear();
+    c.steps.pop();
+    assert_eq!(reasons(&c), ["nothing was checked"]);
+    let mut c = good();
+    c.checkpoints.clear();
+    assert_eq!(reasons(&c), ["0 of 1 checkpoints were read"]);
+    let mut c = good();
+    c.steps[0].outcome = None;
+    assert_eq!(
+        reasons(&c),
+        ["1 of 2 steps did not run, the first: step 0 mount"]
+    );
+    let mut c = good();
+    c.steps.push(step(
+        Op::Run {
+            argv: vec!["hmm-tests".into()],
+        },
+        StepResult::Ok {},
+    ));
+    assert_eq!(reasons(&c), ["a program ran and reported no result"]);
+    let mut c = good();
+    c.checkpoints[0].pages.regions[0].kind = PageKind::PciP2pdma;
+    let r = reasons(&c);
+    assert!(
+        r.iter()
+            .any(|r| r == "at \"idle\": only 0 of 4 pages could be predicted"),
+        "{r:?}"
+    );
+}
+
+#[test]
+fn skipped_and_failed_harness_are_no_word_about_the_kernel() {
+    let mut c = good();
+    c.end = End::Skipped {
+        reason: "no xfs".into(),
+    };
+    assert_eq!(reasons(&c), ["Skip { reason: \"no xfs\" }"]);
+    c.end = End::HarnessError {
+        message: "disk full".into(),
+    };
+    assert_eq!(reasons(&c), ["Error { reason: \"disk full\" }"]);
+}
+
+#[test]
+fn an_unexpected_success_is_a_failure_too() {
+    let mut c = good();
+    c.steps[0].expected = "ENOMEM".into();
+    assert_eq!(reasons(&c), ["step 0 mount gave ok, expected ENOMEM"]);
+    let errno = StepResult::Errno {
+        errno: "EBUSY".into(),
+        call: "mount".into(),
+    };
+    c.steps[0] = step(Op::Mount {}, errno);
+    assert_eq!(
+        reasons(&c),
+        ["step 0 mount gave EBUSY from mount, expected ok"]
+    );
+}
+
+#[test]
+fn worst_comes_first() {
+    let mut c = good();
+    c.end = End::GuestDied {
+        step: Some(1),
+        how: "panic".into(),
+    };
+    c.steps[1].outcome = None;
+    c.steps[0].expected = "blocked".into();
+    c.log = vec![log("BUG: Bad page state in process x", Some(0))];
+    c.splats = vec![Splat {
+        kind: "Bad page".into(),
+        title: "BUG: Bad page state".into(),
+        lines: (0, 1),
+        step: Some(0),
+    }];
+    c.checkpoints[0].pages.regions[0].runs[0].state.refcount = 2;
+    assert_eq!(
+        reasons(&c),
+        [
+            "the guest died at step 1 checkpoint: panic",
+            "BUG: Bad page state at step 0 mount",
+            "step 0 mount gave ok, expected blocked",
+            "at \"idle\": namespace0.0 FS_DAX refcount of 4 pages from pfn 0x200 (page 0): expected 1, found 2 (idle 1)",
+        ]
+    );
+    c.steps[0].expected_splats = vec!["BUG: Bad page state".into()];
+    assert!(!reasons(&c).iter().any(|r| r.contains("Bad page")));
+}
+
+#[test]
+fn known_failures_and_their_end() {
+    let mut c = good();
+    let result = |name: &str, status| TestResult {
+        name: name.into(),
+        status,
+        message: "a\nb".into(),
+    };
+    c.results = vec![
+        result("a", TestStatus::Pass),
+        result("b", TestStatus::Fail),
+        result("c", TestStatus::Missing),
+        result("d", TestStatus::Skip),
+    ];
+    assert_eq!(
+        reasons(&c),
+        ["test b failed: a", "test c never reported: a"]
+    );
+    c.known_failures = vec!["b".into(), "c".into()];
+    assert_eq!(reasons(&c), ["Pass"]);
+    c.known_failures = vec!["a".into(), "b".into(), "c".into(), "z".into()];
+    assert_eq!(
+        reasons(&c),
+        [
+            "test a passed, and is listed as known to fail: a",
+            "test z is listed as known to fail and did not run",
+        ]
+    );
+}

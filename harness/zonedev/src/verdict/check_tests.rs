@@ -1,0 +1,436 @@
+use super::*;
+use crate::record::testing::{checkpoint, hold, namespace, region, runs, state};
+use crate::spec::{FolioRule, MapcountRule, MappingRule, SpecFile};
+use camino::Utf8Path;
+use guestmem::{PageKind, PageState, Part, Problem, ProblemKind};
+use proptest::prelude::*;
+use proto::{Mismatch, PinHow};
+
+pub(crate) fn contract(name: &str) -> Contract {
+    let dir = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernels/contracts");
+    let file = SpecFile::read(&dir.join(format!("{name}.toml")), "the contract").unwrap();
+    Contract::parse(&file).unwrap()
+}
+
+const ERAS: [&str; 5] = ["5.10", "5.10+zone-device-refcount", "6.1", "6.12", "7.3"];
+const START: u64 = 0x100200;
+const PAGES: u64 = 2048;
+const PTE: HoldBy = HoldBy::Pte {};
+const PMD: HoldBy = HoldBy::Pmd {};
+
+/// What each page is predicted to be, reckoned page by page: slow, and written apart from
+/// `predict`.
+fn reckon(contract: &Contract, page_type: PageType, order: u8, holds: &[Hold]) -> Vec<PageState> {
+    let rules = contract.rules(page_type);
+    let over = |pfn: u64| {
+        holds
+            .iter()
+            .filter(move |h| (h.pfn..h.pfn + h.pages).contains(&pfn))
+    };
+    let counted = rules.mapcount == MapcountRule::Counted;
+    let mut out: Vec<PageState> = Vec::new();
+    for pfn in START..START + PAGES {
+        let entry = over(pfn).any(|h| matches!(h.by, HoldBy::Entry { order: 9 }));
+        let folio = match rules.folio {
+            FolioRule::Align => order,
+            FolioRule::Entry if entry => 9,
+            _ => 0,
+        };
+        let ptes = over(pfn).filter(|h| h.by == PTE).count() as i32;
+        let mapped = over(pfn).any(|h| h.by == PTE || h.by == PMD);
+        let held = over(pfn).any(|h| matches!(h.by, HoldBy::Entry { .. }));
+        let mut s = state(rules.idle);
+        s.mapcount = if counted { ptes } else { 0 };
+        s.mapping_set = match rules.mapping {
+            MappingRule::Entry => held,
+            MappingRule::SinceFault => mapped,
+            MappingRule::Unchecked => false,
+        };
+        if folio > 0 {
+            let first = START + (pfn - START) / (1 << folio) * (1 << folio);
+            s.order = folio;
+            s.part = if pfn == first { Part::Head } else { Part::Tail };
+            if pfn != first {
+                s.refcount = rules.tail;
+            } else {
+                let (mut large, mut pins) = (0, 0);
+                for p in first..first + (1 << folio) {
+                    for h in over(p) {
+                        match h.by {
+                            HoldBy::Pte {} => {
+                                s.refcount += rules.pte;
+                                large += 1;
+                            }
+                            HoldBy::Pmd {} if p % 512 == 0 => {
+                                s.refcount += rules.pmd;
+                                large += 1;
+                            }
+                            HoldBy::Pin { how } => {
+                                s.refcount += 1;
+                                pins += i32::from(rules.pin(how) == PinKind::Pin);
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                s.large_mapcount = Some(if counted { large } else { 0 });
+                s.pincount = Some(pins);
+            }
+        } else {
+            for h in over(pfn) {
+                s.refcount += match h.by {
+                    HoldBy::Pte {} => rules.pte,
+                    HoldBy::Pmd {} => rules.pmd,
+                    HoldBy::Pin { how } if rules.pin(how) == PinKind::Pin => 1024,
+                    HoldBy::Pin { .. } => 1,
+                    HoldBy::Entry { .. } => 0,
+                };
+            }
+        }
+        out.push(s);
+    }
+    out
+}
+
+fn kind(page_type: PageType) -> PageKind {
+    match page_type {
+        PageType::Fsdax => PageKind::FsDax,
+        PageType::Devdax => PageKind::Generic,
+        PageType::Private => PageKind::Private,
+    }
+}
+
+fn reading(
+    page_type: PageType,
+    order: u8,
+    states: &[PageState],
+    holds: Vec<Hold>,
+) -> CheckpointRecord {
+    let mut c = checkpoint(
+        "held",
+        vec![region(kind(page_type), "namespace0.0", START, states)],
+        holds,
+    );
+    c.claims
+        .namespaces
+        .push(namespace("devdax", START, PAGES, 4096 << order));
+    c
+}
+
+fn any_hold(page_type: PageType) -> BoxedStrategy<Hold> {
+    let small = (0..PAGES, 1u64..600).prop_map(move |(o, n)| (START + o, n.min(PAGES - o)));
+    let large = (0..PAGES / 512).prop_map(|o| (START + o * 512, 512u64));
+    let how = prop_oneof![
+        Just(PinHow::Vmsplice),
+        Just(PinHow::DirectWrite),
+        Just(PinHow::DirectRead)
+    ];
+    let who = "[ab]";
+    let of = move |(pfn, pages): (u64, u64), by, who: String| hold(pfn, pages, page_type, by, &who);
+    prop_oneof![
+        (small.clone(), who).prop_map(move |(r, w)| of(r, PTE, w)),
+        (large.clone(), who).prop_map(move |(r, w)| of(r, PMD, w)),
+        (large, who).prop_map(move |(r, w)| of(r, HoldBy::Entry { order: 9 }, w)),
+        (small.clone(), who).prop_map(move |(r, w)| of(r, HoldBy::Entry { order: 0 }, w)),
+        (small, how, who).prop_map(move |(r, how, w)| of(r, HoldBy::Pin { how }, w)),
+    ]
+    .boxed()
+}
+
+/// An era, a kind of page, the order of a devdax alignment, holds.
+fn any_claims() -> impl Strategy<Value = (usize, PageType, u8, Vec<Hold>)> {
+    let types = prop_oneof![
+        Just(PageType::Fsdax),
+        Just(PageType::Devdax),
+        Just(PageType::Private)
+    ];
+    (0..ERAS.len(), types, prop_oneof![Just(0u8), Just(9u8)]).prop_flat_map(|(era, t, order)| {
+        let holds = prop::collection::vec(any_hold(t), 0..8);
+        (Just(era), Just(t), Just(order), holds)
+    })
+}
+
+/// Without what the contract forbids in itself.
+fn wrong_pages(checked: &Checked) -> Vec<&Violation> {
+    checked
+        .violations
+        .iter()
+        .filter(|v| v.what != "pin")
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn what_was_reckoned_page_by_page_agrees((era, t, order, holds) in any_claims()) {
+        let contract = contract(ERAS[era]);
+        let states = reckon(&contract, t, order, &holds);
+        let checked = check(&reading(t, order, &states, holds), &contract);
+        prop_assert_eq!(wrong_pages(&checked), Vec::<&Violation>::new());
+        prop_assert_eq!((checked.predicted, checked.pages), (PAGES, PAGES));
+    }
+
+    #[test]
+    fn one_reference_too_many_or_too_few_is_always_found(
+        (era, t, order, holds) in any_claims(), at in 0..PAGES, by in prop_oneof![Just(-1), Just(1)]
+    ) {
+        let contract = contract(ERAS[era]);
+        let mut states = reckon(&contract, t, order, &holds);
+        let was = states[at as usize].refcount;
+        states[at as usize].refcount += by;
+        let checked = check(&reading(t, order, &states, holds), &contract);
+        let wrong = wrong_pages(&checked);
+        prop_assert_eq!(wrong.len(), 1);
+        prop_assert_eq!(
+            (wrong[0].what.as_str(), wrong[0].pfn, wrong[0].pages),
+            ("refcount", Some(START + at), 1)
+        );
+        prop_assert_eq!(&wrong[0].expected, &was.to_string());
+        prop_assert_eq!(&wrong[0].found, &(was + by).to_string());
+    }
+
+    #[test]
+    fn claims_of_any_numbers_are_borne(
+        pfn: u64, pages: u64, order: u8, era in 0..ERAS.len(), shift: u8, metadata: u64
+    ) {
+        let holds = vec![
+            hold(pfn, pages, PageType::Fsdax, HoldBy::Entry { order }, "x"),
+            hold(pfn, pages, PageType::Devdax, PMD, "x"),
+        ];
+        let mut c = checkpoint("x", vec![
+            region(PageKind::FsDax, "a", 0, &[state(1)]),
+            region(PageKind::Generic, "b", u64::MAX - 4, &[state(1), state(0)]),
+        ], holds);
+        c.pages.regions[1].pgmap.vmemmap_shift = shift;
+        c.pages.regions[1].metadata_pages = metadata;
+        let checked = check(&c, &contract(ERAS[era]));
+        prop_assert!(checked.predicted <= checked.pages);
+    }
+}
+
+#[test]
+fn a_leak_of_one_reference_is_named_with_its_reason() {
+    let mut states = vec![state(1); 64];
+    for s in &mut states[8..24] {
+        s.refcount = 3;
+        s.mapping_set = true;
+    }
+    let pin = HoldBy::Pin {
+        how: PinHow::Vmsplice,
+    };
+    let holds = vec![
+        hold(
+            START + 8,
+            16,
+            PageType::Fsdax,
+            HoldBy::Entry { order: 0 },
+            "a",
+        ),
+        hold(START + 8, 16, PageType::Fsdax, PTE, "main/m"),
+        hold(START + 8, 16, PageType::Fsdax, pin, "p"),
+    ];
+    let c = checkpoint(
+        "held",
+        vec![region(PageKind::FsDax, "namespace0.0", START, &states)],
+        holds,
+    );
+    let checked = check(&c, &contract("5.10"));
+    insta::assert_json_snapshot!(checked.violations, @r#"
+    [
+      {
+        "checkpoint": "held",
+        "region": "namespace0.0 FS_DAX",
+        "pfn": 1049096,
+        "offset": 8,
+        "pages": 16,
+        "what": "refcount",
+        "expected": "2",
+        "found": "3",
+        "because": "idle 1 + 1 vmsplice (get), 1 PTE counting 0"
+      }
+    ]
+    "#);
+}
+
+#[test]
+fn every_check_that_cannot_run_is_a_violation() {
+    let contract = contract("7.3");
+    let what = |c: &CheckpointRecord| -> Vec<String> {
+        check(c, &contract)
+            .violations
+            .into_iter()
+            .map(|v| v.what)
+            .collect()
+    };
+    let one = |kind, s: PageState| checkpoint("x", vec![region(kind, "r", START, &[s])], vec![]);
+
+    assert_eq!(what(&one(PageKind::FsDax, state(0))), Vec::<String>::new());
+    assert_eq!(what(&one(PageKind::Coherent, state(0))), ["kind of page"]);
+    assert_eq!(
+        check(&one(PageKind::Coherent, state(0)), &contract).predicted,
+        0
+    );
+    let absent = PageState {
+        absent: true,
+        ..state(0)
+    };
+    assert_eq!(what(&one(PageKind::FsDax, absent)), ["struct page"]);
+
+    let mut c = one(PageKind::FsDax, state(0));
+    c.pages.problems.push(Problem {
+        kind: ProblemKind::Absent,
+        pfn: Some(START),
+        pages: 1,
+        what: "not mapped".into(),
+    });
+    assert_eq!(what(&c), ["reading"]);
+
+    let mut c = one(PageKind::FsDax, state(0));
+    c.pages.regions[0].pages = 4;
+    assert_eq!(what(&c), ["reading"]);
+    let checked = check(&c, &contract);
+    assert_eq!((checked.predicted, checked.pages), (1, 4));
+
+    let mut c = one(PageKind::FsDax, state(0));
+    c.claims.mismatches.push(Mismatch {
+        who: "main/m".into(),
+        page: 3,
+        pages: 2,
+        predicted: "a PTE to its DAX page".into(),
+        found: "nothing".into(),
+    });
+    assert_eq!(what(&c), ["pagemap"]);
+
+    for (pfn, page_type) in [(7, PageType::Fsdax), (START, PageType::Devdax)] {
+        let mut c = one(PageKind::FsDax, state(0));
+        c.claims
+            .holds
+            .push(hold(pfn, 1, page_type, HoldBy::Entry { order: 0 }, "a"));
+        assert!(what(&c).contains(&"claim".to_owned()), "{pfn:#x}");
+    }
+}
+
+#[test]
+fn pins_must_balance_where_the_kernel_counts_them() {
+    let contract = contract("6.12");
+    let mut s = state(1 + 1024);
+    s.mapping_set = true;
+    let holds = vec![
+        hold(START, 1, PageType::Fsdax, HoldBy::Entry { order: 0 }, "a"),
+        hold(
+            START,
+            1,
+            PageType::Fsdax,
+            HoldBy::Pin {
+                how: PinHow::DirectWrite,
+            },
+            "p",
+        ),
+    ];
+    let mut c = checkpoint("x", vec![region(PageKind::FsDax, "r", START, &[s])], holds);
+    assert_eq!(check(&c, &contract).violations, []);
+    c.claims.counters.insert("nr_foll_pin_acquired".into(), 40);
+    assert_eq!(
+        check(&c, &contract).violations,
+        [],
+        "one counter alone says nothing"
+    );
+    c.claims.counters.insert("nr_foll_pin_released".into(), 39);
+    assert_eq!(check(&c, &contract).violations, []);
+    c.claims.counters.insert("nr_foll_pin_released".into(), 40);
+    let violations = check(&c, &contract).violations;
+    assert_eq!(violations.len(), 1);
+    assert_eq!(
+        (
+            violations[0].expected.as_str(),
+            violations[0].found.as_str()
+        ),
+        ("1 out", "0 out")
+    );
+}
+
+#[test]
+fn a_pin_that_the_contract_refuses_is_told_even_where_the_counts_agree() {
+    let mut s = state(1);
+    s.mapping_set = true;
+    let holds = vec![
+        hold(START, 1, PageType::Fsdax, HoldBy::Entry { order: 0 }, "a"),
+        hold(
+            START,
+            1,
+            PageType::Fsdax,
+            HoldBy::Pin {
+                how: PinHow::Vmsplice,
+            },
+            "p",
+        ),
+    ];
+    let c = checkpoint("x", vec![region(PageKind::FsDax, "r", START, &[s])], holds);
+    let v = check(&c, &contract("5.10+zone-device-refcount")).violations;
+    assert_eq!(v.len(), 1);
+    assert_eq!(
+        (v[0].what.as_str(), v[0].expected.as_str()),
+        ("pin", "refused")
+    );
+}
+
+#[test]
+fn equal_violations_in_many_places_are_told_once() {
+    let states: Vec<_> = (0..4096)
+        .map(|n| state(if n % 512 == 0 { 2 } else { 1 }))
+        .collect();
+    let c = checkpoint(
+        "x",
+        vec![region(PageKind::FsDax, "r", START, &states)],
+        vec![],
+    );
+    let v = check(&c, &contract("5.10")).violations;
+    assert_eq!(v.len(), 1);
+    assert_eq!((v[0].pfn, v[0].pages, v[0].ranges), (Some(START), 8, 8));
+
+    let wild: Vec<_> = (0..4096).map(state).collect();
+    let c = checkpoint(
+        "x",
+        vec![region(PageKind::FsDax, "r", START, &wild)],
+        vec![],
+    );
+    let v = check(&c, &contract("5.10")).violations;
+    assert_eq!(v.len(), MAX_VIOLATIONS + 1);
+    assert_eq!(v[MAX_VIOLATIONS].found, (4095 - MAX_VIOLATIONS).to_string());
+}
+
+#[test]
+fn a_whole_gibibyte_is_checked_in_milliseconds() {
+    let contract = contract("7.3");
+    let pages = 262_144u64;
+    let mut head = state(1);
+    (head.part, head.order, head.pincount, head.large_mapcount) = (Part::Head, 9, Some(0), Some(0));
+    let tail = PageState {
+        refcount: 0,
+        part: Part::Tail,
+        pincount: None,
+        large_mapcount: None,
+        ..head.clone()
+    };
+    let mut list = Vec::new();
+    for folio in 0..pages / 512 {
+        list.extend(runs(START + folio * 512, std::slice::from_ref(&head)));
+        let mut tails = runs(START + folio * 512 + 1, std::slice::from_ref(&tail));
+        tails[0].pages = 511;
+        list.extend(tails);
+    }
+    let mut r = region(PageKind::Generic, "dax0.0", START, &[]);
+    (r.pages, r.runs) = (pages, list);
+    let mut c = checkpoint("x", vec![r], vec![]);
+    c.claims
+        .namespaces
+        .push(namespace("devdax", START, pages, 2 << 20));
+    let start = std::time::Instant::now();
+    let checked = check(&c, &contract);
+    let took = start.elapsed();
+    assert_eq!((checked.violations.len(), checked.predicted), (0, pages));
+    // Ten times the aim: this runs unoptimised, on machines that do other things too.
+    assert!(took.as_millis() < 100, "{took:?}");
+    eprintln!("1 GiB devdax in {took:?}");
+}
