@@ -52,29 +52,29 @@ Examples:
 
 /// Which kernels and cases.
 #[derive(Debug, Clone, Args)]
-pub struct Selection {
+pub(super) struct Selection {
     /// A kernel; the first is the baseline [default: 5.10 and 5.10+zone-device-refcount]
     #[arg(short, long = "kernel", value_name = "KERNEL")]
-    pub kernels: Vec<String>,
+    pub(super) kernels: Vec<String>,
     /// Only this suite (repeatable)
     #[arg(short, long = "suite", value_name = "SUITE")]
-    pub suites: Vec<String>,
+    pub(super) suites: Vec<String>,
     /// Only cases whose SUITE/FIXTURE/CASE contains this text (repeatable: all of them)
     #[arg(short = 'E', long = "filter", value_name = "TEXT")]
-    pub filters: Vec<String>,
+    pub(super) filters: Vec<String>,
 }
 
 /// Options of building.
 #[derive(Debug, Clone, Args)]
-pub struct BuildOptions {
+pub(super) struct BuildOptions {
     /// Refuse a source whose locked version the mirror no longer has
     #[arg(long)]
-    pub locked: bool,
+    pub(super) locked: bool,
 }
 
 /// The accelerator as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AccelArg {
+pub(super) enum AccelArg {
     /// Hardware
     Kvm,
     /// Emulation
@@ -83,7 +83,7 @@ pub enum AccelArg {
 
 /// `--isolation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum IsolationArg {
+pub(super) enum IsolationArg {
     /// A clone of a booted machine for each case
     Clone,
     /// A boot for each case
@@ -92,7 +92,7 @@ pub enum IsolationArg {
 
 /// `zonedev matrix`.
 #[derive(Debug, Args)]
-pub struct MatrixArgs {
+pub(super) struct MatrixArgs {
     #[command(flatten)]
     pub(super) selection: Selection,
     #[command(flatten)]
@@ -113,7 +113,7 @@ pub struct MatrixArgs {
 
 /// `zonedev list`.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     pub(super) what: ListWhat,
     #[command(flatten)]
     pub(super) selection: Selection,
@@ -121,7 +121,7 @@ pub struct ListArgs {
 
 /// What to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ListWhat {
+pub(super) enum ListWhat {
     /// Kernels, series and flavours
     Kernels,
     /// Suites with the number of their cases
@@ -134,7 +134,7 @@ pub enum ListWhat {
 
 /// `zonedev build`.
 #[derive(Debug, Args)]
-pub struct BuildArgs {
+pub(super) struct BuildArgs {
     /// Kernels, as `zonedev matrix -k` takes them
     #[arg(required = true)]
     pub(super) kernels: Vec<String>,
@@ -144,7 +144,7 @@ pub struct BuildArgs {
 
 /// `zonedev shell`.
 #[derive(Debug, Args)]
-pub struct ShellArgs {
+pub(super) struct ShellArgs {
     /// The kernel
     pub(super) kernel: String,
     /// The fixture, one of images/fixtures/
@@ -159,7 +159,7 @@ pub struct ShellArgs {
 
 /// `zonedev inspect`.
 #[derive(Debug, Args)]
-pub struct InspectArgs {
+pub(super) struct InspectArgs {
     /// A run's folder, or `latest`
     pub(super) run: String,
     /// A part of SUITE/FIXTURE/CASE that names one case
@@ -174,7 +174,7 @@ pub struct InspectArgs {
 
 /// `zonedev bench`.
 #[derive(Debug, Args)]
-pub struct BenchArgs {
+pub(super) struct BenchArgs {
     /// The kernel that is measured
     #[arg(short, long, default_value = "6.12")]
     pub(super) kernel: String,
