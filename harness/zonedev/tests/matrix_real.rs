@@ -14,13 +14,20 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 fn project() -> Utf8PathBuf {
-    Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize_utf8().unwrap()
+    Utf8Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize_utf8()
+        .unwrap()
 }
 
 fn command(project: &Utf8Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zonedev"));
     // As in CI: a test writes no pending snapshots into the checkout.
-    command.env("CI", "true").args(["--project", project.as_str()]).args(args).stdin(Stdio::null());
+    command
+        .env("CI", "true")
+        .args(["--project", project.as_str()])
+        .args(args)
+        .stdin(Stdio::null());
     command
 }
 
@@ -42,10 +49,16 @@ fn matrix(args: &[&str]) -> Run {
     let mut all = vec!["matrix", "--run-dir", path.as_str()];
     all.extend(args);
     let output = zonedev(&all);
-    let out = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let out = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     println!("{out}");
     let record = RunFolder::open(&path).read_record().ok();
-    Run { code: output.status.code().unwrap_or(-1), out, record, _dir: dir }
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        out,
+        record,
+        _dir: dir,
+    }
 }
 
 fn mutant(name: &str) -> String {
@@ -60,7 +73,11 @@ fn a_kernel_against_itself_shows_no_difference() {
     let record = run.record.unwrap();
     // Two cases and the boot of their template, each side booted for itself.
     assert_eq!(record.pairs.len(), 3);
-    assert!(record.pairs.iter().all(|p| p.verdict == PairVerdict::Same), "{:?}", record.pairs);
+    assert!(
+        record.pairs.iter().all(|p| p.verdict == PairVerdict::Same),
+        "{:?}",
+        record.pairs
+    );
     assert!(record.pages_read > 100_000);
     assert_eq!(record.pages_read, record.pages_predicted);
 }
@@ -71,11 +88,18 @@ fn the_series_makes_idle_pages_zero_and_pins_refused() {
     let run = matrix(&["-E", "fsdax-ext4/pin-vmsplice"]);
     assert_eq!(run.code, 0, "as accepted");
     let record = run.record.unwrap();
-    let pair = record.pairs.iter().find(|p| p.other.case == "pin-vmsplice").unwrap();
+    let pair = record
+        .pairs
+        .iter()
+        .find(|p| p.other.case == "pin-vmsplice")
+        .unwrap();
     assert_eq!(pair.verdict, PairVerdict::ChangedAsAccepted);
     let texts: Vec<&str> = pair.differences.iter().map(|d| d.text.as_str()).collect();
     let all = texts.join("\n");
-    assert!(all.contains("FS_DAX") && all.contains("idle at 0, baseline 1"), "{all}");
+    assert!(
+        all.contains("FS_DAX") && all.contains("idle at 0, baseline 1"),
+        "{all}"
+    );
     assert!(all.contains("ENOMEM"), "{all}");
     assert!(all.contains("try_grab_page"), "{all}");
 }
@@ -83,7 +107,14 @@ fn the_series_makes_idle_pages_zero_and_pins_refused() {
 #[test]
 fn a_leaked_reference_is_named_by_type_checkpoint_and_count() {
     let _turn = turn();
-    let run = matrix(&["-k", "5.10", "-k", &mutant("leak-vmsplice-5.10.patch"), "-E", "fsdax-ext4/pin-vmsplice"]);
+    let run = matrix(&[
+        "-k",
+        "5.10",
+        "-k",
+        &mutant("leak-vmsplice-5.10.patch"),
+        "-E",
+        "fsdax-ext4/pin-vmsplice",
+    ]);
     assert_eq!(run.code, 1);
     for said in ["FS_DAX", "released", "expected 1", "found 2"] {
         assert!(run.out.contains(said), "`{said}` is missing");
@@ -93,7 +124,14 @@ fn a_leaked_reference_is_named_by_type_checkpoint_and_count() {
 #[test]
 fn a_kernel_that_does_not_boot_is_told_so_and_is_a_failure() {
     let _turn = turn();
-    let run = matrix(&["-k", "5.10", "-k", &mutant("does-not-boot.patch"), "-E", "fsdax-ext4/map-touch-4k"]);
+    let run = matrix(&[
+        "-k",
+        "5.10",
+        "-k",
+        &mutant("does-not-boot.patch"),
+        "-E",
+        "fsdax-ext4/map-touch-4k",
+    ]);
     assert_eq!(run.code, 1);
     assert!(run.out.contains("boot"), "{}", run.out);
     assert!(run.out.contains("panic"), "{}", run.out);
@@ -102,7 +140,14 @@ fn a_kernel_that_does_not_boot_is_told_so_and_is_a_failure() {
 #[test]
 fn a_kernel_that_does_not_compile_is_a_build_failure() {
     let _turn = turn();
-    let run = matrix(&["-k", "5.10", "-k", &mutant("does-not-compile.patch"), "-E", "map-touch-4k"]);
+    let run = matrix(&[
+        "-k",
+        "5.10",
+        "-k",
+        &mutant("does-not-compile.patch"),
+        "-E",
+        "map-touch-4k",
+    ]);
     assert_eq!(run.code, 5);
     assert!(run.out.contains("mm/"), "{}", run.out);
     assert!(run.out.contains("error:"), "{}", run.out);
@@ -118,8 +163,19 @@ fn a_patch_that_does_not_apply_is_named_with_its_file() {
         "From: a <a@b>\nSubject: [PATCH] wrong\n\n---\ndiff --git a/mm/memremap.c b/mm/memremap.c\n--- a/mm/memremap.c\n+++ b/mm/memremap.c\n@@ -3,3 +3,3 @@\n no such line\n-nor this one\n+but this\n and not that\n",
     )
     .unwrap();
-    let run = matrix(&["-k", "5.10", "-k", &format!("5.10+{}", patch.display()), "-E", "map-touch-4k"]);
-    assert!(run.out.contains("wrong.patch") && run.out.contains("mm/memremap.c"), "{}", run.out);
+    let run = matrix(&[
+        "-k",
+        "5.10",
+        "-k",
+        &format!("5.10+{}", patch.display()),
+        "-E",
+        "map-touch-4k",
+    ]);
+    assert!(
+        run.out.contains("wrong.patch") && run.out.contains("mm/memremap.c"),
+        "{}",
+        run.out
+    );
     assert_eq!(run.code, 2);
 }
 
@@ -128,7 +184,9 @@ fn copy() -> (tempfile::TempDir, Utf8PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
     for part in ["kernels", "images", "suites"] {
-        let done = Command::new("cp").args(["-r", project().join(part).as_str(), path.as_str()]).status();
+        let done = Command::new("cp")
+            .args(["-r", project().join(part).as_str(), path.as_str()])
+            .status();
         assert!(done.unwrap().success());
     }
     (dir, path)
@@ -151,20 +209,34 @@ fn an_option_that_does_not_exist_stops_the_build_with_its_name() {
 fn wrong_words_have_a_line_and_a_remedy() {
     let (_dir, path) = copy();
     let case = path.join("suites/fsdax/map-touch-4k.toml");
-    let text = std::fs::read_to_string(&case).unwrap().replace("do = \"touch\"", "do = \"tuch\"");
+    let text = std::fs::read_to_string(&case)
+        .unwrap()
+        .replace("do = \"touch\"", "do = \"tuch\"");
     std::fs::write(&case, text).unwrap();
     let output = command(&path, &["list", "cases"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
-    assert!(said.contains("map-touch-4k.toml:") && said.contains("tuch"), "{said}");
+    assert!(
+        said.contains("map-touch-4k.toml:") && said.contains("tuch"),
+        "{said}"
+    );
 }
 
 #[test]
 fn requests_that_mean_nothing_have_codes_of_their_own() {
-    assert_eq!(zonedev(&["matrix", "-E", "no-such-case"]).status.code(), Some(4));
-    assert_eq!(zonedev(&["matrix", "-s", "no-such-suite"]).status.code(), Some(2));
+    assert_eq!(
+        zonedev(&["matrix", "-E", "no-such-case"]).status.code(),
+        Some(4)
+    );
+    assert_eq!(
+        zonedev(&["matrix", "-s", "no-such-suite"]).status.code(),
+        Some(2)
+    );
     assert_eq!(zonedev(&["matrix", "-k", "1.0"]).status.code(), Some(2));
-    assert_eq!(zonedev(&["matrix", "--no-such-option"]).status.code(), Some(2));
+    assert_eq!(
+        zonedev(&["matrix", "--no-such-option"]).status.code(),
+        Some(2)
+    );
 }
 
 #[test]
@@ -175,8 +247,19 @@ fn two_instances_at_once_do_not_disturb_each_other() {
         .iter()
         .map(|dir| {
             let run = dir.path().join("run");
-            let args = ["matrix", "-k", "5.10", "-E", "fsdax-ext4/map-touch-4k", "--run-dir", run.to_str().unwrap()];
-            command(&project(), &args).stdout(Stdio::null()).spawn().unwrap()
+            let args = [
+                "matrix",
+                "-k",
+                "5.10",
+                "-E",
+                "fsdax-ext4/map-touch-4k",
+                "--run-dir",
+                run.to_str().unwrap(),
+            ];
+            command(&project(), &args)
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
         })
         .collect();
     for mut child in children {
@@ -190,7 +273,10 @@ fn a_cache_that_cannot_be_written_is_the_hosts_trouble() {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("cache");
     std::fs::write(&cache, "").unwrap();
-    let output = command(&project(), &["build", "5.10"]).env("ZONEDEV_CACHE", &cache).output().unwrap();
+    let output = command(&project(), &["build", "5.10"])
+        .env("ZONEDEV_CACHE", &cache)
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains(cache.to_str().unwrap()), "{said}");

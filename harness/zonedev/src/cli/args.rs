@@ -9,7 +9,9 @@ use super::{bench, build, doctor, inspect, list, matrix, shell};
 /// Boots Linux kernels side by side and says what a change to the kernel
 /// changed for every ZONE_DEVICE page.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "\
+#[command(
+    version,
+    after_help = "\
 Examples:
   zonedev matrix                                  5.10 against 5.10+zone-device-refcount
   zonedev matrix -k 6.12 -k 6.12+./my.mbox        what a series of patches changes
@@ -18,7 +20,8 @@ Examples:
 
 Exit codes: 0 nothing regressed, 1 something regressed or broke its contract,
 2 the request or a spec is wrong, 3 the harness or the host failed,
-4 nothing was selected, 5 a kernel or an image did not build.")]
+4 nothing was selected, 5 a kernel or an image did not build."
+)]
 pub struct Cli {
     /// The checkout with kernels/, images/ and suites/ (default: the one around the working directory)
     #[arg(long, global = true, value_name = "DIR", env = "ZONEDEV_PROJECT")]

@@ -44,14 +44,20 @@ pub(super) async fn run(project: &Utf8Path, args: BenchArgs) -> Result<Exit, Fai
         builds(project, &args.kernel, &mut figures).await?;
     }
     for f in &figures {
-        println!("{:44} {:>10.2} {:3}  against {} : 1/{:.1}", f.name, f.value, f.unit, f.against, f.ratio);
+        println!(
+            "{:44} {:>10.2} {:3}  against {} : 1/{:.1}",
+            f.name, f.value, f.unit, f.against, f.ratio
+        );
     }
     for what in &left_out {
         println!("left out: {what}");
     }
     let path = project.join("target/bench.json");
     fs_err::create_dir_all(project.join("target"))?;
-    fs_err::write(&path, serde_json::to_vec_pretty(&figures).map_err(std::io::Error::from)?)?;
+    fs_err::write(
+        &path,
+        serde_json::to_vec_pretty(&figures).map_err(std::io::Error::from)?,
+    )?;
     println!("written to {path}");
     Ok(Exit::Good)
 }
@@ -84,7 +90,10 @@ async fn guest(
             jobs: 1,
             folder: path.clone(),
         };
-        Ok((Engine::new(config, vec![side.clone()], events.clone()), path))
+        Ok((
+            Engine::new(config, vec![side.clone()], events.clone()),
+            path,
+        ))
     };
     let failed = |end| Failure::harness(format!("the guest did not come up: {end:?}"));
     let gone = |e| Failure::harness(format!("a clone did not answer: {e}"));
@@ -100,7 +109,9 @@ async fn guest(
         fs_err::create_dir_all(&dir)?;
         let started = Instant::now();
         let mut clone = template.start_clone(&dir).await?;
-        Session::open(&mut clone, side.contract.behaviour, Duration::from_secs(30)).await.map_err(gone)?;
+        Session::open(&mut clone, side.contract.behaviour, Duration::from_secs(30))
+            .await
+            .map_err(gone)?;
         clones.push(started.elapsed());
     }
     drop(template);
@@ -126,9 +137,16 @@ async fn guest(
         let reading = reader.read_paused(&guest)?;
         readings.push(started.elapsed());
         if !reading.is_whole() {
-            return Err(Failure::harness(format!("the reading is not whole: {:?}", reading.problems)));
+            return Err(Failure::harness(format!(
+                "the reading is not whole: {:?}",
+                reading.problems
+            )));
         }
-        pages = reading.regions.iter().map(|r| r.pages - r.metadata_pages).sum();
+        pages = reading
+            .regions
+            .iter()
+            .map(|r| r.pages - r.metadata_pages)
+            .sum();
     }
     // The first also finds VMCOREINFO, as the first checkpoint of each template does.
     let first = readings[0];
@@ -138,10 +156,16 @@ async fn guest(
     drop((guest, session));
     match drgn(project, &ctx, &artifacts[0].vmlinux(), &dump) {
         Ok((took, count)) => figures.push(Figure {
-            name: format!("reading {pages} ZONE_DEVICE pages (1 GiB NVDIMM and test_hmm; first {:.1} ms)", ms(first)),
+            name: format!(
+                "reading {pages} ZONE_DEVICE pages (1 GiB NVDIMM and test_hmm; first {:.1} ms)",
+                ms(first)
+            ),
             value: ms(reading),
             unit: "ms",
-            against: format!("drgn reading the counts of {count} of them from a dump, {:.0} ms", ms(took)),
+            against: format!(
+                "drgn reading the counts of {count} of them from a dump, {:.0} ms",
+                ms(took)
+            ),
             ratio: (took.as_secs_f64() / count as f64) / (reading.as_secs_f64() / pages as f64),
         }),
         Err(why) => {
@@ -159,7 +183,12 @@ async fn guest(
 }
 
 /// drgn from PyPI, in an environment of its own in the cache.
-fn drgn(project: &Utf8Path, ctx: &BuildCtx, vmlinux: &Utf8Path, dump: &Utf8Path) -> Result<(Duration, u64), String> {
+fn drgn(
+    project: &Utf8Path,
+    ctx: &BuildCtx,
+    vmlinux: &Utf8Path,
+    dump: &Utf8Path,
+) -> Result<(Duration, u64), String> {
     let venv = ctx.cache.root().join("tools/drgn");
     let python = venv.join("bin/python");
     if !python.exists() {
@@ -185,14 +214,24 @@ fn sh(command: &mut Command) -> Result<String, String> {
         return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    let last = said.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or_default();
+    let last = said
+        .lines()
+        .rev()
+        .find(|l| !l.trim().is_empty())
+        .unwrap_or_default();
     Err(format!("{:?} failed: {last}", command.get_program()))
 }
 
 /// A one-file patch in mm/ against a clean build, both in a cache of their own.
-async fn builds(project: &Utf8Path, kernel: &str, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+async fn builds(
+    project: &Utf8Path,
+    kernel: &str,
+    figures: &mut Vec<Figure>,
+) -> Result<(), Failure> {
     let patch = project.join("kernels/mutants/bench-one-file.patch");
-    let dir = tempfile::Builder::new().prefix("zonedev-bench-").tempdir_in(Cache::of_user()?.root())?;
+    let dir = tempfile::Builder::new()
+        .prefix("zonedev-bench-")
+        .tempdir_in(Cache::of_user()?.root())?;
     let root = Utf8PathBuf::from_path_buf(dir.path().to_owned())
         .map_err(|p| Failure::harness(format!("{} is not UTF-8", p.display())))?;
     let ctx = BuildCtx::new(project, Cache::at(root)?);
@@ -202,9 +241,14 @@ async fn builds(project: &Utf8Path, kernel: &str, figures: &mut Vec<Figure>) -> 
         let clean = build::build_kernel(&ctx, &base, &Quiet)?;
         let patched = ctx.resolve(&KernelName::parse(&format!("{kernel}+{patch}"))?)?;
         let patched = build::build_kernel(&ctx, &patched, &Quiet)?;
-        Ok((clean.record.took.make, patched.record.took.prepare + patched.record.took.make))
+        Ok((
+            clean.record.took.make,
+            patched.record.took.prepare + patched.record.took.make,
+        ))
     });
-    let (clean, patched) = task.await.map_err(|e| Failure::harness(format!("failed to build: {e}")))??;
+    let (clean, patched) = task
+        .await
+        .map_err(|e| Failure::harness(format!("failed to build: {e}")))??;
     figures.push(Figure {
         name: "a patch of one file in mm/, prepared and compiled".into(),
         value: patched,

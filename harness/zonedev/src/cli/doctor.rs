@@ -38,10 +38,20 @@ pub(super) async fn run(project: &Utf8Path) -> Result<Exit, Failure> {
     let mut lacks = Vec::new();
     match Host::look(&ctx, None).await {
         Ok(host) => {
-            line("QEMU", &format!("{} ({})", host.qemu.version, host.qemu.path));
+            line(
+                "QEMU",
+                &format!("{} ({})", host.qemu.version, host.qemu.path),
+            );
             let probe = &host.probe;
-            let how = if probe.remembered { "remembered from an earlier trial that" } else { "the trial" };
-            line("accelerator", &format!("{}; {how} took {} ms", probe.accel, probe.took.as_millis()));
+            let how = if probe.remembered {
+                "remembered from an earlier trial that"
+            } else {
+                "the trial"
+            };
+            line(
+                "accelerator",
+                &format!("{}; {how} took {} ms", probe.accel, probe.took.as_millis()),
+            );
             if let Some(reason) = &probe.kvm_reason {
                 line("", &format!("not KVM: {reason}"));
             }
@@ -66,27 +76,45 @@ pub(super) async fn run(project: &Utf8Path) -> Result<Exit, Failure> {
     if let Some(free) = space("cache", ctx.cache.root())
         && free >> 30 < KERNEL_GIB
     {
-        line("", &format!("less than the {KERNEL_GIB} GiB that a kernel's build takes"));
+        line(
+            "",
+            &format!("less than the {KERNEL_GIB} GiB that a kernel's build takes"),
+        );
         lacks.push("room for builds".to_owned());
     }
     if let Ok(meminfo) = fs_err::read_to_string("/proc/meminfo") {
         for key in ["MemTotal", "MemAvailable"] {
             if let Some(kib) = meminfo.lines().find_map(|l| {
-                l.strip_prefix(key)?.strip_prefix(':')?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+                l.strip_prefix(key)?
+                    .strip_prefix(':')?
+                    .trim()
+                    .strip_suffix("kB")?
+                    .trim()
+                    .parse::<u64>()
+                    .ok()
             }) {
                 line(key, &format!("{:.1} GiB", kib as f64 / (1 << 20) as f64));
             }
         }
     }
-    line("processors", &std::thread::available_parallelism().map_or("unknown".into(), |n| n.to_string()));
+    line(
+        "processors",
+        &std::thread::available_parallelism().map_or("unknown".into(), |n| n.to_string()),
+    );
     if let Ok(scope) = fs_err::read_to_string("/proc/sys/kernel/yama/ptrace_scope") {
-        line("ptrace_scope", &format!("{} (a harness reads its own guests up to 1)", scope.trim()));
+        line(
+            "ptrace_scope",
+            &format!("{} (a harness reads its own guests up to 1)", scope.trim()),
+        );
     }
     if lacks.is_empty() {
         println!("nothing is missing");
         Ok(Exit::Good)
     } else {
-        println!("missing: {}; `./just doctor` installs packages on Debian", lacks.join(", "));
+        println!(
+            "missing: {}; `./just doctor` installs packages on Debian",
+            lacks.join(", ")
+        );
         Ok(Exit::Harness)
     }
 }
@@ -110,7 +138,11 @@ fn version(program: &str) -> Option<String> {
         _ => "--version",
     };
     let out = Command::new(find(program)?).arg(flag).output().ok()?;
-    let text = if out.stdout.is_empty() { out.stderr } else { out.stdout };
+    let text = if out.stdout.is_empty() {
+        out.stderr
+    } else {
+        out.stdout
+    };
     let text = String::from_utf8_lossy(&text).into_owned();
     let text = text.lines().find(|l| !l.trim().is_empty())?.to_owned();
     Some(text)
@@ -119,6 +151,9 @@ fn version(program: &str) -> Option<String> {
 fn space(what: &str, dir: &Utf8Path) -> Option<u64> {
     let s = statvfs(dir.as_std_path()).ok()?;
     let free = s.blocks_available() as u64 * s.fragment_size() as u64;
-    line(what, &format!("{dir}: {:.1} GiB free", free as f64 / (1u64 << 30) as f64));
+    line(
+        what,
+        &format!("{dir}: {:.1} GiB free", free as f64 / (1u64 << 30) as f64),
+    );
     Some(free)
 }

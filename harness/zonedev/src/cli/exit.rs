@@ -54,22 +54,34 @@ pub struct Failure {
 
 impl Failure {
     fn new(exit: Exit, diagnostic: impl Diagnostic + Send + Sync + 'static) -> Self {
-        Self { exit, report: miette::Report::new(diagnostic) }
+        Self {
+            exit,
+            report: miette::Report::new(diagnostic),
+        }
     }
 
     /// A request that can't be meant, with its remedy.
     pub fn request(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { exit: Exit::Request, report: miette::miette!(help = remedy.into(), "{}", message.into()) }
+        Self {
+            exit: Exit::Request,
+            report: miette::miette!(help = remedy.into(), "{}", message.into()),
+        }
     }
 
     /// Trouble of the harness or the host.
     pub fn harness(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Harness, report: miette::miette!("{}", message.into()) }
+        Self {
+            exit: Exit::Harness,
+            report: miette::miette!("{}", message.into()),
+        }
     }
 
     /// Nothing to do.
     pub fn nothing_selected(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { exit: Exit::NothingSelected, report: miette::miette!(help = remedy.into(), "{}", message.into()) }
+        Self {
+            exit: Exit::NothingSelected,
+            report: miette::miette!(help = remedy.into(), "{}", message.into()),
+        }
     }
 
     /// Prints it to standard error.
@@ -105,7 +117,10 @@ impl From<BuildError> for Failure {
         };
         match e {
             BuildError::Spec(spec) => Failure::new(exit, *Box::new(spec)),
-            e => Self { exit, report: miette::miette!("failed to {e}") },
+            e => Self {
+                exit,
+                report: miette::miette!("failed to {e}"),
+            },
         }
     }
 }

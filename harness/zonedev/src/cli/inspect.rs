@@ -12,7 +12,10 @@ use super::setup;
 pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failure> {
     let folder = RunFolder::open(&run_path(project, &args.run));
     let record = folder.read_record().map_err(|e| {
-        Failure::request(format!("failed to {e}"), "name the folder of a finished run, or `latest`")
+        Failure::request(
+            format!("failed to {e}"),
+            "name the folder of a finished run, or `latest`",
+        )
     })?;
     let cells: Vec<&CellId> = record
         .cells
@@ -36,21 +39,41 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
         many if many.contains(&args.cell) => {}
         many => {
             return Err(Failure::request(
-                format!("`{}` is a part of {} cases: {}", args.cell, many.len(), many.join(", ")),
+                format!(
+                    "`{}` is a part of {} cases: {}",
+                    args.cell,
+                    many.len(),
+                    many.join(", ")
+                ),
                 "give more of the name",
             ));
         }
     }
     let exact = cases.contains(&args.cell);
     let mut shown = 0;
-    for id in cells.into_iter().filter(|id| !exact || id.case_path() == args.cell) {
+    for id in cells
+        .into_iter()
+        .filter(|id| !exact || id.case_path() == args.cell)
+    {
         let cell = folder.read_cell(id)?;
         let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
         let contract = setup::contract(&ctx.project, &cell.contract)?;
         for checkpoint in &cell.checkpoints {
-            if args.checkpoint.as_ref().is_none_or(|c| *c == checkpoint.name) {
+            if args
+                .checkpoint
+                .as_ref()
+                .is_none_or(|c| *c == checkpoint.name)
+            {
                 let predicted = verdict::predict(checkpoint, &contract);
-                print!("{}", report::inspect(&cell, checkpoint, &predicted, &super::look(&std::io::stdout())));
+                print!(
+                    "{}",
+                    report::inspect(
+                        &cell,
+                        checkpoint,
+                        &predicted,
+                        &super::look(&std::io::stdout())
+                    )
+                );
                 shown += 1;
             }
         }
@@ -66,5 +89,9 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
 
 fn run_path(project: &Utf8Path, run: &str) -> Utf8PathBuf {
     let named = Utf8PathBuf::from(run);
-    if named.join("journal.jsonl").exists() { named } else { project.join("target/runs").join(run) }
+    if named.join("journal.jsonl").exists() {
+        named
+    } else {
+        project.join("target/runs").join(run)
+    }
 }

@@ -37,7 +37,13 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
                     .collect();
                 if !fixtures.is_empty() {
                     any = true;
-                    println!("{}/{}  [{}]\n    {}", case.suite, case.name, fixtures.join(", "), case.title);
+                    println!(
+                        "{}/{}  [{}]\n    {}",
+                        case.suite,
+                        case.name,
+                        fixtures.join(", "),
+                        case.title
+                    );
                 }
             }
             selected(any)
@@ -46,7 +52,10 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
             let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
             let requested = setup::resolve(&ctx, &args.selection.kernels)?;
             let (cases, fixtures, filter) = setup::cases(project, &args.selection)?;
-            let kernels: Vec<_> = requested.into_iter().map(|r| (r.name, r.contract)).collect();
+            let kernels: Vec<_> = requested
+                .into_iter()
+                .map(|r| (r.name, r.contract))
+                .collect();
             let plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
             for group in &plan.groups {
                 println!("{}", group.boot);
@@ -63,7 +72,10 @@ fn selected(any: bool) -> Result<Exit, Failure> {
     if any {
         Ok(Exit::Good)
     } else {
-        Err(Failure::nothing_selected("no case was selected", "each -E must be a part of SUITE/FIXTURE/CASE"))
+        Err(Failure::nothing_selected(
+            "no case was selected",
+            "each -E must be a part of SUITE/FIXTURE/CASE",
+        ))
     }
 }
 
@@ -80,7 +92,11 @@ fn kernels(store: &KernelStore) -> Result<Exit, Failure> {
     }
     let flavours = store.flavour_names()?;
     if !flavours.is_empty() {
-        println!("flavours: {} (as in 5.10:{})", flavours.join(", "), flavours[0]);
+        println!(
+            "flavours: {} (as in 5.10:{})",
+            flavours.join(", "),
+            flavours[0]
+        );
     }
     Ok(Exit::Good)
 }

@@ -8,8 +8,8 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::plan::{self, Plan};
 use crate::record::{
-    AcceptState, CellId, CellRecord, CellVerdict, Event, PairRecord, PairVerdict, RECORD_VERSION, RunFolder,
-    RunRecord,
+    AcceptState, CellId, CellRecord, CellVerdict, Event, PairRecord, PairVerdict, RECORD_VERSION,
+    RunFolder, RunRecord,
 };
 use crate::report;
 use crate::run::{Engine, EngineConfig, Isolation};
@@ -27,8 +27,10 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     let ctx = setup::build_context(project, &args.build)?;
     let requested = setup::resolve(&ctx, &args.selection.kernels)?;
     let (cases, fixtures, filter) = setup::cases(project, &args.selection)?;
-    let kernels: Vec<(String, Contract)> =
-        requested.iter().map(|r| (r.name.clone(), r.contract.clone())).collect();
+    let kernels: Vec<(String, Contract)> = requested
+        .iter()
+        .map(|r| (r.name.clone(), r.contract.clone()))
+        .collect();
     let plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
     if plan.groups.is_empty() {
         return Err(Failure::nothing_selected(
@@ -39,14 +41,21 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
 
     let (path, id) = run_folder(project, args.run_dir.as_deref(), started)?;
     let folder = RunFolder::create(&path).map_err(|e| {
-        Failure::request(format!("failed to {e}"), "name a folder with --run-dir that holds no run yet")
+        Failure::request(
+            format!("failed to {e}"),
+            "name a folder with --run-dir that holds no run yet",
+        )
     })?;
     let (events, receiver) = mpsc::unbounded_channel();
     let listener = tokio::spawn(listen(folder, receiver));
 
     let host = Host::look(&ctx, args.accel).await?;
     let accel = host.probe.accel;
-    let _ = events.send(Event::RunStarted { id: id.clone(), cells: plan.cells(), accel: accel.to_string() });
+    let _ = events.send(Event::RunStarted {
+        id: id.clone(),
+        cells: plan.cells(),
+        accel: accel.to_string(),
+    });
     let mut phases = BTreeMap::new();
     let build_clock = Instant::now();
     let artifacts = setup::build_kernels(&ctx, &requested, &events).await;
@@ -54,7 +63,10 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
         Ok(artifacts) => artifacts,
         Err(failure) => {
             let exit_code = failure.exit as u8;
-            let _ = events.send(Event::RunFinished { exit_code, took_ms: clock.elapsed().as_millis() as u64 });
+            let _ = events.send(Event::RunFinished {
+                exit_code,
+                took_ms: clock.elapsed().as_millis() as u64,
+            });
             drop(events);
             let _ = listener.await;
             return Err(failure);
@@ -89,15 +101,27 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     let contracts: Vec<Contract> = kernels.into_iter().map(|(_, c)| c).collect();
     let judged = judge(&records, &contracts, &snapshots, &path)?;
     for (id, verdict) in &judged.cells {
-        let took_ms = records.iter().find(|r| r.id == *id).map_or(0, |r| r.took_ms);
-        let _ = events.send(Event::CellFinished { cell: id.clone(), verdict: verdict.clone(), took_ms });
+        let took_ms = records
+            .iter()
+            .find(|r| r.id == *id)
+            .map_or(0, |r| r.took_ms);
+        let _ = events.send(Event::CellFinished {
+            cell: id.clone(),
+            verdict: verdict.clone(),
+            took_ms,
+        });
     }
     phases.insert("judge".to_owned(), judge_clock.elapsed().as_millis() as u64);
     let exit = judged.exit();
     let took_ms = clock.elapsed().as_millis() as u64;
-    let _ = events.send(Event::RunFinished { exit_code: exit as u8, took_ms });
+    let _ = events.send(Event::RunFinished {
+        exit_code: exit as u8,
+        took_ms,
+    });
     drop(events);
-    let notices = listener.await.map_err(|e| Failure::harness(format!("failed to keep the journal: {e}")))??;
+    let notices = listener
+        .await
+        .map_err(|e| Failure::harness(format!("failed to keep the journal: {e}")))??;
     let record = RunRecord {
         version: RECORD_VERSION,
         id,
@@ -107,7 +131,11 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
         accel: accel.to_string(),
         accel_reason: host.probe.kvm_reason.clone(),
         qemu: host.qemu.version.clone(),
-        kernels: requested.iter().zip(&artifacts).map(|(r, a)| setup::kernel_record(r, a)).collect(),
+        kernels: requested
+            .iter()
+            .zip(&artifacts)
+            .map(|(r, a)| setup::kernel_record(r, a))
+            .collect(),
         cells: judged.cells,
         pairs: judged.pairs,
         pages_read: judged.pages_read,
@@ -118,7 +146,10 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     };
     RunFolder::open(&path).write_record(&record)?;
     link_latest(&path);
-    print!("{}", report::summary(&record, &super::look(&std::io::stdout())));
+    print!(
+        "{}",
+        report::summary(&record, &super::look(&std::io::stdout()))
+    );
     println!("run: {path}");
     Ok(exit)
 }
@@ -149,7 +180,9 @@ fn run_folder(
     given: Option<&Utf8Path>,
     started: SystemTime,
 ) -> Result<(Utf8PathBuf, String), Failure> {
-    let stamp = humantime::format_rfc3339_seconds(started).to_string().replace([':', '-'], "");
+    let stamp = humantime::format_rfc3339_seconds(started)
+        .to_string()
+        .replace([':', '-'], "");
     let id = format!("{stamp}-{}", std::process::id());
     let path = match given {
         Some(path) => path.to_owned(),
@@ -179,12 +212,20 @@ struct Snapshots {
 impl Snapshots {
     fn of(plan: &Plan, project: &Utf8Path) -> Self {
         let cells = plan.groups.iter().flat_map(|g| &g.cells);
-        let cases = cells.map(|c| ((c.id.suite.clone(), c.id.case.clone()), c.case_path.clone())).collect();
-        Self { cases, project: project.to_owned() }
+        let cases = cells
+            .map(|c| ((c.id.suite.clone(), c.id.case.clone()), c.case_path.clone()))
+            .collect();
+        Self {
+            cases,
+            project: project.to_owned(),
+        }
     }
 
     fn dir(&self, id: &CellId) -> Utf8PathBuf {
-        self.project.join("suites").join(&id.suite).join("snapshots")
+        self.project
+            .join("suites")
+            .join(&id.suite)
+            .join("snapshots")
     }
 
     /// The file that a cell comes from, relative to the project.
@@ -208,9 +249,18 @@ struct Judged {
 
 impl Judged {
     fn exit(&self) -> Exit {
-        let failed = self.cells.iter().any(|(_, v)| matches!(v, CellVerdict::Fail { .. }));
-        let regressed = self.pairs.iter().any(|p| p.verdict == PairVerdict::Regressed);
-        let error = self.cells.iter().any(|(_, v)| matches!(v, CellVerdict::Error { .. }));
+        let failed = self
+            .cells
+            .iter()
+            .any(|(_, v)| matches!(v, CellVerdict::Fail { .. }));
+        let regressed = self
+            .pairs
+            .iter()
+            .any(|p| p.verdict == PairVerdict::Regressed);
+        let error = self
+            .cells
+            .iter()
+            .any(|(_, v)| matches!(v, CellVerdict::Error { .. }));
         if failed || regressed || !self.stale.is_empty() {
             Exit::Regressed
         } else if error {
@@ -238,13 +288,18 @@ fn judge(
     };
     let mut accepted = BTreeMap::new();
     for record in records {
-        let verdict::JudgedCell { verdict, pages_read, pages_predicted } =
-            verdict::judge_cell(record, &contracts[record.id.side]);
+        let verdict::JudgedCell {
+            verdict,
+            pages_read,
+            pages_predicted,
+        } = verdict::judge_cell(record, &contracts[record.id.side]);
         out.pages_read += pages_read;
         out.pages_predicted += pages_predicted;
         let (id, contract, text) = (&record.id, &record.contract, verdict::normalised(record));
         let (dir, source) = (snapshots.dir(id), snapshots.source(id));
-        let file = folder.cell_dir(id)?.join(format!("{}.snap", verdict::snapshot_name(id, contract)));
+        let file = folder
+            .cell_dir(id)?
+            .join(format!("{}.snap", verdict::snapshot_name(id, contract)));
         fs_err::write(file, verdict::encode(&source, &record.title, &text))?;
         if let Some(old) = verdict::accepted(&dir, id, contract).map_err(snapshot)? {
             accepted.insert(id.clone(), old);
@@ -261,7 +316,9 @@ fn judge(
             .iter()
             .filter(|r| r.id.side != 0 && r.id.case_path() == base.id.case_path())
         {
-            let (Some(base_verdict), Some(other_verdict)) = (verdict_of(&base.id), verdict_of(&other.id)) else {
+            let (Some(base_verdict), Some(other_verdict)) =
+                (verdict_of(&base.id), verdict_of(&other.id))
+            else {
                 continue;
             };
             let pair = verdict::pair(
@@ -272,7 +329,8 @@ fn judge(
                 accepted.get(&base.id).map(String::as_str),
                 accepted.get(&other.id).map(String::as_str),
             );
-            if pair.accepted == (AcceptState::NotAsAccepted {}) && pair.verdict == PairVerdict::Same {
+            if pair.accepted == (AcceptState::NotAsAccepted {}) && pair.verdict == PairVerdict::Same
+            {
                 out.stale.insert(base.id.case_path());
             }
             out.pairs.push(pair);

@@ -26,7 +26,10 @@ use crate::report::{Look, Progress};
 /// Runs what was typed. Prints the error, if it ends in one, to standard error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(e) => {
             eprintln!("zonedev: failed to start: {e}");
@@ -58,10 +61,25 @@ fn look(to: &(impl IsTerminal + AsFd)) -> Look {
 
 /// Columns of a terminal; 80 where it does not say.
 fn console_width(terminal: &impl AsFd) -> usize {
-    let mut size = nix::libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = nix::libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: TIOCGWINSZ writes one winsize, and `size` is one that lives through the call.
-    let done = unsafe { nix::libc::ioctl(terminal.as_fd().as_raw_fd(), nix::libc::TIOCGWINSZ, &mut size) };
-    if done == 0 && size.ws_col > 0 { usize::from(size.ws_col) } else { 80 }
+    let done = unsafe {
+        nix::libc::ioctl(
+            terminal.as_fd().as_raw_fd(),
+            nix::libc::TIOCGWINSZ,
+            &mut size,
+        )
+    };
+    if done == 0 && size.ws_col > 0 {
+        usize::from(size.ws_col)
+    } else {
+        80
+    }
 }
 
 /// Live lines on a terminal, plain lines elsewhere.
@@ -77,7 +95,10 @@ fn progress() -> Progress {
 /// Ctrl-C or SIGTERM.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut int), Ok(mut term)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {

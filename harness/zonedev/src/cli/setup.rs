@@ -12,7 +12,8 @@ use crate::plan::Filter;
 use crate::record::{Event, KernelRecord};
 use crate::run::{RunError, Side};
 use crate::spec::{
-    Case, Contract, Fixture, FixtureStore, ImageSpec, KernelName, ResolvedKernel, SpecFile, SuiteStore,
+    Case, Contract, Fixture, FixtureStore, ImageSpec, KernelName, ResolvedKernel, SpecFile,
+    SuiteStore,
 };
 use crate::vm::{self, Accel, AccelProbe, Launcher, MemoryDir, Qemu, Spawner};
 
@@ -23,7 +24,10 @@ use super::exit::Failure;
 pub(super) const DEFAULT_KERNELS: [&str; 2] = ["5.10", "5.10+zone-device-refcount"];
 
 /// The place of everything that can be made again.
-pub(super) fn build_context(project: &Utf8Path, options: &BuildOptions) -> Result<BuildCtx, Failure> {
+pub(super) fn build_context(
+    project: &Utf8Path,
+    options: &BuildOptions,
+) -> Result<BuildCtx, Failure> {
     let mut ctx = BuildCtx::new(project, Cache::of_user()?);
     ctx.locked = options.locked;
     Ok(ctx)
@@ -45,13 +49,19 @@ pub(super) fn resolve(ctx: &BuildCtx, names: &[String]) -> Result<Vec<Requested>
         .map(|name| {
             let resolved = ctx.resolve(&KernelName::parse(name)?)?;
             let contract = contract(&ctx.project, &resolved.contract)?;
-            Ok(Requested { name: name.clone(), resolved, contract })
+            Ok(Requested {
+                name: name.clone(),
+                resolved,
+                contract,
+            })
         })
         .collect()
 }
 
 pub(super) fn contract(project: &Utf8Path, name: &str) -> Result<Contract, Failure> {
-    let path = project.join("kernels/contracts").join(format!("{name}.toml"));
+    let path = project
+        .join("kernels/contracts")
+        .join(format!("{name}.toml"));
     let file = SpecFile::read(&path, &format!("the contract `{name}`"))?;
     Ok(Contract::parse(&file)?)
 }
@@ -80,16 +90,34 @@ impl BuildSink for Forward {
     fn event(&self, event: BuildEvent) {
         let event = match event {
             BuildEvent::Started { what } => Event::BuildStarted { what },
-            BuildEvent::Phase { what, phase, detail } => {
-                let phase = if detail.is_empty() { phase.to_string() } else { format!("{phase} {detail}") };
-                Event::BuildProgress { what, phase, done: 0, total: None }
+            BuildEvent::Phase {
+                what,
+                phase,
+                detail,
+            } => {
+                let phase = if detail.is_empty() {
+                    phase.to_string()
+                } else {
+                    format!("{phase} {detail}")
+                };
+                Event::BuildProgress {
+                    what,
+                    phase,
+                    done: 0,
+                    total: None,
+                }
             }
-            BuildEvent::Progress { what, done, total } => {
-                Event::BuildProgress { what, phase: "compiling".into(), done, total }
-            }
-            BuildEvent::Finished { what, took, .. } => {
-                Event::BuildFinished { what, took_ms: took.as_millis() as u64, cached: false }
-            }
+            BuildEvent::Progress { what, done, total } => Event::BuildProgress {
+                what,
+                phase: "compiling".into(),
+                done,
+                total,
+            },
+            BuildEvent::Finished { what, took, .. } => Event::BuildFinished {
+                what,
+                took_ms: took.as_millis() as u64,
+                cached: false,
+            },
             BuildEvent::Notice { message, .. } => Event::Notice { message },
         };
         let _ = self.0.send(event);
@@ -108,12 +136,18 @@ pub(super) async fn build_kernels(
         let artifact = match built.get(&r.name) {
             Some(artifact) => artifact.clone(),
             None => {
-                let (ctx, resolved, sink) = (ctx.clone(), r.resolved.clone(), Forward(events.clone()));
+                let (ctx, resolved, sink) =
+                    (ctx.clone(), r.resolved.clone(), Forward(events.clone()));
                 for message in &resolved.notices {
-                    let _ = events.send(Event::Notice { message: message.clone() });
+                    let _ = events.send(Event::Notice {
+                        message: message.clone(),
+                    });
                 }
-                let task = tokio::task::spawn_blocking(move || build::build_kernel(&ctx, &resolved, &sink));
-                task.await.map_err(|e| Failure::harness(format!("failed to build: {e}")))??
+                let task = tokio::task::spawn_blocking(move || {
+                    build::build_kernel(&ctx, &resolved, &sink)
+                });
+                task.await
+                    .map_err(|e| Failure::harness(format!("failed to build: {e}")))??
             }
         };
         built.insert(r.name.clone(), artifact.clone());
@@ -136,12 +170,22 @@ pub(super) async fn sides(
             out.push(same.clone());
             continue;
         }
-        let (ctx, spec, artifact, sink) = (ctx.clone(), spec.clone(), artifact.clone(), Forward(events.clone()));
+        let (ctx, spec, artifact, sink) = (
+            ctx.clone(),
+            spec.clone(),
+            artifact.clone(),
+            Forward(events.clone()),
+        );
         let (name, contract) = (r.name.clone(), r.contract.clone());
         let task = tokio::task::spawn_blocking(move || -> Result<Side, Failure> {
             let image = build::build_image(&ctx, &spec, &artifact, &sink)?;
-            let info = KernelInfo::from_vmlinux(artifact.vmlinux().as_std_path())
-                .map_err(|source| RunError::Kernel { kernel: name.clone(), source })?;
+            let info =
+                KernelInfo::from_vmlinux(artifact.vmlinux().as_std_path()).map_err(|source| {
+                    RunError::Kernel {
+                        kernel: name.clone(),
+                        source,
+                    }
+                })?;
             Ok(Side {
                 no_hmm_tests: artifact.hmm_tests().err().map(str::to_owned),
                 kernel: artifact.bz_image(),
@@ -151,7 +195,10 @@ pub(super) async fn sides(
                 contract,
             })
         });
-        out.push(task.await.map_err(|e| Failure::harness(format!("failed to build an image: {e}")))??);
+        out.push(
+            task.await
+                .map_err(|e| Failure::harness(format!("failed to build an image: {e}")))??,
+        );
     }
     Ok(out)
 }
@@ -163,13 +210,20 @@ pub(super) fn kernel_record(requested: &Requested, artifact: &KernelArtifact) ->
     provenance.insert("release".to_owned(), record.release.clone());
     provenance.insert("compiler".to_owned(), record.toolchain.cc_version.clone());
     let source = &record.source;
-    for (key, value) in [("version", &source.version), ("sha256", &source.sha256), ("replaces", &source.replaces)] {
+    for (key, value) in [
+        ("version", &source.version),
+        ("sha256", &source.sha256),
+        ("replaces", &source.replaces),
+    ] {
         if let Some(value) = value {
             provenance.insert(key.to_owned(), value.clone());
         }
     }
     if source.dirty {
-        provenance.insert("dirty".to_owned(), "the tree had uncommitted changes".to_owned());
+        provenance.insert(
+            "dirty".to_owned(),
+            "the tree had uncommitted changes".to_owned(),
+        );
     }
     if !record.patches.is_empty() {
         provenance.insert("patches".to_owned(), record.patches.join(", "));
@@ -200,7 +254,12 @@ impl Host {
             AccelArg::Tcg => Accel::Tcg,
         });
         let probe = vm::probe_accel(&cache, force, &qemu, &spawner).await?;
-        Ok(Self { qemu, probe, spawner, cache })
+        Ok(Self {
+            qemu,
+            probe,
+            spawner,
+            cache,
+        })
     }
 
     /// Sweeps what dead harnesses left, and makes the place for guests' memory.
@@ -208,7 +267,11 @@ impl Host {
         let places = vm::memory_places(&self.cache);
         vm::sweep(&places);
         let memory = MemoryDir::create(&places, needed)?;
-        Ok(Launcher { qemu: self.qemu.clone(), spawner: self.spawner.clone(), memory })
+        Ok(Launcher {
+            qemu: self.qemu.clone(),
+            spawner: self.spawner.clone(),
+            memory,
+        })
     }
 }
 

@@ -81,7 +81,9 @@ pub(super) async fn run(project: &Utf8Path, args: ShellArgs) -> Result<Exit, Fai
         while let Ok(n) = from_guest.read(&mut buf).await {
             // The agent sends one NUL when the shell has ended.
             let end = buf[..n].iter().position(|b| *b == 0);
-            if stdout.write_all(&buf[..end.unwrap_or(n)]).await.is_err() || stdout.flush().await.is_err() {
+            if stdout.write_all(&buf[..end.unwrap_or(n)]).await.is_err()
+                || stdout.flush().await.is_err()
+            {
                 break;
             }
             if n == 0 || end.is_some() {

@@ -93,7 +93,12 @@ pub fn plan(
                 });
             }
             if !cells.is_empty() {
-                out.groups.push(Group { side, fixture: fixture.clone(), boot: id("boot", "provision"), cells });
+                out.groups.push(Group {
+                    side,
+                    fixture: fixture.clone(),
+                    boot: id("boot", "provision"),
+                    cells,
+                });
             }
         }
     }

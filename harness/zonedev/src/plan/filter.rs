@@ -32,7 +32,10 @@ impl Filter {
                 return Err(FilterError::NoSuchSuite(s.clone(), known.join(", ")));
             }
         }
-        Ok(Self { suites: suites.to_vec(), texts: texts.to_vec() })
+        Ok(Self {
+            suites: suites.to_vec(),
+            texts: texts.to_vec(),
+        })
     }
 
     /// Whether a case on a fixture is selected.

@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One case on one kernel. `side` tells apart two kernels that are named alike.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct CellId {
     /// The suite, such as `fsdax`.
@@ -34,7 +36,13 @@ impl CellId {
         let kernel: String = self
             .kernel
             .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || ".-_+@".contains(c) { c } else { '_' })
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || ".-_+@".contains(c) {
+                    c
+                } else {
+                    '_'
+                }
+            })
             .collect();
         format!("cells/{}-{kernel}/{}", self.side, self.case_path())
     }

@@ -59,14 +59,20 @@ impl RunFolder {
             .append(true)
             .open(path.join("journal.jsonl"))?;
         let schema = schemars::schema_for!(RunRecord);
-        let folder = RunFolder { path: path.to_owned(), journal: Some(journal) };
+        let folder = RunFolder {
+            path: path.to_owned(),
+            journal: Some(journal),
+        };
         folder.write_json(Utf8Path::new("schema.json"), &schema)?;
         Ok(folder)
     }
 
     /// Opens an existing one for reading.
     pub fn open(path: &Utf8Path) -> Self {
-        RunFolder { path: path.to_owned(), journal: None }
+        RunFolder {
+            path: path.to_owned(),
+            journal: None,
+        }
     }
 
     /// Where it is.
@@ -147,7 +153,10 @@ impl RunFolder {
 
 fn read_json<T: DeserializeOwned>(path: &Utf8Path) -> Result<T, RunFolderError> {
     let bytes = fs::read(path)?;
-    serde_json::from_slice(&bytes).map_err(|source| RunFolderError::Json { path: path.to_owned(), source })
+    serde_json::from_slice(&bytes).map_err(|source| RunFolderError::Json {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn write_atomically(path: &Utf8Path, bytes: &[u8]) -> Result<(), RunFolderError> {

@@ -165,16 +165,56 @@ pub struct RunRecord {
 #[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
 #[allow(missing_docs)]
 pub enum Event {
-    RunStarted { id: String, cells: usize, accel: String },
-    BuildStarted { what: String },
-    BuildProgress { what: String, phase: String, done: u64, total: Option<u64> },
-    BuildFinished { what: String, took_ms: u64, cached: bool },
-    BuildFailed { what: String, message: String },
-    Notice { message: String },
-    BootStarted { what: String },
-    BootFinished { what: String, took_ms: u64, cloneable: bool },
-    CellStarted { cell: CellId },
-    CellStep { cell: CellId, step: usize, steps: usize, op: String },
-    CellFinished { cell: CellId, verdict: CellVerdict, took_ms: u64 },
-    RunFinished { exit_code: u8, took_ms: u64 },
+    RunStarted {
+        id: String,
+        cells: usize,
+        accel: String,
+    },
+    BuildStarted {
+        what: String,
+    },
+    BuildProgress {
+        what: String,
+        phase: String,
+        done: u64,
+        total: Option<u64>,
+    },
+    BuildFinished {
+        what: String,
+        took_ms: u64,
+        cached: bool,
+    },
+    BuildFailed {
+        what: String,
+        message: String,
+    },
+    Notice {
+        message: String,
+    },
+    BootStarted {
+        what: String,
+    },
+    BootFinished {
+        what: String,
+        took_ms: u64,
+        cloneable: bool,
+    },
+    CellStarted {
+        cell: CellId,
+    },
+    CellStep {
+        cell: CellId,
+        step: usize,
+        steps: usize,
+        op: String,
+    },
+    CellFinished {
+        cell: CellId,
+        verdict: CellVerdict,
+        took_ms: u64,
+    },
+    RunFinished {
+        exit_code: u8,
+        took_ms: u64,
+    },
 }

@@ -73,7 +73,12 @@ pub struct Drive<'a> {
 
 impl Drive<'_> {
     /// Runs the steps into `record` until the last or until one that ends the cell.
-    pub async fn steps(&mut self, steps: &[PlannedStep], record: &mut CellRecord, told: &(dyn Fn(usize, &str) + Sync)) {
+    pub async fn steps(
+        &mut self,
+        steps: &[PlannedStep],
+        record: &mut CellRecord,
+        told: &(dyn Fn(usize, &str) + Sync),
+    ) {
         for (i, step) in steps.iter().enumerate() {
             record.steps.push(StepRecord {
                 actor: step.actor.clone(),
@@ -89,7 +94,11 @@ impl Drive<'_> {
                 blocked_after_ms: step.may_block.then_some(BLOCKED_AFTER_MS),
                 mark: format!("zonedev: step {i}"),
             };
-            match self.session.run(self.guest, request, self.limits.for_op(&step.op)).await {
+            match self
+                .session
+                .run(self.guest, request, self.limits.for_op(&step.op))
+                .await
+            {
                 Ok((outcome, checkpoint)) => {
                     if let Some(output) = &outcome.output {
                         record.results.extend(observe::ktap(&output.text));
@@ -119,7 +128,11 @@ impl Drive<'_> {
             blocked_after_ms: None,
             mark: END_MARK.into(),
         };
-        if let Err(e) = self.session.run(self.guest, request, self.limits.step).await {
+        if let Err(e) = self
+            .session
+            .run(self.guest, request, self.limits.step)
+            .await
+        {
             record.end = ended(e, None, self.guest);
             return;
         }
@@ -149,14 +162,19 @@ impl Drive<'_> {
         while !verdict::check(&out, self.contract).violations.is_empty() && out.rereads < REREADS {
             tokio::time::sleep(pause).await;
             pause *= 2;
-            let op = Op::Checkpoint { name: name.to_owned() };
+            let op = Op::Checkpoint {
+                name: name.to_owned(),
+            };
             let request = RequestParts {
                 actor: "main",
                 op: &op,
                 blocked_after_ms: None,
                 mark: format!("zonedev: step {step}"),
             };
-            let (_, again) = self.session.run(self.guest, request, self.limits.step).await?;
+            let (_, again) = self
+                .session
+                .run(self.guest, request, self.limits.step)
+                .await?;
             let (pages, _) = self.reader.read(self.guest).await.map_err(vm)?;
             let before = std::mem::replace(&mut out.pages, pages);
             out.first.get_or_insert(before);
@@ -208,9 +226,9 @@ pub fn ended(error: SessionError, step: Option<usize>, guest: &Guest) -> End {
     let tail = guest.console_tail(1 << 16);
     let panic = tail.contains("Kernel panic - not syncing");
     match (error, step) {
-        (SessionError::Ended(vm::End::Gone), _) if !panic => {
-            End::HarnessError { message: "QEMU ended without being asked".into() }
-        }
+        (SessionError::Ended(vm::End::Gone), _) if !panic => End::HarnessError {
+            message: "QEMU ended without being asked".into(),
+        },
         (SessionError::Ended(end), _) => {
             let how = match end {
                 _ if panic => "panic".into(),
@@ -226,11 +244,17 @@ pub fn ended(error: SessionError, step: Option<usize>, guest: &Guest) -> End {
         },
         (SessionError::Silent(limit), None) => End::GuestDied {
             step: None,
-            how: format!("the agent was silent for {} s after the last step", limit.as_secs()),
+            how: format!(
+                "the agent was silent for {} s after the last step",
+                limit.as_secs()
+            ),
         },
-        (SessionError::Fatal(message), step) => {
-            End::GuestDied { step, how: format!("the agent gave up: {message}") }
-        }
-        (e, _) => End::HarnessError { message: e.to_string() },
+        (SessionError::Fatal(message), step) => End::GuestDied {
+            step,
+            how: format!("the agent gave up: {message}"),
+        },
+        (e, _) => End::HarnessError {
+            message: e.to_string(),
+        },
     }
 }

@@ -118,15 +118,23 @@ impl Engine {
     }
 
     async fn group(&self, group: Group) -> Result<Vec<CellRecord>, RunError> {
-        let _turn = self.groups.acquire().await.map_err(|e| RunError::Task(e.to_string()))?;
+        let _turn = self
+            .groups
+            .acquire()
+            .await
+            .map_err(|e| RunError::Task(e.to_string()))?;
         let reader = PageReader::new(Arc::clone(&self.sides[group.side].info));
         let (boot, start) = self.template(&group, &reader).await?;
         let mut out = vec![boot];
         let start = Arc::new(start);
         let mut tasks = JoinSet::new();
         for cell in group.cells {
-            let (engine, start, fixture, reader) =
-                (self.clone(), Arc::clone(&start), group.fixture.clone(), reader.clone());
+            let (engine, start, fixture, reader) = (
+                self.clone(),
+                Arc::clone(&start),
+                group.fixture.clone(),
+                reader.clone(),
+            );
             tasks.spawn(async move { engine.cell(cell, &fixture, &start, &reader).await });
         }
         while let Some(done) = tasks.join_next().await {
@@ -137,8 +145,16 @@ impl Engine {
 
     /// Boots and provisions; this is a cell of its own, since a warning that a kernel gives
     /// once is silent in every clone.
-    async fn template(&self, group: &Group, reader: &PageReader) -> Result<(CellRecord, Start), RunError> {
-        let _guest = self.guests.acquire().await.map_err(|e| RunError::Task(e.to_string()))?;
+    async fn template(
+        &self,
+        group: &Group,
+        reader: &PageReader,
+    ) -> Result<(CellRecord, Start), RunError> {
+        let _guest = self
+            .guests
+            .acquire()
+            .await
+            .map_err(|e| RunError::Task(e.to_string()))?;
         let started = Instant::now();
         let mut record = self.empty(&group.boot, "boot and provisioning", "boot");
         let what = format!("{} with {}", group.boot.kernel, group.fixture.name);
@@ -146,10 +162,13 @@ impl Engine {
         let folder = RunFolder::open(&self.config.folder);
         let dir = folder.cell_dir(&group.boot)?;
         let mut start = Start::Failed(End::Finished {});
-        let booted = self.boot(group.side, &group.fixture, &dir, reader, &mut record).await;
+        let booted = self
+            .boot(group.side, &group.fixture, &dir, reader, &mut record)
+            .await;
         read_console(&mut record, &dir.join("console.log"));
         let failure = provisioning_failure(&record);
-        let cloneable = group.fixture.boots_because.is_none() && self.config.isolation == Isolation::Clone;
+        let cloneable =
+            group.fixture.boots_because.is_none() && self.config.isolation == Isolation::Clone;
         match (booted, failure) {
             (Some(_), Some(end)) => start = Start::Failed(end),
             (Some((guest, session)), None) if cloneable => {
@@ -157,7 +176,9 @@ impl Engine {
                     Ok(template) => start = Start::Clone(template),
                     Err(e) => {
                         self.tell(Event::Notice {
-                            message: format!("{what}: no template can be taken ({e}); each case boots"),
+                            message: format!(
+                                "{what}: no template can be taken ({e}); each case boots"
+                            ),
                         });
                         start = Start::Boot;
                     }
@@ -165,13 +186,17 @@ impl Engine {
             }
             (Some(_), None) => {
                 if let Some(reason) = &group.fixture.boots_because {
-                    self.tell(Event::Notice { message: format!("{what}: each case boots, since {reason}") });
+                    self.tell(Event::Notice {
+                        message: format!("{what}: each case boots, since {reason}"),
+                    });
                 }
                 start = Start::Boot;
             }
             (None, _) => {
                 if record.end == (End::Finished {}) {
-                    record.end = End::HarnessError { message: "the boot ended without a reason".into() };
+                    record.end = End::HarnessError {
+                        message: "the boot ended without a reason".into(),
+                    };
                 }
             }
         }
@@ -182,7 +207,11 @@ impl Engine {
         }
         record.took_ms = started.elapsed().as_millis() as u64;
         let cloneable = matches!(start, Start::Clone(_));
-        self.tell(Event::BootFinished { what, took_ms: record.took_ms, cloneable });
+        self.tell(Event::BootFinished {
+            what,
+            took_ms: record.took_ms,
+            cloneable,
+        });
         folder.write_cell(&record)?;
         Ok((record, start))
     }
@@ -197,18 +226,23 @@ impl Engine {
         record: &mut CellRecord,
     ) -> Option<(Guest, Session)> {
         let limits = Limits::of(self.config.accel);
-        let mut guest = match Guest::boot(&self.machine(side, fixture), &self.config.launcher, dir).await {
-            Ok(guest) => guest,
-            Err(e) => {
-                record.end = End::HarnessError { message: e.to_string() };
-                return None;
-            }
-        };
+        let mut guest =
+            match Guest::boot(&self.machine(side, fixture), &self.config.launcher, dir).await {
+                Ok(guest) => guest,
+                Err(e) => {
+                    record.end = End::HarnessError {
+                        message: e.to_string(),
+                    };
+                    return None;
+                }
+            };
         let mut session = match Session::open(&mut guest, self.behaviour(side), limits.boot).await {
             Ok(session) => session,
             Err(e) => {
                 record.end = match ended(e, None, &guest) {
-                    End::GuestDied { how, .. } => End::BootFailed { reason: last_words(&guest, &how) },
+                    End::GuestDied { how, .. } => End::BootFailed {
+                        reason: last_words(&guest, &how),
+                    },
                     other => other,
                 };
                 return None;
@@ -218,7 +252,9 @@ impl Engine {
             .provision
             .iter()
             .cloned()
-            .chain([Op::Checkpoint { name: "provisioned".into() }])
+            .chain([Op::Checkpoint {
+                name: "provisioned".into(),
+            }])
             .map(|op| PlannedStep {
                 actor: "main".into(),
                 op,
@@ -245,30 +281,52 @@ impl Engine {
         start: &Start,
         reader: &PageReader,
     ) -> Result<CellRecord, RunError> {
-        let _guest = self.guests.acquire().await.map_err(|e| RunError::Task(e.to_string()))?;
+        let _guest = self
+            .guests
+            .acquire()
+            .await
+            .map_err(|e| RunError::Task(e.to_string()))?;
         let started = Instant::now();
-        self.tell(Event::CellStarted { cell: cell.id.clone() });
-        let isolation = if matches!(start, Start::Boot) { "boot" } else { "clone" };
+        self.tell(Event::CellStarted {
+            cell: cell.id.clone(),
+        });
+        let isolation = if matches!(start, Start::Boot) {
+            "boot"
+        } else {
+            "clone"
+        };
         let mut record = self.empty(&cell.id, &cell.title, isolation);
         record.known_failures.clone_from(&cell.known_failures);
         let folder = RunFolder::open(&self.config.folder);
         let dir = folder.cell_dir(&cell.id)?;
-        let missing = self.sides[cell.id.side].no_hmm_tests.as_ref().filter(|_| cell.needs_hmm_tests);
+        let missing = self.sides[cell.id.side]
+            .no_hmm_tests
+            .as_ref()
+            .filter(|_| cell.needs_hmm_tests);
         match (start, missing) {
             (_, Some(reason)) => {
-                record.end = End::Skipped { reason: format!("the kernel's hmm-tests did not build: {reason}") };
+                record.end = End::Skipped {
+                    reason: format!("the kernel's hmm-tests did not build: {reason}"),
+                };
             }
             (Start::Failed(end), _) => record.end = end.clone(),
             (Start::Clone(template), _) => match template.start_clone(&dir).await {
                 Ok(guest) => self.drive(guest, None, &cell, reader, &mut record).await,
-                Err(e) => record.end = End::HarnessError { message: e.to_string() },
+                Err(e) => {
+                    record.end = End::HarnessError {
+                        message: e.to_string(),
+                    }
+                }
             },
             (Start::Boot, _) => {
                 let mut boot = self.empty(&cell.id, &cell.title, isolation);
-                let booted = self.boot(cell.id.side, fixture, &dir, reader, &mut boot).await;
+                let booted = self
+                    .boot(cell.id.side, fixture, &dir, reader, &mut boot)
+                    .await;
                 match (booted, provisioning_failure(&boot)) {
                     (Some((guest, session)), None) => {
-                        self.drive(guest, Some(session), &cell, reader, &mut record).await;
+                        self.drive(guest, Some(session), &cell, reader, &mut record)
+                            .await;
                     }
                     (Some(_), Some(end)) => record.end = end,
                     (None, _) => record.end = boot.end,
@@ -303,7 +361,12 @@ impl Engine {
         };
         let steps = cell.steps.len();
         let told = |step: usize, op: &str| {
-            self.tell(Event::CellStep { cell: cell.id.clone(), step, steps, op: op.to_owned() });
+            self.tell(Event::CellStep {
+                cell: cell.id.clone(),
+                step,
+                steps,
+                op: op.to_owned(),
+            });
         };
         let mut drive = Drive {
             guest: &guest,
@@ -321,7 +384,10 @@ impl Engine {
 
     fn machine(&self, side: usize, fixture: &Fixture) -> Machine {
         let side = &self.sides[side];
-        let cmdline = format!("{BASE_CMDLINE} nbd.nbds_max=4 nbd.max_part=0 {}", fixture.cmdline);
+        let cmdline = format!(
+            "{BASE_CMDLINE} nbd.nbds_max=4 nbd.max_part=0 {}",
+            fixture.cmdline
+        );
         Machine {
             accel: self.config.accel,
             cpus: fixture.cpus,
@@ -399,7 +465,9 @@ fn provisioning_failure(record: &CellRecord) -> Option<End> {
             StepResult::Failed { message } => message.clone(),
             other => other.word().to_owned(),
         };
-        Some(End::BootFailed { reason: format!("provisioning failed at {}: {said}", s.op.word()) })
+        Some(End::BootFailed {
+            reason: format!("provisioning failed at {}: {said}", s.op.word()),
+        })
     })
 }
 

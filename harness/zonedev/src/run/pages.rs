@@ -18,7 +18,10 @@ pub struct PageReader {
 impl PageReader {
     /// For guests of this kernel and template.
     pub fn new(kernel: Arc<KernelInfo>) -> Self {
-        Self { kernel, target: Arc::default() }
+        Self {
+            kernel,
+            target: Arc::default(),
+        }
     }
 
     /// Pauses the guest, reads, and lets it go on.
@@ -45,7 +48,11 @@ impl PageReader {
         let segments = guest
             .segments()?
             .iter()
-            .map(|s| Segment { gpa: s.gpa, len: s.len, hva: s.hva })
+            .map(|s| Segment {
+                gpa: s.gpa,
+                len: s.len,
+                hva: s.hva,
+            })
             .collect();
         let memory = match ProcessMemory::new(guest.pid() as i32, segments) {
             Ok(memory) => memory,
@@ -56,7 +63,11 @@ impl PageReader {
             Some(target) => Arc::clone(target),
             None => match Target::attach(&memory, &self.kernel) {
                 Ok(target) => Arc::clone(kept.insert(Arc::new(target))),
-                Err(e) => return Ok(unreadable(format!("the kernel can't be found in its memory: {e}"))),
+                Err(e) => {
+                    return Ok(unreadable(format!(
+                        "the kernel can't be found in its memory: {e}"
+                    )));
+                }
             },
         };
         drop(kept);
@@ -67,6 +78,11 @@ impl PageReader {
 fn unreadable(what: String) -> PagesReading {
     PagesReading {
         regions: Vec::new(),
-        problems: vec![Problem { kind: ProblemKind::PgmapList, pfn: None, pages: 0, what }],
+        problems: vec![Problem {
+            kind: ProblemKind::PgmapList,
+            pfn: None,
+            pages: 0,
+            what,
+        }],
     }
 }

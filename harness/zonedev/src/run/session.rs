@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use proto::{AgentMessage, Behaviour, Checkpoint, HostMessage, Op, Outcome, PROTOCOL_VERSION, Request, frame};
+use proto::{
+    AgentMessage, Behaviour, Checkpoint, HostMessage, Op, Outcome, PROTOCOL_VERSION, Request, frame,
+};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -42,13 +44,30 @@ impl Session {
     ///
     /// # Errors
     /// Where the guest ends first, says nothing within `limit`, or speaks another version.
-    pub async fn open(guest: &mut Guest, behaviour: Behaviour, limit: Duration) -> Result<Self, SessionError> {
+    pub async fn open(
+        guest: &mut Guest,
+        behaviour: Behaviour,
+        limit: Duration,
+    ) -> Result<Self, SessionError> {
         let channel = guest.take_channel().ok_or(SessionError::NoChannel)?;
-        let mut session = Session { channel, next_id: 1 };
-        session.send(&HostMessage::Hello { version: PROTOCOL_VERSION, behaviour }).await?;
+        let mut session = Session {
+            channel,
+            next_id: 1,
+        };
+        session
+            .send(&HostMessage::Hello {
+                version: PROTOCOL_VERSION,
+                behaviour,
+            })
+            .await?;
         match session.answer(guest, limit).await? {
-            AgentMessage::Ready { version: PROTOCOL_VERSION, .. } => Ok(session),
-            other => Err(SessionError::Frame(format!("instead of a greeting came {other:?}"))),
+            AgentMessage::Ready {
+                version: PROTOCOL_VERSION,
+                ..
+            } => Ok(session),
+            other => Err(SessionError::Frame(format!(
+                "instead of a greeting came {other:?}"
+            ))),
         }
     }
 
@@ -73,11 +92,15 @@ impl Session {
         });
         self.send(&message).await?;
         match self.answer(guest, limit).await? {
-            AgentMessage::Done { id: answered, outcome, checkpoint } if answered == id => {
-                Ok((outcome, checkpoint))
-            }
+            AgentMessage::Done {
+                id: answered,
+                outcome,
+                checkpoint,
+            } if answered == id => Ok((outcome, checkpoint)),
             AgentMessage::Fatal { message } => Err(SessionError::Fatal(message)),
-            other => Err(SessionError::Frame(format!("request {id} was answered by {other:?}"))),
+            other => Err(SessionError::Frame(format!(
+                "request {id} was answered by {other:?}"
+            ))),
         }
     }
 
@@ -103,7 +126,11 @@ impl Session {
         Ok(self.channel)
     }
 
-    async fn answer(&mut self, guest: &Guest, limit: Duration) -> Result<AgentMessage, SessionError> {
+    async fn answer(
+        &mut self,
+        guest: &Guest,
+        limit: Duration,
+    ) -> Result<AgentMessage, SessionError> {
         let read = timeout(limit, Self::read(&mut self.channel));
         tokio::select! {
             message = read => message.map_err(|_| SessionError::Silent(limit))?,

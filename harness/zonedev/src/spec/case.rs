@@ -108,7 +108,15 @@ struct Common {
     unless: Option<String>,
 }
 
-const COMMON: [&str; 7] = ["actor", "expect", "expect_if", "splats", "splats_if", "when", "unless"];
+const COMMON: [&str; 7] = [
+    "actor",
+    "expect",
+    "expect_if",
+    "splats",
+    "splats_if",
+    "when",
+    "unless",
+];
 
 fn main_actor() -> String {
     "main".into()
@@ -217,14 +225,23 @@ fn step(mut table: toml::Table) -> Result<Step, (String, String)> {
             common.insert(key.into(), v);
         }
     }
-    let common: Common = common
-        .try_into()
-        .map_err(|e: toml::de::Error| (e.message().to_owned(), "correct this step's common keys".to_owned()))?;
+    let common: Common = common.try_into().map_err(|e: toml::de::Error| {
+        (
+            e.message().to_owned(),
+            "correct this step's common keys".to_owned(),
+        )
+    })?;
     if !table.contains_key("do") {
-        return Err(("the step has no `do`".into(), "name an operation, such as do = \"touch\"".into()));
+        return Err((
+            "the step has no `do`".into(),
+            "name an operation, such as do = \"touch\"".into(),
+        ));
     }
     let op: Op = table.try_into().map_err(|e: toml::de::Error| {
-        (e.message().to_owned(), "the operations and their keys are those of proto::Op".to_owned())
+        (
+            e.message().to_owned(),
+            "the operations and their keys are those of proto::Op".to_owned(),
+        )
     })?;
     let may_block =
         common.expect == "blocked" || common.expect_if.values().any(|word| word == "blocked");
@@ -271,7 +288,8 @@ impl SuiteStore {
             }
             for entry in folder(&path)? {
                 if let Some(name) = entry.strip_suffix(".toml") {
-                    let file = SpecFile::read(&path.join(&entry), &format!("the case `{suite}/{name}`"))?;
+                    let file =
+                        SpecFile::read(&path.join(&entry), &format!("the case `{suite}/{name}`"))?;
                     out.push(Case::parse(&suite, name, &file)?);
                 }
             }
@@ -283,7 +301,11 @@ impl SuiteStore {
 /// Sorted names in a folder.
 pub(super) fn folder(dir: &Utf8Path) -> Result<Vec<String>, SpecError> {
     let error = |e: std::io::Error| {
-        SpecError::whole_file(dir, format!("the folder can't be read: {e}"), "run zonedev inside its checkout, or name it with --project")
+        SpecError::whole_file(
+            dir,
+            format!("the folder can't be read: {e}"),
+            "run zonedev inside its checkout, or name it with --project",
+        )
     };
     let mut names = Vec::new();
     for entry in dir.read_dir_utf8().map_err(error)? {
@@ -312,18 +334,29 @@ mod tests {
         .unwrap();
         assert_eq!(case.steps[0].actor, "child");
         assert_eq!(case.steps[0].expect, "SIGBUS");
-        assert!(matches!(&case.steps[0].op, Op::Touch { length: Some(l), .. } if l.bytes() == 2 << 20));
+        assert!(
+            matches!(&case.steps[0].op, Op::Touch { length: Some(l), .. } if l.bytes() == 2 << 20)
+        );
     }
 
     #[test]
     fn errors_name_the_line_of_the_step() {
         for (step, said) in [
             ("do = \"tuch\"\n", "unknown variant `tuch`"),
-            ("do = \"touch\"\nmap = \"m\"\nlenght = \"2M\"\n", "unknown field `lenght`"),
-            ("do = \"touch\"\nmap = \"m\"\nlength = \"2X\"\n", "not a size"),
+            (
+                "do = \"touch\"\nmap = \"m\"\nlenght = \"2M\"\n",
+                "unknown field `lenght`",
+            ),
+            (
+                "do = \"touch\"\nmap = \"m\"\nlength = \"2X\"\n",
+                "not a size",
+            ),
             ("map = \"m\"\n", "no `do`"),
         ] {
-            let e = parse(&format!("{HEAD}[[step]]\ndo = \"hmm-open\"\n[[step]]\n{step}")).unwrap_err();
+            let e = parse(&format!(
+                "{HEAD}[[step]]\ndo = \"hmm-open\"\n[[step]]\n{step}"
+            ))
+            .unwrap_err();
             assert!(e.message().contains(said), "{e}");
             assert!(e.line().is_some_and(|l| l >= 5), "{e}");
         }

@@ -76,7 +76,10 @@ impl Fixture {
     /// Names the file, the line and the remedy.
     pub fn parse(name: &str, file: &SpecFile) -> Result<Self, SpecError> {
         let f: FixtureFile = file.parse()?;
-        if f.provision.iter().any(|op| !op.by_init() || matches!(op, Op::Checkpoint { .. })) {
+        if f.provision
+            .iter()
+            .any(|op| !op.by_init() || matches!(op, Op::Checkpoint { .. }))
+        {
             return Err(file.error(
                 0..0,
                 "a provisioning operation is not one that PID 1 does by itself",

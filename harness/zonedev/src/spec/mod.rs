@@ -9,10 +9,10 @@ mod image;
 mod kernel;
 mod kernel_name;
 
+pub use case::{Case, Known, PlannedStep, SuiteStore};
+pub use contract::*;
 pub(crate) use error::nearest;
 pub use error::{SpecError, SpecFile};
-pub use contract::*;
-pub use case::{Case, Known, PlannedStep, SuiteStore};
 pub use fixture::{Fixture, FixtureStore, NvdimmSpec};
 pub use image::{Applets, DeviceNode, ImageFile, ImageSpec, Program};
 pub use kernel::{
