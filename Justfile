@@ -12,7 +12,7 @@ test-matrix *args:
 
 # Unit, property, snapshot and integration tests; the last boot a real kernel.
 test *args:
-    cargo test --workspace --locked {{args}}
+    ZONEDEV_TEST_KERNEL="$({{zonedev}} build --bzimage 5.10)" cargo test --workspace --locked {{args}}
 
 # Formatting and lints.
 lint:

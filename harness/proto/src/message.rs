@@ -51,7 +51,8 @@ pub enum HostMessage {
     },
     /// Run one operation.
     Run(Request),
-    /// Start an interactive busybox shell on the given virtio port.
+    /// Give the channel to an interactive busybox shell, whose end is the guest's end. Not
+    /// answered: from here on the channel carries a terminal's bytes.
     Shell {},
     /// Sync and power off.
     PowerOff {},

@@ -1,6 +1,8 @@
 //! The whole path on real kernels: builds (or takes from the cache), boots,
 //! drives and judges Linux 5.10, stock and patched.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -4,6 +4,8 @@
 //! Without it, the tests that need a kernel say so and do nothing. The guest is a static busybox
 //! (`/bin/busybox`, or `ZONEDEV_TEST_BUSYBOX`) whose init answers each line on the agent's port.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::time::{Duration, Instant};
 

@@ -29,7 +29,6 @@ pub(super) struct Agent {
     port: Port,
     deaths: SignalFd,
     greeted: bool,
-    shell: Option<i32>,
     /// The actors.
     pub(super) table: Table,
     /// How those that are no more have ended.
@@ -75,7 +74,6 @@ fn start() -> io::Result<Agent> {
         port: Port::open()?,
         deaths,
         greeted: false,
-        shell: None,
         table,
         dead: BTreeMap::new(),
         ended: BTreeMap::new(),
@@ -131,10 +129,10 @@ impl Agent {
                 self.fatal("failed to run an operation: the host has not said hello".into());
             }
             HostMessage::Run(request) => self.request(request),
-            HostMessage::Shell {} => match shell::start() {
-                Ok(pid) => self.shell = Some(pid),
-                Err(e) => self.fatal(format!("failed to start a shell: {e}")),
-            },
+            HostMessage::Shell {} => {
+                let e = shell::hand_over(self.port.fd());
+                self.fatal(format!("failed to start a shell: {e}"));
+            }
             HostMessage::PowerOff {} => shell::power_off(),
         }
     }
@@ -227,9 +225,6 @@ impl Agent {
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => continue,
             };
-            if self.shell == Some(pid) {
-                shell::power_off();
-            }
             self.reaped(pid, &how);
         }
     }

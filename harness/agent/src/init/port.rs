@@ -15,8 +15,6 @@ use crate::wire::{Filled, Inbox};
 
 /// The host's name for the port that carries frames.
 pub(super) const AGENT: &str = "org.zonedev.agent";
-/// And for the one that a person's shell uses.
-pub(super) const SHELL: &str = "org.zonedev.shell";
 
 /// How long the host may leave a frame unread.
 const UNREAD: Duration = Duration::from_secs(60);

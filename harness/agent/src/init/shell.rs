@@ -1,34 +1,47 @@
-//! A shell for a person, on a port of its own.
+//! A shell for a person, over the port that carried frames until then.
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use super::{boot, port};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-/// Starts busybox's shell with the shell port as its standard streams; its end
-/// is the guest's end. Answers its process id.
-pub(super) fn start() -> io::Result<i32> {
-    let node = port::find(port::SHELL)
-        .ok_or_else(|| io::Error::other(format!("find virtio port {}", port::SHELL)))?;
-    let port = File::options().read(true).write(true).open(node)?;
-    let (out, err) = (port.try_clone()?, port.try_clone()?);
+use super::boot;
+
+/// Gives the port to busybox's shell as its standard streams and waits for its end, which is
+/// the guest's end. Returns only where the shell can't be started.
+pub(super) fn hand_over(port: BorrowedFd<'_>) -> io::Error {
+    match start(port) {
+        Ok(mut shell) => {
+            // What else has ended stays unreaped: the guest ends with its shell.
+            let _ = shell.wait();
+            power_off()
+        }
+        Err(e) => e,
+    }
+}
+
+fn start(port: BorrowedFd<'_>) -> io::Result<std::process::Child> {
+    // The flags are the open file's, so this holds for all its descriptors.
+    fcntl(port.as_fd(), FcntlArg::F_SETFL(OFlag::O_RDWR))?;
+    let stream = || io::Result::Ok(Stdio::from(File::from(port.try_clone_to_owned()?)));
     let mut command = Command::new("/bin/busybox");
     command
         .args(["sh", "-i"])
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/")
-        .env("TERM", "linux")
+        .env("TERM", "dumb")
         .env("PS1", "zonedev# ")
         .current_dir("/")
-        .stdin(Stdio::from(port))
-        .stdout(Stdio::from(out))
-        .stderr(Stdio::from(err));
+        .stdin(stream()?)
+        .stdout(stream()?)
+        .stderr(stream()?);
     // SAFETY: setsid(2) is async-signal-safe and allocates nothing.
     unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from)) };
-    Ok(command.spawn()?.id() as i32)
+    command.spawn()
 }
 
 /// Writes everything back and switches the machine off.

@@ -141,6 +141,9 @@ pub(super) struct BuildArgs {
     /// Kernels, as `zonedev matrix -k` takes them
     #[arg(required = true)]
     pub(super) kernels: Vec<String>,
+    /// Print the path of each bzImage and nothing else
+    #[arg(long)]
+    pub(super) bzimage: bool,
     #[command(flatten)]
     pub(super) build: BuildOptions,
 }

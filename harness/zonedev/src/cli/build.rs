@@ -21,6 +21,10 @@ pub(super) async fn run(project: &Utf8Path, args: BuildArgs) -> Result<Exit, Fai
     drop(events);
     let _ = listener.await;
     for (r, artifact) in requested.iter().zip(artifacts?) {
+        if args.bzimage {
+            println!("{}", artifact.bz_image());
+            continue;
+        }
         println!(
             "{}: Linux {} in {}",
             r.name, artifact.record.release, artifact.dir

@@ -9,13 +9,13 @@ use crate::spec::KernelStore;
 
 use super::args::{BuildOptions, ListArgs, ListWhat};
 use super::exit::{Exit, Failure};
-use super::setup;
+use super::setup::{self, Cases};
 
 pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> {
     match args.what {
         ListWhat::Kernels => kernels(&KernelStore::new(project.join("kernels"))),
         ListWhat::Suites => {
-            let (cases, ..) = setup::cases(project, &args.selection)?;
+            let Cases { all: cases, .. } = setup::cases(project, &args.selection)?;
             let mut counts = BTreeMap::<String, usize>::new();
             for case in &cases {
                 *counts.entry(case.suite.clone()).or_default() += 1;
@@ -26,7 +26,9 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
             Ok(Exit::Good)
         }
         ListWhat::Cases => {
-            let (cases, _, filter) = setup::cases(project, &args.selection)?;
+            let Cases {
+                all: cases, filter, ..
+            } = setup::cases(project, &args.selection)?;
             let mut any = false;
             for case in &cases {
                 let fixtures: Vec<&str> = case
@@ -51,7 +53,11 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
         ListWhat::Cells => {
             let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
             let requested = setup::resolve(&ctx, &args.selection.kernels)?;
-            let (cases, fixtures, filter) = setup::cases(project, &args.selection)?;
+            let Cases {
+                all: cases,
+                fixtures,
+                filter,
+            } = setup::cases(project, &args.selection)?;
             let kernels: Vec<_> = requested
                 .into_iter()
                 .map(|r| (r.name, r.contract))

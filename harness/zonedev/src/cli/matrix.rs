@@ -18,7 +18,7 @@ use crate::verdict;
 
 use super::args::{IsolationArg, MatrixArgs};
 use super::exit::{Exit, Failure};
-use super::setup::{self, Host};
+use super::setup::{self, Cases, Host};
 
 /// Builds, boots, drives, judges, reports.
 pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Failure> {
@@ -26,7 +26,11 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     let clock = Instant::now();
     let ctx = setup::build_context(project, &args.build)?;
     let requested = setup::resolve(&ctx, &args.selection.kernels)?;
-    let (cases, fixtures, filter) = setup::cases(project, &args.selection)?;
+    let Cases {
+        all: cases,
+        fixtures,
+        filter,
+    } = setup::cases(project, &args.selection)?;
     let kernels: Vec<(String, Contract)> = requested
         .iter()
         .map(|r| (r.name.clone(), r.contract.clone()))

@@ -66,11 +66,18 @@ pub(super) fn contract(project: &Utf8Path, name: &str) -> Result<Contract, Failu
     Ok(Contract::parse(&file)?)
 }
 
-/// All cases, the fixtures that they name, and the selection among them.
-pub(super) fn cases(
-    project: &Utf8Path,
-    selection: &Selection,
-) -> Result<(Vec<Case>, BTreeMap<String, Fixture>, Filter), Failure> {
+/// The cases of a request.
+pub(super) struct Cases {
+    /// All there are.
+    pub(super) all: Vec<Case>,
+    /// The fixtures that they name.
+    pub(super) fixtures: BTreeMap<String, Fixture>,
+    /// The selection among them.
+    pub(super) filter: Filter,
+}
+
+/// Reads all cases and the fixtures that they name.
+pub(super) fn cases(project: &Utf8Path, selection: &Selection) -> Result<Cases, Failure> {
     let cases = SuiteStore::new(project.join("suites")).cases()?;
     let store = FixtureStore::new(project.join("images/fixtures"));
     let mut fixtures = BTreeMap::new();
@@ -80,7 +87,11 @@ pub(super) fn cases(
         }
     }
     let filter = Filter::new(&selection.suites, &selection.filters, &cases)?;
-    Ok((cases, fixtures, filter))
+    Ok(Cases {
+        all: cases,
+        fixtures,
+        filter,
+    })
 }
 
 /// Hands a build's events on as the run's.

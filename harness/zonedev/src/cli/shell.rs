@@ -1,7 +1,6 @@
 //! `zonedev shell`: a busybox shell in a guest with a fixture.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use proto::HostMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -56,37 +55,24 @@ pub(super) async fn run(project: &Utf8Path, args: ShellArgs) -> Result<Exit, Fai
         .into_shell()
         .await
         .map_err(|e| Failure::harness(format!("the guest gave no shell: {e}")))?;
-    let raw = RawTerminal::enter();
+    // The guest has no terminal of its own: lines are edited and echoed by the host's.
     let mut stdin = tokio::io::stdin();
     let mut stdout = tokio::io::stdout();
     let (mut from_guest, mut to_guest) = channel.split();
     let typed = async {
         let mut buf = [0; 1024];
-        loop {
-            match stdin.read(&mut buf).await {
-                Ok(0) | Err(_) => break,
-                Ok(n) => {
-                    if to_guest.write_all(&buf[..n]).await.is_err() {
-                        break;
-                    }
-                }
+        while let Ok(n @ 1..) = stdin.read(&mut buf).await {
+            if to_guest.write_all(&buf[..n]).await.is_err() {
+                break;
             }
         }
-        // Standard input is at its end; the shell still says what it has to say.
-        let _ = to_guest.write_all(&[4]).await;
+        let _ = to_guest.write_all(b"exit\n").await;
         std::future::pending::<()>().await;
     };
     let shown = async {
         let mut buf = [0; 4096];
-        while let Ok(n) = from_guest.read(&mut buf).await {
-            // The agent sends one NUL when the shell has ended.
-            let end = buf[..n].iter().position(|b| *b == 0);
-            if stdout.write_all(&buf[..end.unwrap_or(n)]).await.is_err()
-                || stdout.flush().await.is_err()
-            {
-                break;
-            }
-            if n == 0 || end.is_some() {
+        while let Ok(n @ 1..) = from_guest.read(&mut buf).await {
+            if stdout.write_all(&buf[..n]).await.is_err() || stdout.flush().await.is_err() {
                 break;
             }
         }
@@ -96,34 +82,6 @@ pub(super) async fn run(project: &Utf8Path, args: ShellArgs) -> Result<Exit, Fai
         () = shown => (),
         _ = guest.ended() => (),
     }
-    drop(raw);
-    let _ = HostMessage::PowerOff {};
     guest.kill();
     Ok(Exit::Good)
-}
-
-/// The terminal in raw mode, restored when dropped.
-struct RawTerminal(Option<nix::sys::termios::Termios>);
-
-impl RawTerminal {
-    fn enter() -> Self {
-        use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
-        let stdin = std::io::stdin();
-        let saved = tcgetattr(&stdin).ok();
-        if let Some(saved) = &saved {
-            let mut raw = saved.clone();
-            cfmakeraw(&mut raw);
-            let _ = tcsetattr(&stdin, SetArg::TCSANOW, &raw);
-        }
-        Self(saved)
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        use nix::sys::termios::{SetArg, tcsetattr};
-        if let Some(saved) = &self.0 {
-            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, saved);
-        }
-    }
 }

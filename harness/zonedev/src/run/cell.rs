@@ -23,20 +23,20 @@ const END_MARK: &str = "zonedev: end";
 
 /// How long things may take, by accelerator.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(super) struct Limits {
     /// From QEMU's start to the agent's greeting.
-    pub boot: Duration,
+    pub(super) boot: Duration,
     /// From a clone's start to the agent's greeting.
-    pub greeting: Duration,
+    pub(super) greeting: Duration,
     /// One operation.
-    pub step: Duration,
+    pub(super) step: Duration,
     /// One program.
-    pub program: Duration,
+    pub(super) program: Duration,
 }
 
 impl Limits {
     /// Generous: a limit that is reached on a healthy kernel is worse than a late verdict on a hung one.
-    pub fn of(accel: Accel) -> Self {
+    pub(super) fn of(accel: Accel) -> Self {
         let scale = match accel {
             Accel::Kvm => 1,
             Accel::Tcg => 4,
@@ -58,22 +58,22 @@ impl Limits {
 }
 
 /// A guest with an open talk, and what drives it.
-pub struct Drive<'a> {
+pub(super) struct Drive<'a> {
     /// The guest.
-    pub guest: &'a Guest,
+    pub(super) guest: &'a Guest,
     /// The talk.
-    pub session: &'a mut Session,
+    pub(super) session: &'a mut Session,
     /// For checkpoints.
-    pub reader: &'a PageReader,
+    pub(super) reader: &'a PageReader,
     /// What judges a checkpoint, to know whether to read again.
-    pub contract: &'a Contract,
+    pub(super) contract: &'a Contract,
     /// Limits.
-    pub limits: Limits,
+    pub(super) limits: Limits,
 }
 
 impl Drive<'_> {
     /// Runs the steps into `record` until the last or until one that ends the cell.
-    pub async fn steps(
+    pub(super) async fn steps(
         &mut self,
         steps: &[PlannedStep],
         record: &mut CellRecord,
@@ -189,7 +189,7 @@ impl Drive<'_> {
 }
 
 /// Fills in what the console says, after the guest is done with.
-pub fn read_console(record: &mut CellRecord, console: &Utf8Path) {
+pub(super) fn read_console(record: &mut CellRecord, console: &Utf8Path) {
     // A kernel may spew; what it says in its first and last megabytes is kept.
     let text = bounded(&fs_err::read(console).unwrap_or_default());
     record.log = observe::console(&text);
@@ -222,7 +222,7 @@ async fn wait_for_mark(guest: &Guest, limit: Duration) {
 }
 
 /// What a talk that ended says of the kernel.
-pub fn ended(error: SessionError, step: Option<usize>, guest: &Guest) -> End {
+pub(super) fn ended(error: SessionError, step: Option<usize>, guest: &Guest) -> End {
     let tail = guest.console_tail(1 << 16);
     let panic = tail.contains("Kernel panic - not syncing");
     match (error, step) {

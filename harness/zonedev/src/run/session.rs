@@ -116,8 +116,8 @@ impl Session {
             .map_err(|e| SessionError::Frame(format!("the channel can't be written: {e}")))
     }
 
-    /// Hands the channel over to a shell: from now on it carries a terminal's bytes, and one NUL
-    /// when the shell has ended.
+    /// Hands the channel over to a shell, whose end is the guest's: from now on it carries a
+    /// terminal's bytes.
     ///
     /// # Errors
     /// Where the channel is gone.

@@ -306,7 +306,7 @@ mod tests {
         let file = places[0].join(format!("{PREFIX}file"));
         fs_err::write(&file, "").unwrap();
 
-        assert_eq!(sweep(&places), [dead.clone()]);
+        assert_eq!(sweep(&places), std::slice::from_ref(&dead));
         assert!(!dead.exists());
         assert!(guest.path().exists() && other.exists() && file.exists());
         assert_eq!(sweep(&places), [""; 0]);
