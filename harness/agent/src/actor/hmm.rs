@@ -23,6 +23,8 @@ pub(super) struct Mirror {
 }
 
 const NODE: &str = "/dev/hmm_dmirror0";
+/// DMIRROR_NDEVICES of kernels that make no nodes.
+const NODES: u64 = 2;
 
 /// struct hmm_dmirror_cmd of lib/test_hmm_uapi.h.
 #[repr(C)]
@@ -44,7 +46,7 @@ const MIGRATE_TO_DEV: libc::c_ulong =
 /// Opens the device.
 pub(super) fn open(actor: &mut Actor) -> Done {
     if !Path::new(NODE).exists() {
-        make_node()?;
+        make_nodes()?;
     }
     let file = OpenOptions::new()
         .read(true)
@@ -58,8 +60,9 @@ pub(super) fn open(actor: &mut Actor) -> Done {
     Ok(StepResult::Ok {}.into())
 }
 
-/// Kernels before 6.1 register the driver's devices, but make no nodes for them.
-fn make_node() -> Result<(), StepResult> {
+/// Kernels before 6.1 register the driver's devices, but make no nodes for them. We use the
+/// first; the kernel's own tests use both.
+fn make_nodes() -> Result<(), StepResult> {
     let devices = fs::read_to_string("/proc/devices").map_err(|e| io_errno("open", &e))?;
     let major = devices
         .lines()
@@ -67,13 +70,13 @@ fn make_node() -> Result<(), StepResult> {
         .find(|(_, name)| *name == "HMM_DMIRROR")
         .and_then(|(major, _)| major.parse().ok())
         .ok_or_else(|| failed("find the test_hmm driver: the kernel has no HMM_DMIRROR device"))?;
-    mknod(
-        NODE,
-        SFlag::S_IFCHR,
-        Mode::from_bits_truncate(0o600),
-        makedev(major, 0),
-    )
-    .map_err(|e| errno("mknod", e))
+    let mode = Mode::from_bits_truncate(0o600);
+    for minor in 0..NODES {
+        let node = format!("/dev/hmm_dmirror{minor}");
+        mknod(node.as_str(), SFlag::S_IFCHR, mode, makedev(major, minor))
+            .map_err(|e| errno("mknod", e))?;
+    }
+    Ok(())
 }
 
 /// Migrates a range to the device; every page must get there.

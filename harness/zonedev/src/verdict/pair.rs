@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use similar::{ChangeTag, TextDiff};
+use similar::{Algorithm, ChangeTag, DiffOp, TextDiff, capture_diff_slices};
 
 use super::cell::step_words;
 use super::log::log_differences;
@@ -114,7 +114,8 @@ fn outcome_words(step: &StepRecord) -> String {
 
 /// Outcomes of operations, by their place in the case.
 fn step_differences(base: &CellRecord, other: &CellRecord, out: &mut Vec<Difference>) {
-    for (n, (b, o)) in base.steps.iter().zip(&other.steps).enumerate() {
+    for (b, n) in same_steps(base, other) {
+        let (b, o) = (&base.steps[b], &other.steps[n]);
         let (x, y) = (outcome_words(b), outcome_words(o));
         // Steps behind a guest's death are told by the end.
         let told = y == "not run" && other.end != End::Finished {}
@@ -129,6 +130,22 @@ fn step_differences(base: &CellRecord, other: &CellRecord, out: &mut Vec<Differe
             });
         }
     }
+}
+
+/// Positions of the steps that both sides have: a contract can leave steps of a case out.
+fn same_steps(base: &CellRecord, other: &CellRecord) -> Vec<(usize, usize)> {
+    let names = |cell: &CellRecord| -> Vec<String> {
+        let name = |s: &StepRecord| format!("{} {:?}", s.actor, s.op);
+        cell.steps.iter().map(name).collect()
+    };
+    capture_diff_slices(Algorithm::Myers, &names(base), &names(other))
+        .into_iter()
+        .filter_map(|op| match op {
+            DiffOp::Equal { old_index, new_index, len } => Some((old_index, new_index, len)),
+            _ => None,
+        })
+        .flat_map(|(old, new, len)| (0..len).map(move |i| (old + i, new + i)))
+        .collect()
 }
 
 fn status_word(status: TestStatus) -> &'static str {
