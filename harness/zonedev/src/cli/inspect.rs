@@ -27,34 +27,28 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
     let mut cases: Vec<String> = cells.iter().map(|id| id.case_path()).collect();
     cases.sort();
     cases.dedup();
-    match cases.as_slice() {
+    // The whole name, or the whole end of one, wins over longer ones that contain it.
+    let end = format!("/{}", args.cell);
+    if let Some(exact) = cases.iter().find(|c| **c == args.cell || c.ends_with(&end)) {
+        cases = vec![exact.clone()];
+    }
+    let case = match cases.as_slice() {
+        [case] => case.clone(),
         [] => {
             return Err(Failure::nothing_selected(
                 format!("no cell of the run is called like `{}`", args.cell),
                 "give a part of SUITE/FIXTURE/CASE; the journal in the run's folder names all",
             ));
         }
-        [_] => {}
-        // The exact name wins over longer ones that contain it.
-        many if many.contains(&args.cell) => {}
         many => {
             return Err(Failure::request(
-                format!(
-                    "`{}` is a part of {} cases: {}",
-                    args.cell,
-                    many.len(),
-                    many.join(", ")
-                ),
+                format!("`{}` is a part of {} cases: {}", args.cell, many.len(), many.join(", ")),
                 "give more of the name",
             ));
         }
-    }
-    let exact = cases.contains(&args.cell);
+    };
     let mut shown = 0;
-    for id in cells
-        .into_iter()
-        .filter(|id| !exact || id.case_path() == args.cell)
-    {
+    for id in cells.into_iter().filter(|id| id.case_path() == case) {
         let cell = folder.read_cell(id)?;
         let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
         let contract = setup::contract(&ctx.project, &cell.contract)?;
