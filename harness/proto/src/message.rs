@@ -33,7 +33,8 @@ pub struct Request {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Behaviour {
-    /// Closing the test_hmm device brings its pages back to RAM (744dd97752ef, 7.1).
+    /// Closing the test_hmm device brings its pages back to RAM (744dd97752ef, 7.1,
+    /// and the stable trees of 6.1 and 6.12).
     #[serde(default)]
     pub hmm_close_evicts: bool,
 }
