@@ -42,7 +42,12 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
         }
         many => {
             return Err(Failure::request(
-                format!("`{}` is a part of {} cases: {}", args.cell, many.len(), many.join(", ")),
+                format!(
+                    "`{}` is a part of {} cases: {}",
+                    args.cell,
+                    many.len(),
+                    many.join(", ")
+                ),
                 "give more of the name",
             ));
         }

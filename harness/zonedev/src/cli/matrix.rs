@@ -104,17 +104,6 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     let judge_clock = Instant::now();
     let contracts: Vec<Contract> = kernels.into_iter().map(|(_, c)| c).collect();
     let judged = judge(&records, &contracts, &snapshots, &path)?;
-    for (id, verdict) in &judged.cells {
-        let took_ms = records
-            .iter()
-            .find(|r| r.id == *id)
-            .map_or(0, |r| r.took_ms);
-        let _ = events.send(Event::CellFinished {
-            cell: id.clone(),
-            verdict: verdict.clone(),
-            took_ms,
-        });
-    }
     phases.insert("judge".to_owned(), judge_clock.elapsed().as_millis() as u64);
     let exit = judged.exit();
     let took_ms = clock.elapsed().as_millis() as u64;

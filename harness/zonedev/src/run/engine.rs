@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::plan::{Group, Plan, PlannedCell};
 use crate::record::{CellId, CellRecord, End, Event, RunFolder};
 use crate::spec::{Contract, Fixture, PlannedStep};
+use crate::verdict;
 use crate::vm::{Accel, BASE_CMDLINE, Guest, Launcher, Machine, Nvdimm, Template};
 
 use super::cell::{Drive, Limits, ended, read_console};
@@ -117,6 +118,16 @@ impl Engine {
         let _ = self.events.send(event);
     }
 
+    /// Told at once: who watches wants to know a failure when it happens.
+    fn tell_end(&self, record: &CellRecord) {
+        let contract = &self.sides[record.id.side].contract;
+        self.tell(Event::CellFinished {
+            cell: record.id.clone(),
+            verdict: verdict::judge_cell(record, contract).verdict,
+            took_ms: record.took_ms,
+        });
+    }
+
     async fn group(&self, group: Group) -> Result<Vec<CellRecord>, RunError> {
         let _turn = self
             .groups
@@ -213,6 +224,7 @@ impl Engine {
             cloneable,
         });
         folder.write_cell(&record)?;
+        self.tell_end(&record);
         Ok((record, start))
     }
 
@@ -336,6 +348,7 @@ impl Engine {
         read_console(&mut record, &dir.join("console.log"));
         record.took_ms = started.elapsed().as_millis() as u64;
         folder.write_cell(&record)?;
+        self.tell_end(&record);
         Ok(record)
     }
 

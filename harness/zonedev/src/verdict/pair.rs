@@ -141,7 +141,11 @@ fn same_steps(base: &CellRecord, other: &CellRecord) -> Vec<(usize, usize)> {
     capture_diff_slices(Algorithm::Myers, &names(base), &names(other))
         .into_iter()
         .filter_map(|op| match op {
-            DiffOp::Equal { old_index, new_index, len } => Some((old_index, new_index, len)),
+            DiffOp::Equal {
+                old_index,
+                new_index,
+                len,
+            } => Some((old_index, new_index, len)),
             _ => None,
         })
         .flat_map(|(old, new, len)| (0..len).map(move |i| (old + i, new + i)))
