@@ -116,11 +116,19 @@ impl From<BuildError> for Failure {
             ErrorClass::Build => Exit::Build,
         };
         match e {
-            BuildError::Spec(spec) => Failure::new(exit, *Box::new(spec)),
-            e => Self {
-                exit,
-                report: miette::miette!("failed to {e}"),
-            },
+            BuildError::Spec(spec) => Failure::new(exit, spec),
+            e => {
+                let mut text = e.to_string();
+                let mut source = std::error::Error::source(&e);
+                while let Some(cause) = source {
+                    text = format!("{text}: {cause}");
+                    source = cause.source();
+                }
+                Self {
+                    exit,
+                    report: miette::miette!("{text}"),
+                }
+            }
         }
     }
 }
