@@ -27,9 +27,9 @@ fn start(port: BorrowedFd<'_>) -> io::Result<std::process::Child> {
     // The flags are the open file's, so this holds for all its descriptors.
     fcntl(port.as_fd(), FcntlArg::F_SETFL(OFlag::O_RDWR))?;
     let stream = || io::Result::Ok(Stdio::from(File::from(port.try_clone_to_owned()?)));
-    let mut command = Command::new("/bin/busybox");
+    let mut command = Command::new("/bin/sh");
     command
-        .args(["sh", "-i"])
+        .arg("-i")
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/")

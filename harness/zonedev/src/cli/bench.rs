@@ -44,13 +44,17 @@ pub(super) async fn run(project: &Utf8Path, args: BenchArgs) -> Result<Exit, Fai
         builds(project, &args.kernel, &mut figures).await?;
     }
     for f in &figures {
-        println!(
+        outln!(
             "{:44} {:>10.2} {:3}  against {} : 1/{:.1}",
-            f.name, f.value, f.unit, f.against, f.ratio
+            f.name,
+            f.value,
+            f.unit,
+            f.against,
+            f.ratio
         );
     }
     for what in &left_out {
-        println!("left out: {what}");
+        outln!("left out: {what}");
     }
     let path = project.join("target/bench.json");
     fs_err::create_dir_all(project.join("target"))?;
@@ -58,7 +62,7 @@ pub(super) async fn run(project: &Utf8Path, args: BenchArgs) -> Result<Exit, Fai
         &path,
         serde_json::to_vec_pretty(&figures).map_err(std::io::Error::from)?,
     )?;
-    println!("written to {path}");
+    outln!("written to {path}");
     Ok(Exit::Good)
 }
 

@@ -22,12 +22,14 @@ pub(super) async fn run(project: &Utf8Path, args: BuildArgs) -> Result<Exit, Fai
     let _ = listener.await;
     for (r, artifact) in requested.iter().zip(artifacts?) {
         if args.bzimage {
-            println!("{}", artifact.bz_image());
+            outln!("{}", artifact.bz_image());
             continue;
         }
-        println!(
+        outln!(
             "{}: Linux {} in {}",
-            r.name, artifact.record.release, artifact.dir
+            r.name,
+            artifact.record.release,
+            artifact.dir
         );
     }
     Ok(Exit::Good)

@@ -108,10 +108,10 @@ pub(super) async fn run(project: &Utf8Path) -> Result<Exit, Failure> {
         );
     }
     if lacks.is_empty() {
-        println!("nothing is missing");
+        outln!("nothing is missing");
         Ok(Exit::Good)
     } else {
-        println!(
+        outln!(
             "missing: {}; `./just doctor` installs packages on Debian",
             lacks.join(", ")
         );
@@ -120,7 +120,7 @@ pub(super) async fn run(project: &Utf8Path) -> Result<Exit, Failure> {
 }
 
 fn line(what: &str, text: &str) {
-    println!("{what:16} {text}");
+    outln!("{what:16} {text}");
 }
 
 fn find(program: &str) -> Option<String> {

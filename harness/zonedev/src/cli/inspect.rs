@@ -64,7 +64,7 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
                 .is_none_or(|c| *c == checkpoint.name)
             {
                 let predicted = verdict::predict(checkpoint, &contract);
-                print!(
+                out!(
                     "{}",
                     report::inspect(
                         &cell,

@@ -21,7 +21,7 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
                 *counts.entry(case.suite.clone()).or_default() += 1;
             }
             for (suite, n) in counts {
-                println!("{suite:16} {n} cases");
+                outln!("{suite:16} {n} cases");
             }
             Ok(Exit::Good)
         }
@@ -39,7 +39,7 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
                     .collect();
                 if !fixtures.is_empty() {
                     any = true;
-                    println!(
+                    outln!(
                         "{}/{}  [{}]\n    {}",
                         case.suite,
                         case.name,
@@ -64,9 +64,9 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
                 .collect();
             let plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
             for group in &plan.groups {
-                println!("{}", group.boot);
+                outln!("{}", group.boot);
                 for cell in &group.cells {
-                    println!("{}", cell.id);
+                    outln!("{}", cell.id);
                 }
             }
             selected(!plan.groups.is_empty())
@@ -88,17 +88,17 @@ fn selected(any: bool) -> Result<Exit, Failure> {
 fn kernels(store: &KernelStore) -> Result<Exit, Failure> {
     for name in store.names()? {
         let kernel = store.kernel(&name)?;
-        println!("{name:30} {} (contract {})", kernel.title, kernel.contract);
+        outln!("{name:30} {} (contract {})", kernel.title, kernel.contract);
     }
     for name in store.series_names()? {
         let series = store.series(&name)?;
         for base in &series.bases {
-            println!("{:30} {}", format!("{base}+{name}"), series.title);
+            outln!("{:30} {}", format!("{base}+{name}"), series.title);
         }
     }
     let flavours = store.flavour_names()?;
     if !flavours.is_empty() {
-        println!(
+        outln!(
             "flavours: {} (as in 5.10:{})",
             flavours.join(", "),
             flavours[0]

@@ -139,11 +139,11 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     };
     RunFolder::open(&path).write_record(&record)?;
     link_latest(&path);
-    print!(
+    out!(
         "{}",
         report::summary(&record, &super::look(&std::io::stdout()))
     );
-    println!("run: {path}");
+    outln!("run: {path}");
     Ok(exit)
 }
 

@@ -1,5 +1,21 @@
 //! Words typed -> a request; exit codes; the only room that prints.
 
+/// As `print!`, but a reader that has seen enough (`| head`) is no reason to panic.
+macro_rules! out {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = write!(std::io::stdout(), $($words)*);
+    }};
+}
+
+/// As `println!`, likewise.
+macro_rules! outln {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
 mod args;
 mod bench;
 mod build;
