@@ -416,7 +416,11 @@ impl Ledger {
     fn cut(&mut self, file: &str, range: std::ops::Range<u64>, copies: bool) {
         self.unmap_file(file, if copies { range.clone() } else { 0..0 });
         if let Some(f) = self.files.get_mut(file) {
-            f.drop_entries(range.start, range.end);
+            if self.behaviour.layout_break_drops_entries {
+                f.drop_entries(0, u64::MAX);
+            } else {
+                f.drop_entries(range.start, range.end);
+            }
         }
     }
 

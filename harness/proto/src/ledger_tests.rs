@@ -454,3 +454,33 @@ fn the_last_to_close_the_device_brings_everybody_s_pages_back() {
         assert_eq!(of(&l, HoldBy::Pte {}).is_empty(), evicts);
     }
 }
+
+#[test]
+fn a_punched_hole_takes_the_whole_files_entries_where_the_layout_break_does() {
+    for (drops, left) in [(false, vec![(0x1002, 2)]), (true, vec![])] {
+        let mut l = Ledger::default();
+        l.set_behaviour(Behaviour {
+            layout_break_drops_entries: drops,
+            ..Behaviour::default()
+        });
+        created(&mut l, "a", 4, 0x1000);
+        mapped(&mut l, "main", "m", "a", 4, false);
+        touch(&mut l, "main", "m", 0, 4, true, 4, None);
+        let punch = Op::Punch {
+            file: "a".into(),
+            offset: Size(0),
+            length: Size(8192),
+        };
+        let extents = vec![Extent {
+            page: 2,
+            pages: 2,
+            pfn: 0x1002,
+        }];
+        let fact = Fact::Extents {
+            file: "a".into(),
+            extents,
+        };
+        l.apply("main", &punch, &OK, &[fact]).unwrap();
+        assert_eq!(of(&l, HoldBy::Entry { order: 0 }), left);
+    }
+}

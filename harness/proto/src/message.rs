@@ -37,6 +37,10 @@ pub struct Behaviour {
     /// and the stable trees of 6.1 and 6.12).
     #[serde(default)]
     pub hmm_close_evicts: bool,
+    /// Breaking a file's layout, as truncate and punch do, drops the DAX entries of the whole
+    /// file once its pages are idle (dax_break_layout() calls dax_delete_mapping_range(), 6.15).
+    #[serde(default)]
+    pub layout_break_drops_entries: bool,
 }
 
 /// Host to guest.
