@@ -8,6 +8,7 @@ mod fixture;
 mod image;
 mod kernel;
 mod kernel_name;
+mod kernel_source;
 
 pub use case::{Case, Known, PlannedStep, SuiteStore};
 pub use contract::*;
@@ -17,6 +18,6 @@ pub use fixture::{Fixture, FixtureStore, NvdimmSpec};
 pub use image::{Applets, DeviceNode, ImageFile, ImageSpec, Program};
 pub use kernel::{
     Compiler, Era, Fragment, KernelSpec, KernelStore, ResolvedKernel, ResolvedSeries, SeriesSpec,
-    SourceSpec,
 };
 pub use kernel_name::{Base, KernelName, KernelNameError, SeriesRef};
+pub use kernel_source::SourceSpec;
