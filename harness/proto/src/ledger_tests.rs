@@ -413,6 +413,7 @@ fn the_last_to_close_the_device_brings_everybody_s_pages_back() {
         let mut l = Ledger::default();
         l.set_behaviour(Behaviour {
             hmm_close_evicts: evicts,
+            ..Behaviour::default()
         });
         l.apply("main", &Op::HmmOpen {}, &OK, &[]).unwrap();
         let anon = Fact::Mapped {
