@@ -1,6 +1,6 @@
 //! `zonedev matrix`: the main job.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -8,8 +8,8 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::plan::{self, Plan};
 use crate::record::{
-    AcceptState, CellId, CellRecord, CellVerdict, Event, PairRecord, PairVerdict, RECORD_VERSION,
-    RunFolder, RunRecord,
+    CellId, CellRecord, CellVerdict, Event, PairRecord, PairVerdict, RECORD_VERSION, RunFolder,
+    RunRecord,
 };
 use crate::report;
 use crate::run::{Engine, EngineConfig, Isolation};
@@ -237,7 +237,6 @@ struct Judged {
     pairs: Vec<PairRecord>,
     pages_read: u64,
     pages_predicted: u64,
-    stale: BTreeSet<String>,
 }
 
 impl Judged {
@@ -254,7 +253,7 @@ impl Judged {
             .cells
             .iter()
             .any(|(_, v)| matches!(v, CellVerdict::Error { .. }));
-        if failed || regressed || !self.stale.is_empty() {
+        if failed || regressed {
             Exit::Regressed
         } else if error {
             Exit::Harness
@@ -277,7 +276,6 @@ fn judge(
         pairs: Vec::new(),
         pages_read: 0,
         pages_predicted: 0,
-        stale: BTreeSet::new(),
     };
     let mut accepted = BTreeMap::new();
     for record in records {
@@ -322,10 +320,6 @@ fn judge(
                 accepted.get(&base.id).map(String::as_str),
                 accepted.get(&other.id).map(String::as_str),
             );
-            if pair.accepted == (AcceptState::NotAsAccepted {}) && pair.verdict == PairVerdict::Same
-            {
-                out.stale.insert(base.id.case_path());
-            }
             out.pairs.push(pair);
         }
     }
