@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,8 @@ pub struct Request {
 
 /// Behaviours in which eras differ and from which the ledger's prediction
 /// follows; the host takes them from the kernel's contract.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Behaviour {
     /// Closing the test_hmm device brings its pages back to RAM (744dd97752ef, 7.1,
@@ -64,7 +66,8 @@ pub enum HostMessage {
 }
 
 /// A namespace as sysfs shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NamespaceInfo {
     /// Block or character device, such as `pmem0` or `dax0.0`.
@@ -81,7 +84,8 @@ pub struct NamespaceInfo {
 
 /// What the agent holds and counts at a checkpoint; it has settled, and does
 /// nothing until the next request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
     /// Predicted holds, coalesced, sorted.

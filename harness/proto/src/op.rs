@@ -1,6 +1,7 @@
 //! The vocabulary of operations. One word list serves the suites, the
 //! fixtures' provisioning and the shell.
 
+#[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,9 +9,8 @@ use crate::Size;
 
 /// How a pin is taken. What each one adds to a page's counts is the
 /// contract's business, since it differs by era.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum PinHow {
     /// vmsplice(2) of the range into a pipe that nobody reads.
@@ -24,7 +24,8 @@ pub enum PinHow {
 
 /// One operation in a guest. Names of maps, pins, files and actors are the
 /// case's own; an operation runs in the step's actor (a process).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(
     tag = "do",
     rename_all = "kebab-case",

@@ -179,6 +179,18 @@ fn mirror_for(suite: &str, entries: &[Entry], codename: &str) -> Option<Mirror> 
         })
 }
 
+/// Where a host that lists the archive alone finds the security archive: by Debian's convention
+/// beside it, under the same name with `-security`.
+fn beside_the_archive(suite: &str, entries: &[Entry], codename: &str) -> Option<Mirror> {
+    let release = suite.strip_suffix("-security")?;
+    let archive = mirror_for(release, entries, codename)?;
+    let uri = archive.uri.trim_end_matches('/');
+    uri.ends_with("/debian").then(|| Mirror {
+        uri: format!("{uri}-security"),
+        signed_by: archive.signed_by.clone(),
+    })
+}
+
 /// A private apt root for one suite.
 pub(crate) struct AptRoot {
     dir: Utf8PathBuf,
@@ -200,7 +212,8 @@ impl AptRoot {
             .map(|v| v.trim_matches('"').to_owned())
             .unwrap_or_default();
         let entries = host_entries(Utf8Path::new("/etc/apt"));
-        let Some(mirror) = mirror_for(suite, &entries, &codename) else {
+        let listed = mirror_for(suite, &entries, &codename);
+        let Some(mirror) = listed.or_else(|| beside_the_archive(suite, &entries, &codename)) else {
             let archive = if suite.ends_with("-security") {
                 "security archive"
             } else {
@@ -209,7 +222,7 @@ impl AptRoot {
             return Err(BuildError::Command {
                 what: format!("find a mirror for {suite}"),
                 detail: format!(
-                    "the host's apt sources name no Debian {archive}; add it under /etc/apt/sources.list.d"
+                    "the host's apt sources name no Debian {archive}; add a line `deb URI {suite} main`, with the URI of one, to a file under /etc/apt/sources.list.d"
                 ),
             });
         };
@@ -447,6 +460,24 @@ Suites: nodistro
         );
         let security = mirror_for("bookworm-security", &entries, "trixie").unwrap();
         assert_eq!(security.uri, "mirror+file:/etc/apt/mirrors/s.list");
+    }
+
+    #[test]
+    fn a_bare_hosts_security_archive_is_beside_its_archive() {
+        let bare = parse_list("deb http://m.example/debian/ bookworm main\n");
+        assert_eq!(mirror_for("bullseye-security", &bare, "bookworm"), None);
+        assert_eq!(
+            beside_the_archive("bullseye-security", &bare, "bookworm")
+                .unwrap()
+                .uri,
+            "http://m.example/debian-security"
+        );
+        assert_eq!(beside_the_archive("bullseye", &bare, "bookworm"), None);
+        let own_name = parse_list("deb http://m.example/mine bookworm main\n");
+        assert_eq!(
+            beside_the_archive("bullseye-security", &own_name, "bookworm"),
+            None
+        );
     }
 
     #[test]

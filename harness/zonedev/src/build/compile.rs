@@ -171,6 +171,7 @@ impl Job<'_> {
             name: run.name,
             log: &log_path,
             jobs: self.ctx.jobs,
+            variables: &self.kernel.make,
         };
         let has_config = run.applied.is_some() && !overlay.paths().any(decides_config);
         let config = session.configure(self.requests, has_config, &mut log)?;

@@ -140,7 +140,7 @@ mod tests {
     fn later_fragments_win_and_the_rest_is_asked_for_once() {
         let requests = requests(&[
             fragment("base", "# words\nCONFIG_SMP=y\nCONFIG_A=y\n"),
-            fragment("flavour/up", "# CONFIG_SMP is not set\nCONFIG_S=\"x y\"\n"),
+            fragment("up", "# CONFIG_SMP is not set\nCONFIG_S=\"x y\"\n"),
         ]);
         assert_eq!(
             allconfig(&requests),

@@ -25,6 +25,8 @@ struct Inputs {
     toolchain: Toolchain,
     requests: Vec<Request>,
     series: Vec<SeriesFiles>,
+    /// `VARIABLE=VALUE` for make.
+    variables: Vec<String>,
 }
 
 impl Inputs {
@@ -45,6 +47,9 @@ impl Inputs {
             hasher
                 .update(&(part.len() as u64).to_le_bytes())
                 .update(part.as_bytes());
+        }
+        for variable in &self.variables {
+            hasher.update(b"\0make\0").update(variable.as_bytes());
         }
         hasher.finalize().to_hex()[..32].to_owned()
     }
@@ -81,6 +86,7 @@ pub fn build_kernel(
     let inputs = Inputs {
         toolchain: Toolchain::probe(kernel.compiler.as_ref())?,
         requests: config::requests(&kernel.fragments),
+        variables: kernel.make.clone(),
         series: kernel
             .series
             .iter()

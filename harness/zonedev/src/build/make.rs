@@ -21,6 +21,8 @@ pub(crate) struct Session<'a> {
     pub(crate) name: &'a str,
     pub(crate) log: &'a Utf8Path,
     pub(crate) jobs: usize,
+    /// `VARIABLE=VALUE` for every run.
+    pub(crate) variables: &'a [String],
 }
 
 impl Session<'_> {
@@ -102,7 +104,9 @@ impl Session<'_> {
         on_line: &mut dyn FnMut(&str),
     ) -> Result<(), BuildError> {
         let mut cmd = self.toolchain.make(self.tree);
-        cmd.arg(format!("-j{}", self.jobs.max(1))).args(targets);
+        cmd.arg(format!("-j{}", self.jobs.max(1)))
+            .args(self.variables)
+            .args(targets);
         if let Some(path) = allconfig {
             cmd.env("KCONFIG_ALLCONFIG", path);
         }

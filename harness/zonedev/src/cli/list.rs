@@ -96,12 +96,11 @@ fn kernels(store: &KernelStore) -> Result<Exit, Failure> {
             outln!("{:30} {}", format!("{base}+{name}"), series.title);
         }
     }
-    let flavours = store.flavour_names()?;
-    if !flavours.is_empty() {
+    for name in store.flavour_names()? {
         outln!(
-            "flavours: {} (as in 5.10:{})",
-            flavours.join(", "),
-            flavours[0]
+            "{:30} {} (any kernel)",
+            format!("KERNEL:{name}"),
+            store.flavour(&name)?.title
         );
     }
     Ok(Exit::Good)

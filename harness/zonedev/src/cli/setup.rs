@@ -124,10 +124,10 @@ impl BuildSink for Forward {
                 done,
                 total,
             },
-            BuildEvent::Finished { what, took, .. } => Event::BuildFinished {
+            BuildEvent::Finished { what, took, cached } => Event::BuildFinished {
                 what,
                 took_ms: took.as_millis() as u64,
-                cached: false,
+                cached,
             },
             BuildEvent::Notice { message, .. } => Event::Notice { message },
         };
@@ -188,6 +188,7 @@ pub(super) async fn sides(
             Forward(events.clone()),
         );
         let (name, contract) = (r.name.clone(), r.contract.clone());
+        let patience = r.resolved.patience;
         let task = tokio::task::spawn_blocking(move || -> Result<Side, Failure> {
             let image = build::build_image(&ctx, &spec, &artifact, &sink)?;
             let info =
@@ -204,6 +205,7 @@ pub(super) async fn sides(
                 info: Arc::new(info),
                 name,
                 contract,
+                patience,
             })
         });
         out.push(

@@ -36,11 +36,12 @@ pub(super) struct Limits {
 
 impl Limits {
     /// Generous: a limit that is reached on a healthy kernel is worse than a late verdict on a hung one.
-    pub(super) fn of(accel: Accel) -> Self {
-        let scale = match accel {
-            Accel::Kvm => 1,
-            Accel::Tcg => 4,
-        };
+    pub(super) fn of(accel: Accel, patience: u32) -> Self {
+        let scale = u64::from(patience)
+            * match accel {
+                Accel::Kvm => 1,
+                Accel::Tcg => 4,
+            };
         Limits {
             boot: Duration::from_secs(30 * scale),
             greeting: Duration::from_secs(10 * scale),

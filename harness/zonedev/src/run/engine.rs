@@ -6,8 +6,8 @@ use std::time::Instant;
 use camino::{Utf8Path, Utf8PathBuf};
 use guestmem::KernelInfo;
 use proto::{Behaviour, Op, StepResult};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
 use crate::plan::{Group, Plan, PlannedCell};
@@ -43,6 +43,8 @@ pub struct Side {
     pub initrd: Utf8PathBuf,
     /// Its symbols and types.
     pub info: Arc<KernelInfo>,
+    /// Factor on every time limit: some flavours are slow.
+    pub patience: u32,
     /// Why its hmm-tests are not in the image, where they aren't.
     pub no_hmm_tests: Option<String>,
 }
@@ -129,11 +131,7 @@ impl Engine {
     }
 
     async fn group(&self, group: Group) -> Result<Vec<CellRecord>, RunError> {
-        let _turn = self
-            .groups
-            .acquire()
-            .await
-            .map_err(|e| RunError::Task(e.to_string()))?;
+        let _turn = turn(&self.groups).await?;
         let reader = PageReader::new(Arc::clone(&self.sides[group.side].info));
         let (boot, start) = self.template(&group, &reader).await?;
         let mut out = vec![boot];
@@ -161,11 +159,7 @@ impl Engine {
         group: &Group,
         reader: &PageReader,
     ) -> Result<(CellRecord, Start), RunError> {
-        let _guest = self
-            .guests
-            .acquire()
-            .await
-            .map_err(|e| RunError::Task(e.to_string()))?;
+        let _guest = turn(&self.guests).await?;
         let started = Instant::now();
         let mut record = self.empty(&group.boot, "boot and provisioning", "boot");
         let what = format!("{} with {}", group.boot.kernel, group.fixture.name);
@@ -237,7 +231,7 @@ impl Engine {
         reader: &PageReader,
         record: &mut CellRecord,
     ) -> Option<(Guest, Session)> {
-        let limits = Limits::of(self.config.accel);
+        let limits = self.limits(side);
         let mut guest =
             match Guest::boot(&self.machine(side, fixture), &self.config.launcher, dir).await {
                 Ok(guest) => guest,
@@ -293,11 +287,7 @@ impl Engine {
         start: &Start,
         reader: &PageReader,
     ) -> Result<CellRecord, RunError> {
-        let _guest = self
-            .guests
-            .acquire()
-            .await
-            .map_err(|e| RunError::Task(e.to_string()))?;
+        let _guest = turn(&self.guests).await?;
         let started = Instant::now();
         self.tell(Event::CellStarted {
             cell: cell.id.clone(),
@@ -360,8 +350,8 @@ impl Engine {
         reader: &PageReader,
         record: &mut CellRecord,
     ) {
-        let limits = Limits::of(self.config.accel);
         let side = cell.id.side;
+        let limits = self.limits(side);
         let mut session = match session {
             Some(session) => session,
             None => match Session::open(&mut guest, self.behaviour(side), limits.greeting).await {
@@ -389,6 +379,10 @@ impl Engine {
             limits,
         };
         drive.steps(&cell.steps, record, &told).await;
+    }
+
+    fn limits(&self, side: usize) -> Limits {
+        Limits::of(self.config.accel, self.sides[side].patience)
     }
 
     fn behaviour(&self, side: usize) -> Behaviour {
@@ -467,6 +461,14 @@ impl Engine {
             (None, None) => Err(record.end),
         }
     }
+}
+
+/// Waits for a place.
+async fn turn(places: &Semaphore) -> Result<SemaphorePermit<'_>, RunError> {
+    places
+        .acquire()
+        .await
+        .map_err(|e| RunError::Task(e.to_string()))
 }
 
 /// A provisioning step that failed: no case can run on what it left.

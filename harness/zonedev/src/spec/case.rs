@@ -11,6 +11,9 @@
 //! | `splats` | titles of kernel reports that belong to this step |
 //! | `splats_if` | the same under a condition |
 //! | `when`, `unless` | run the step only where the contract says so, or does not |
+//!
+//! Where a step is expected to end with `died`, later steps of its actor are left out; checkpoints
+//! are the host's and stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -183,7 +186,11 @@ impl Case {
             })
         };
         let mut out = Vec::new();
+        let mut dead = BTreeSet::new();
         for s in &self.steps {
+            if dead.contains(&s.actor) && !matches!(s.op, Op::Checkpoint { .. }) {
+                continue;
+            }
             if let Some(c) = &s.when
                 && !holds(c)?
             {
@@ -205,6 +212,9 @@ impl Case {
                 if holds(c)? {
                     splats.extend(titles.iter().cloned());
                 }
+            }
+            if expected == "died" {
+                dead.insert(&s.actor);
             }
             out.push(PlannedStep {
                 actor: s.actor.clone(),

@@ -107,6 +107,8 @@ pub enum PinRule {
     Allowed,
     /// The call fails, and no page is ever held by a pin.
     Refused,
+    /// The caller dies of a kernel bug, and no page is ever held by a pin.
+    Bug,
     /// Pinning brings the page back to RAM first, so that no such page is ever held by a pin.
     MovesBack,
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::error::{SpecError, SpecFile, nearest};
+use super::flavour::Flavour;
 use super::kernel_name::{Base, KernelName, SeriesRef};
 use super::kernel_source::{RawSource, SourceSpec, parse_source};
 
@@ -52,7 +53,7 @@ impl fmt::Display for Era {
 /// A config fragment: the options that are asked for on top of allnoconfig.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragment {
-    /// Its name, as the kernel's file has it; `flavour/up` for a flavour.
+    /// Its name, as the kernel's or the flavour's file has it.
     pub name: String,
     /// Where it is.
     pub path: Utf8PathBuf,
@@ -115,6 +116,10 @@ pub struct ResolvedKernel {
     pub contract: String,
     /// Config fragments in order; later ones win.
     pub fragments: Vec<Fragment>,
+    /// `VARIABLE=VALUE` for every run of make.
+    pub make: Vec<String>,
+    /// Factor on every time limit in the guest.
+    pub patience: u32,
     /// What to do where the host's gcc is too new.
     pub compiler: Option<Compiler>,
     /// How many objects a build compiles, if that is known.
@@ -252,13 +257,27 @@ impl KernelStore {
 
     /// The names of the flavours.
     pub fn flavour_names(&self) -> Result<Vec<String>, SpecError> {
-        let dir = self.dir.join("config/flavour");
+        let dir = self.dir.join("flavours");
         if !dir.is_dir() {
             return Ok(Vec::new());
         }
-        let mut names = self.stems(&dir, "config")?;
+        let mut names = self.stems(&dir, "toml")?;
         names.sort();
         Ok(names)
+    }
+
+    /// The flavour `name`.
+    pub fn flavour(&self, name: &str) -> Result<Flavour, SpecError> {
+        let path = self.dir.join("flavours").join(format!("{name}.toml"));
+        let known = self.flavour_names()?;
+        if !known.iter().any(|k| k == name) {
+            return Err(SpecError::whole_file(
+                &path,
+                format!("there is no flavour `{name}`"),
+                format!("there are: {}", known.join(", ")),
+            ));
+        }
+        Flavour::read(&path, name)
     }
 
     /// Looks up every word of a listed kernel's name. For `tree:` use [`Self::resolve_tree`].
@@ -315,20 +334,23 @@ impl KernelStore {
         for fragment in &spec.config {
             fragments.push(self.fragment(fragment)?);
         }
-        for flavour in &name.flavours {
-            let known = self.flavour_names()?;
-            if !known.contains(flavour) {
-                return Err(SpecError::whole_file(
-                    &self.dir.join(format!("config/flavour/{flavour}.config")),
-                    format!("there is no flavour `{flavour}`"),
-                    format!("there are: {}", known.join(", ")),
-                ));
+        let flavours: Vec<Flavour> = name
+            .flavours
+            .iter()
+            .map(|flavour| self.flavour(flavour))
+            .collect::<Result<_, _>>()?;
+        let mut references = Vec::new();
+        for flavour in &flavours {
+            let of_era = flavour.config_of.get(&spec.name).into_iter().flatten();
+            for fragment in flavour.config.iter().chain(of_era) {
+                fragments.push(self.fragment(fragment)?);
             }
-            fragments.push(self.fragment(&format!("flavour/{flavour}"))?);
+            references.extend(flavour.series.iter().cloned().map(SeriesRef::Named));
         }
+        references.extend(name.series.iter().cloned());
         let mut contract = spec.contract.clone();
         let mut series = Vec::new();
-        for reference in &name.series {
+        for reference in &references {
             let path = match reference {
                 SeriesRef::Named(series_name) => {
                     let found = self.series(series_name)?;
@@ -363,10 +385,17 @@ impl KernelStore {
                 path,
             });
         }
+        for flavour in &flavours {
+            if let Some(own) = flavour.contract.get(&contract) {
+                contract.clone_from(own);
+            }
+        }
         Ok(ResolvedKernel {
             name: name.clone(),
             title: spec.title,
             contract,
+            make: flavours.iter().flat_map(|f| f.make.clone()).collect(),
+            patience: flavours.iter().map(|f| f.patience).product(),
             fragments,
             compiler: spec.compiler,
             objects: spec.objects,

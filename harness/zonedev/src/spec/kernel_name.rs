@@ -42,7 +42,7 @@ pub enum SeriesRef {
 pub struct KernelName {
     /// What it is built from.
     pub base: Base,
-    /// Extra config fragments, `kernels/config/flavour/NAME.config`.
+    /// Other ways to build it, `kernels/flavours/NAME.toml`.
     pub flavours: Vec<String>,
     /// Patches, in the order of their application.
     pub series: Vec<SeriesRef>,

@@ -91,7 +91,12 @@ fn the_projects_own_kernels_are_sound() {
     let up = store
         .resolve(&KernelName::parse("5.10:up").unwrap())
         .unwrap();
-    assert_eq!(up.fragments.last().unwrap().name, "flavour/up");
+    assert_eq!(up.fragments.last().unwrap().name, "up");
+    assert_eq!(up.contract, "5.10");
+    let up = store
+        .resolve(&KernelName::parse("5.10:up+zone-device-refcount").unwrap())
+        .unwrap();
+    assert_eq!(up.contract, "5.10+zone-device-refcount:up");
 }
 
 #[test]
@@ -101,7 +106,7 @@ fn what_is_not_there_is_told_with_what_is() {
         .resolve(&KernelName::parse("6.13").unwrap())
         .unwrap_err();
     assert!(
-        e.remedy().unwrap().contains("5.10, 6.1, 6.12, 7.3"),
+        e.remedy().unwrap().contains("5.10, 6.1, 6.12, 7.2, 7.3"),
         "{e:?}"
     );
     let e = store

@@ -5,6 +5,7 @@ mod case;
 mod contract;
 mod error;
 mod fixture;
+mod flavour;
 mod image;
 mod kernel;
 mod kernel_name;
@@ -15,6 +16,7 @@ pub use contract::*;
 pub(crate) use error::nearest;
 pub use error::{SpecError, SpecFile};
 pub use fixture::{Fixture, FixtureStore, NvdimmSpec};
+pub use flavour::Flavour;
 pub use image::{Applets, DeviceNode, ImageFile, ImageSpec, Program};
 pub use kernel::{
     Compiler, Era, Fragment, KernelSpec, KernelStore, ResolvedKernel, ResolvedSeries, SeriesSpec,

@@ -279,6 +279,7 @@ fn check_holds(checkpoint: &CheckpointRecord, contract: &Contract, found: &mut F
         {
             let expected = match rules.pins {
                 PinRule::Refused => "refused",
+                PinRule::Bug => "the caller dead of it",
                 _ => "the page moved back to RAM first",
             };
             wrong("pin", expected.into(), format!("held by {}", pin_word(how)));
