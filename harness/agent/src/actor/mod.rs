@@ -2,7 +2,9 @@
 
 mod access;
 mod aio;
+mod change;
 mod files;
+mod gup;
 mod hmm;
 mod maps;
 mod pins;
@@ -10,5 +12,6 @@ mod program;
 mod provision;
 mod serve;
 mod touch;
+mod uring;
 
 pub(crate) use serve::serve;

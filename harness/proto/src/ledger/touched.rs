@@ -152,6 +152,17 @@ impl Ledger {
             })
             .collect();
         self.move_ids(&back, false);
+        self.fault_anon(key, range, write);
+    }
+
+    /// Page faults of anonymous memory, by a processor or by hmm_range_fault() for a device, which
+    /// leaves the pages of its own where they are.
+    pub(super) fn fault_anon(
+        &mut self,
+        key: &(String, String),
+        range: std::ops::Range<usize>,
+        write: bool,
+    ) {
         let mut shared = BTreeMap::<u64, usize>::new();
         for slot in self.maps.values().flat_map(|m| &m.slots) {
             if let Slot::Anon(id) = slot {
