@@ -364,6 +364,7 @@ impl Ledger {
                 let range = self.range(actor, map, *offset, *length)?;
                 self.fault_anon(&(actor.to_owned(), map.clone()), range, true);
             }
+            Op::Race { arm, .. } => self.raced(actor, arm)?,
             Op::HmmOpen {} => {
                 // Opening again closes what was open.
                 self.close_mirror(actor);

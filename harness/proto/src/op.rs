@@ -380,6 +380,22 @@ pub enum Op {
     /// Close the test_hmm device.
     HmmClose {},
 
+    // --- concurrency
+    /// Threads of the actor that do one thing each at nearly the same time, round after round.
+    /// What each comes to is not told: signals and errors are part of a race. At the end the
+    /// actor leaves a state that is known: the files that took part are holes of the size that
+    /// they had, mappings of them have no entries, and each page of anonymous memory that took
+    /// part has been stored to.
+    Race {
+        /// How often.
+        rounds: u32,
+        /// From which the delays of every thread in every round follow.
+        seed: u64,
+        /// What each thread does: `touch`, `truncate`, `fallocate`, `madvise` with `dontneed`,
+        /// `pin` by vmsplice, which is let go at once, `gup`, or `hmm-migrate`.
+        arm: Vec<Op>,
+    },
+
     // --- programs
     /// Run a program of the image and read its KTAP.
     Run {
@@ -443,8 +459,67 @@ impl Op {
             Op::HmmWrite { .. } => "hmm-write",
             Op::HmmMigrate { .. } => "hmm-migrate",
             Op::HmmClose {} => "hmm-close",
+            Op::Race { .. } => "race",
             Op::Run { .. } => "run",
             Op::Checkpoint { .. } => "checkpoint",
+        }
+    }
+
+    /// Whether a thread of a race can do this.
+    pub fn can_race(&self) -> bool {
+        matches!(
+            self,
+            Op::Touch { .. }
+                | Op::Truncate { .. }
+                | Op::Fallocate { .. }
+                | Op::Gup { .. }
+                | Op::HmmMigrate { .. }
+                | Op::Madvise {
+                    advice: Advice::Dontneed,
+                    ..
+                }
+                | Op::Pin {
+                    how: PinHow::Vmsplice,
+                    ..
+                }
+        )
+    }
+
+    /// The mapping that this is about.
+    pub fn map(&self) -> Option<&str> {
+        match self {
+            Op::MapFile { map, .. }
+            | Op::MapDevice { map, .. }
+            | Op::MapAnon { map, .. }
+            | Op::Touch { map, .. }
+            | Op::Verify { map, .. }
+            | Op::Unmap { map, .. }
+            | Op::Mprotect { map, .. }
+            | Op::Mremap { map, .. }
+            | Op::Madvise { map, .. }
+            | Op::Msync { map }
+            | Op::Pin { map, .. }
+            | Op::Gup { map, .. }
+            | Op::HmmMigrate { map, .. }
+            | Op::HmmRead { map, .. }
+            | Op::HmmWrite { map, .. } => Some(map),
+            _ => None,
+        }
+    }
+
+    /// The file that this is about.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Op::Create { file, .. }
+            | Op::Truncate { file, .. }
+            | Op::Fallocate { file, .. }
+            | Op::Unlink { file }
+            | Op::Rename { file, .. }
+            | Op::Write { file, .. }
+            | Op::Read { file, .. }
+            | Op::Fsync { file }
+            | Op::MapFile { file, .. } => Some(file),
+            _ => None,
         }
     }
 

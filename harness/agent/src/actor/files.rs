@@ -54,17 +54,26 @@ pub(super) fn change(
     context: &Context,
 ) -> Done {
     let file = open(name)?;
-    let flags = match mode {
+    fallocate(
+        &file,
+        flags(mode),
+        offset.bytes() as i64,
+        length.bytes() as i64,
+    )
+    .map_err(|e| errno("fallocate", e))?;
+    told(name, &file, context)
+}
+
+/// The words of fallocate(2).
+pub(super) fn flags(mode: FallocateMode) -> FallocateFlags {
+    match mode {
         FallocateMode::PunchHole => {
             FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE
         }
         FallocateMode::ZeroRange => FallocateFlags::FALLOC_FL_ZERO_RANGE,
         FallocateMode::CollapseRange => FallocateFlags::FALLOC_FL_COLLAPSE_RANGE,
         FallocateMode::InsertRange => FallocateFlags::FALLOC_FL_INSERT_RANGE,
-    };
-    fallocate(&file, flags, offset.bytes() as i64, length.bytes() as i64)
-        .map_err(|e| errno("fallocate", e))?;
-    told(name, &file, context)
+    }
 }
 
 /// rename(2).

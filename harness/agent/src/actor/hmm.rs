@@ -85,35 +85,73 @@ fn make_nodes() -> Result<(), StepResult> {
     Ok(())
 }
 
-/// What the device is asked to do with a range; every page of it must be done.
-fn ask(
-    actor: &Actor,
+/// What the device is asked to do with a range of a mapping.
+pub(super) struct Ask<'a> {
+    mirror: &'a Mirror,
     number: libc::c_ulong,
-    name: &str,
-    map: &str,
-    (offset, length): (Size, Option<Size>),
-    buffer: &mut Buffer,
-) -> Result<(), StepResult> {
-    let (m, range) = actor.range(map, offset, length)?;
-    let mirror = actor.hmm.as_ref().filter(|m| !m.inherited).ok_or_else(|| {
-        failed("use the device: do hmm-open in this actor first; a mirror of the parent sees the parent's memory")
-    })?;
-    let mut command = Command {
-        addr: m.address + range.start * Size::PAGE,
-        ptr: buffer.0.as_mut_ptr() as u64,
-        npages: range.end - range.start,
-        ..Command::default()
-    };
-    // SAFETY: a command that outlives the call and names a buffer of npages pages.
-    Errno::result(unsafe { libc::ioctl(mirror.file.as_raw_fd(), number, &raw mut command) })
-        .map_err(|e| errno(&format!("ioctl {name}"), e))?;
-    if command.cpages != command.npages {
-        return Err(failed(format!(
-            "do {name} of {} pages: only {} were done",
-            command.npages, command.cpages
-        )));
+    address: u64,
+    pages: u64,
+    buffer: Buffer,
+}
+
+impl<'a> Ask<'a> {
+    fn new(
+        actor: &'a Actor,
+        number: libc::c_ulong,
+        map: &str,
+        offset: Size,
+        length: Option<Size>,
+    ) -> Result<Self, StepResult> {
+        let (m, range) = actor.range(map, offset, length)?;
+        let mirror = actor.hmm.as_ref().filter(|m| !m.inherited).ok_or_else(|| {
+            failed("use the device: do hmm-open in this actor first; a mirror of the parent sees the parent's memory")
+        })?;
+        let pages = range.end - range.start;
+        Ok(Ask {
+            mirror,
+            number,
+            address: m.address + range.start * Size::PAGE,
+            pages,
+            buffer: Buffer(vec![0; pages as usize * WORDS]),
+        })
     }
-    Ok(())
+
+    /// To migrate a range to the device. The driver reads the range back through the device.
+    pub(super) fn migrate(
+        actor: &'a Actor,
+        map: &str,
+        offset: Size,
+        length: Option<Size>,
+    ) -> Result<Self, StepResult> {
+        Self::new(actor, MIGRATE_TO_DEV, map, offset, length)
+    }
+
+    /// Asks; EAGAIN where not every page was done.
+    pub(super) fn go(&mut self) -> Result<(), Errno> {
+        let mut command = Command {
+            addr: self.address,
+            ptr: self.buffer.0.as_mut_ptr() as u64,
+            npages: self.pages,
+            ..Command::default()
+        };
+        let file = self.mirror.file.as_raw_fd();
+        // SAFETY: a command that outlives the call and names a buffer of npages pages.
+        Errno::result(unsafe { libc::ioctl(file, self.number, &raw mut command) })?;
+        if command.cpages != command.npages {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(())
+    }
+
+    fn must(&mut self, name: &str) -> Result<(), StepResult> {
+        self.go().map_err(|e| match e {
+            Errno::EAGAIN => failed(format!(
+                "do {name} of all {} pages: some were not",
+                self.pages
+            )),
+            e => errno(&format!("ioctl {name}"), e),
+        })
+    }
 }
 
 /// What the driver copies a range into or out of.
@@ -122,30 +160,9 @@ struct Buffer(Vec<u64>);
 /// 8-byte words of a 4K page.
 const WORDS: usize = Size::PAGE as usize / 8;
 
-impl Buffer {
-    fn of(
-        actor: &Actor,
-        map: &str,
-        offset: Size,
-        length: Option<Size>,
-    ) -> Result<Self, StepResult> {
-        let (_, range) = actor.range(map, offset, length)?;
-        Ok(Buffer(vec![0; (range.end - range.start) as usize * WORDS]))
-    }
-}
-
-/// Migrates a range to the device; every page must get there. The driver reads the range back
-/// through the device.
+/// Migrates a range to the device; every page must get there.
 pub(super) fn migrate(actor: &mut Actor, map: &str, offset: Size, length: Option<Size>) -> Done {
-    let mut buffer = Buffer::of(actor, map, offset, length)?;
-    ask(
-        actor,
-        MIGRATE_TO_DEV,
-        "HMM_DMIRROR_MIGRATE",
-        map,
-        (offset, length),
-        &mut buffer,
-    )?;
+    Ask::migrate(actor, map, offset, length)?.must("HMM_DMIRROR_MIGRATE")?;
     Ok(StepResult::Ok {}.into())
 }
 
@@ -157,11 +174,10 @@ pub(super) fn read(
     length: Option<Size>,
     context: &Context,
 ) -> Done {
-    let mut buffer = Buffer::of(actor, map, offset, length)?;
-    let range = (offset, length);
-    ask(actor, READ, "HMM_DMIRROR_READ", map, range, &mut buffer)?;
+    let mut ask = Ask::new(actor, READ, map, offset, length)?;
+    ask.must("HMM_DMIRROR_READ")?;
     let first = offset.bytes() / Size::PAGE;
-    for (page, words) in (first..).zip(buffer.0.chunks_exact(WORDS)) {
+    for (page, words) in (first..).zip(ask.buffer.0.chunks_exact(WORDS)) {
         let expected = ExpectedRun::word_at(&context.expected, page);
         if words[0] != expected {
             return Err(StepResult::WrongData {
@@ -182,13 +198,12 @@ pub(super) fn write(
     length: Option<Size>,
     context: &Context,
 ) -> Done {
-    let mut buffer = Buffer::of(actor, map, offset, length)?;
+    let mut ask = Ask::new(actor, WRITE, map, offset, length)?;
     let first = offset.bytes() / Size::PAGE;
-    for (page, words) in (first..).zip(buffer.0.chunks_exact_mut(WORDS)) {
+    for (page, words) in (first..).zip(ask.buffer.0.chunks_exact_mut(WORDS)) {
         words[0] = word(context.generation, page);
     }
-    let range = (offset, length);
-    ask(actor, WRITE, "HMM_DMIRROR_WRITE", map, range, &mut buffer)?;
+    ask.must("HMM_DMIRROR_WRITE")?;
     Ok(StepResult::Ok {}.into())
 }
 

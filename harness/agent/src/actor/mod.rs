@@ -10,6 +10,7 @@ mod maps;
 mod pins;
 mod program;
 mod provision;
+mod race;
 mod serve;
 mod touch;
 mod uring;

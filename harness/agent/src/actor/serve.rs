@@ -7,7 +7,7 @@ use proto::{Op, frame};
 
 use super::maps::Mapping;
 use super::pins::Held;
-use super::{access, change, files, gup, hmm, maps, pins, provision, touch};
+use super::{access, change, files, gup, hmm, maps, pins, provision, race, touch};
 use crate::wire::{Announce, Order, Reply, SOCKET, errno, failed};
 
 /// What an actor has.
@@ -154,6 +154,7 @@ impl Actor {
                 length,
             } => pins::pin(self, pin, *how, map, (*offset, *length), context),
             Op::Release { pin } => pins::release(self, pin),
+            Op::Race { rounds, seed, arm } => race::race(self, *rounds, *seed, arm, context),
             Op::HmmOpen {} => hmm::open(self),
             Op::HmmMigrate {
                 map,

@@ -129,6 +129,20 @@ impl Expect {
         }
     }
 
+    /// The same, of anonymous memory only.
+    pub(super) fn stored_if_own(
+        &mut self,
+        actor: &str,
+        map: &str,
+        range: Range<u64>,
+        generation: u64,
+    ) {
+        let view = self.views.get(&(actor.to_owned(), map.to_owned()));
+        if view.is_some_and(|v| matches!(v.behind, Behind::Nothing)) {
+            self.stored(actor, map, range, generation);
+        }
+    }
+
     /// Index in its file or device of a page of a mapping.
     pub(super) fn index(&self, actor: &str, map: &str, page: u64) -> u64 {
         let view = self.views.get(&(actor.to_owned(), map.to_owned()));
@@ -194,7 +208,8 @@ impl Expect {
             return;
         };
         if let Behind::File(id) = view.behind {
-            let pages = view.first_page + range.start..view.first_page + range.end;
+            let first = view.first_page;
+            let pages = first + range.start..first.saturating_add(range.end);
             if let Some(words) = self.files.get_mut(&id) {
                 words.retain(|page, _| !pages.contains(page));
             }

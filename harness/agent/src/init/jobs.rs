@@ -374,6 +374,16 @@ impl Agent {
                 }
             }
             Op::Rename { file, to } => self.expect.renamed(file, to),
+            Op::Race { arm, .. } => {
+                for file in arm.iter().filter_map(Op::file) {
+                    self.expect.cut(file, 0..u64::MAX, true);
+                }
+                for map in arm.iter().filter_map(Op::map) {
+                    let range = self.pages_of(by, map, Size(0), None);
+                    self.expect.cut_behind(by, map, 0..u64::MAX);
+                    self.expect.stored_if_own(by, map, range, job.generation);
+                }
+            }
             Op::Write {
                 file,
                 offset,

@@ -1,9 +1,10 @@
 //! What calls that change an address space do to the ledger.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{Ledger, LedgerError, Slot};
-use crate::{Advice, Protection, Size};
+use crate::{Advice, Backing, Op, Protection, Size};
 
 impl Ledger {
     /// munmap(2) of `range` of a mapping; of the whole of it, the mapping goes.
@@ -84,6 +85,35 @@ impl Ledger {
                     *slot = Slot::None;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What a race leaves: see [`Op::Race`].
+    pub(super) fn raced(&mut self, actor: &str, arms: &[Op]) -> Result<(), LedgerError> {
+        let mut files: BTreeSet<String> = arms
+            .iter()
+            .filter_map(Op::file)
+            .map(str::to_owned)
+            .collect();
+        let maps: BTreeSet<&str> = arms.iter().filter_map(Op::map).collect();
+        for map in maps {
+            let m = self.map(actor, map)?;
+            let whole = 0..m.slots.len();
+            match m.file() {
+                Some(file) => {
+                    files.insert(file.to_owned());
+                    self.zap(actor, map, whole)?;
+                }
+                None if m.backing == (Backing::Anon {}) => {
+                    // Whatever was on the device is back.
+                    self.touch_anon(&(actor.to_owned(), map.to_owned()), whole, true);
+                }
+                None => self.zap(actor, map, whole)?,
+            }
+        }
+        for file in &files {
+            self.cut(file, 0..u64::MAX, true);
         }
         Ok(())
     }

@@ -142,7 +142,12 @@ impl Ledger {
 
     /// A load or store of anonymous memory: brings device pages back (for all
     /// that share them, since migration walks the rmap), and copies on write.
-    fn touch_anon(&mut self, key: &(String, String), range: std::ops::Range<usize>, write: bool) {
+    pub(super) fn touch_anon(
+        &mut self,
+        key: &(String, String),
+        range: std::ops::Range<usize>,
+        write: bool,
+    ) {
         let Some(m) = self.maps.get(key) else { return };
         let back: BTreeSet<u64> = m.slots[range.clone()]
             .iter()
