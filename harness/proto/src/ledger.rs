@@ -241,6 +241,10 @@ impl Ledger {
                 if let Op::Truncate { file, .. } | Op::Fallocate { file, .. } = op {
                     self.unmap_file(file, 0..0);
                 }
+                // kill_dev_dax() unmaps the device before its pages are waited for.
+                if matches!(op, Op::DestroyNamespace {}) {
+                    self.unmap_device();
+                }
             }
             StepResult::Ok {} => self.done(actor, op)?,
             // The signal tells that the poison was taken note of.
@@ -313,7 +317,11 @@ impl Ledger {
             Op::Mkfs { fs } => self.file_system.clone_from(fs),
             Op::DestroyNamespace {} => {
                 self.files.clear();
+                self.unmap_device();
                 self.device_pfn = None;
+                // Where it didn't wait for them, they hold what is no page any more.
+                self.pins
+                    .retain(|_, pin| pin.page_type == PageType::Private);
             }
             Op::Pin {
                 pin,

@@ -43,6 +43,13 @@ pub struct Behaviour {
     /// file once its pages are idle (dax_break_layout() calls dax_delete_mapping_range(), 6.15).
     #[serde(default)]
     pub layout_break_drops_entries: bool,
+    /// Tearing a region down waits until no page of it is held (before 5.18, when each page
+    /// held a reference to its pgmap).
+    #[serde(default)]
+    pub teardown_waits: bool,
+    /// Evicting an inode waits for its pinned pages (0e2f80afcfa6, 6.15).
+    #[serde(default)]
+    pub evict_waits: bool,
 }
 
 /// Host to guest.

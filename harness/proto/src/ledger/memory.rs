@@ -128,6 +128,15 @@ impl Ledger {
         Ok(())
     }
 
+    /// The device goes: its entries are taken out of all page tables.
+    pub(super) fn unmap_device(&mut self) {
+        for m in self.maps.values_mut() {
+            if matches!(m.backing, Backing::Device { .. }) {
+                m.slots.fill(Slot::None);
+            }
+        }
+    }
+
     fn unmap_pfns(&mut self, pfns: &[u64]) {
         let keys: Vec<_> = self.maps.keys().cloned().collect();
         for key in keys {

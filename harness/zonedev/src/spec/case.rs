@@ -12,6 +12,8 @@
 //! | `splats_if` | the same under a condition |
 //! | `when`, `unless` | run the step only where the contract says so, or does not |
 //!
+//! Conditions joined with `&` must all hold.
+//!
 //! Where a step is expected to end with `died`, later steps of its actor are left out; checkpoints
 //! are the host's and stay.
 
@@ -177,13 +179,17 @@ impl Case {
     /// Where a condition names a property that no contract has.
     pub fn steps(&self, contract: &Contract) -> Result<Vec<PlannedStep>, SpecError> {
         let holds = |condition: &str| {
-            contract.holds_condition(condition).map_err(|e| {
-                SpecError::whole_file(
-                    &self.path,
-                    format!("the condition `{condition}` can't be decided: {e}"),
-                    "write it as TYPE.PROPERTY=VALUE, as in kernels/contracts/",
-                )
-            })
+            let mut all = true;
+            for one in condition.split('&') {
+                all &= contract.holds_condition(one.trim()).map_err(|e| {
+                    SpecError::whole_file(
+                        &self.path,
+                        format!("the condition `{condition}` can't be decided: {e}"),
+                        "write it as TYPE.PROPERTY=VALUE, as in kernels/contracts/; join several with &",
+                    )
+                })?;
+            }
+            Ok::<bool, SpecError>(all)
         };
         let mut out = Vec::new();
         let mut dead = BTreeSet::new();

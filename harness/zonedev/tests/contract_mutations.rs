@@ -1,0 +1,236 @@
+//! Each cell of a contract's table, changed, must make exactly the cases fail whose pages depend on
+//! it: what a real kernel did is judged again by every contract that differs in one property.
+//!
+//! Which cells depend on a property is told from their claims alone, by the closures below.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use guestmem::PageKind;
+use proto::{Hold, HoldBy, PageType, PinHow};
+use zonedev::record::{CellRecord, CellVerdict, RunFolder};
+use zonedev::spec::{
+    Contract, FolioRule, MapcountRule, MappingRule, PageRules, PinKind, PinRule, SpecFile,
+};
+use zonedev::verdict::judge_cell;
+
+fn project() -> Utf8PathBuf {
+    Utf8Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize_utf8()
+        .unwrap()
+}
+
+fn contract(name: &str) -> Contract {
+    let path = project().join(format!("kernels/contracts/{name}.toml"));
+    Contract::parse(&SpecFile::read(&path, "the contract").unwrap()).unwrap()
+}
+
+/// The cells of a whole run of these kernels.
+fn cells(kernels: &[&str]) -> Vec<CellRecord> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zonedev"));
+    command
+        .env("CI", "true")
+        .args(["--project", project().as_str(), "matrix", "--run-dir"])
+        .arg(&path)
+        .stdin(Stdio::null());
+    for kernel in kernels {
+        command.args(["-k", kernel]);
+    }
+    let output = command.output().unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(output.status.code(), Some(0));
+    let folder = RunFolder::open(Utf8Path::from_path(&path).unwrap());
+    let record = folder.read_record().unwrap();
+    let ids: BTreeSet<_> = record.cells.iter().map(|(id, _)| id.clone()).collect();
+    ids.iter().map(|id| folder.read_cell(id).unwrap()).collect()
+}
+
+const TYPES: [PageType; 3] = [PageType::Fsdax, PageType::Devdax, PageType::Private];
+
+fn kind(page_type: PageType) -> PageKind {
+    match page_type {
+        PageType::Fsdax => PageKind::FsDax,
+        PageType::Devdax => PageKind::Generic,
+        PageType::Private => PageKind::Private,
+    }
+}
+
+fn rules(contract: &mut Contract, page_type: PageType) -> &mut PageRules {
+    match page_type {
+        PageType::Fsdax => &mut contract.fsdax,
+        PageType::Devdax => &mut contract.devdax,
+        PageType::Private => &mut contract.private,
+    }
+}
+
+/// Whether some claim of this kind of page, at some checkpoint, is such a one.
+fn claims(cell: &CellRecord, page_type: PageType, such: impl Fn(&Hold) -> bool) -> bool {
+    cell.checkpoints
+        .iter()
+        .flat_map(|c| &c.claims.holds)
+        .any(|h| h.page_type == page_type && such(h))
+}
+
+fn has_pages(cell: &CellRecord, page_type: PageType) -> bool {
+    cell.checkpoints
+        .iter()
+        .flat_map(|c| &c.pages.regions)
+        .any(|r| r.kind == kind(page_type) && r.pages > r.metadata_pages)
+}
+
+/// Whether some page is a tail by the contract.
+fn has_tails(cell: &CellRecord, page_type: PageType, folio: FolioRule) -> bool {
+    match folio {
+        FolioRule::None | FolioRule::Stale => false,
+        FolioRule::Entry => claims(
+            cell,
+            page_type,
+            |h| matches!(h.by, HoldBy::Entry { order } if order > 0),
+        ),
+        FolioRule::Align => cell
+            .checkpoints
+            .iter()
+            .flat_map(|c| &c.claims.namespaces)
+            .any(|n| n.mode == "devdax" && n.align > 4096 && has_pages(cell, page_type)),
+    }
+}
+
+struct Mutation {
+    name: String,
+    contract: Contract,
+    depends: Box<dyn Fn(&CellRecord) -> bool>,
+}
+
+fn mutations(of: &Contract) -> Vec<Mutation> {
+    let mut out = Vec::new();
+    let mut add = |t: PageType,
+                   name: &str,
+                   change: &dyn Fn(&mut PageRules),
+                   depends: Box<dyn Fn(&CellRecord) -> bool>| {
+        let mut contract = of.clone();
+        change(rules(&mut contract, t));
+        assert_ne!(&contract, of, "{t:?} {name} changes nothing");
+        out.push(Mutation {
+            name: format!("{t:?} {name}"),
+            contract,
+            depends,
+        });
+    };
+    for t in TYPES {
+        let now = of.rules(t).clone();
+        let folio = now.folio;
+        let pte = move |c: &CellRecord| claims(c, t, |h| h.by == HoldBy::Pte {});
+        let pmd = move |c: &CellRecord| claims(c, t, |h| h.by == HoldBy::Pmd {});
+        add(
+            t,
+            "idle one more",
+            &|r| r.idle += 1,
+            Box::new(move |c| has_pages(c, t)),
+        );
+        add(t, "PTE one more", &|r| r.pte += 1, Box::new(pte));
+        add(t, "PMD one more", &|r| r.pmd += 1, Box::new(pmd));
+        add(
+            t,
+            "tail one more",
+            &|r| r.tail += 1,
+            Box::new(move |c| has_tails(c, t, folio)),
+        );
+        if now.mapcount == MapcountRule::None {
+            // A PMD counts in the mapcount of a folio only.
+            add(
+                t,
+                "mapcount counted",
+                &|r| r.mapcount = MapcountRule::Counted,
+                Box::new(move |c| pte(c) || (pmd(c) && has_tails(c, t, folio))),
+            );
+        } else if t != PageType::Private {
+            add(
+                t,
+                "mapcount not counted",
+                &|r| r.mapcount = MapcountRule::None,
+                Box::new(move |c| pte(c) || pmd(c)),
+            );
+        }
+        if now.mapping == MappingRule::SinceFault {
+            add(
+                t,
+                "mapping set by an entry only",
+                &|r| r.mapping = MappingRule::Entry,
+                Box::new(move |c| pte(c) || pmd(c)),
+            );
+        }
+        if now.pins == PinRule::Allowed {
+            let pinned = move |c: &CellRecord| claims(c, t, |h| matches!(h.by, HoldBy::Pin { .. }));
+            add(
+                t,
+                "pins refused",
+                &|r| r.pins = PinRule::Refused,
+                Box::new(pinned),
+            );
+            for how in [PinHow::Vmsplice, PinHow::DirectWrite, PinHow::DirectRead] {
+                let by = move |c: &CellRecord| claims(c, t, |h| h.by == HoldBy::Pin { how });
+                let other = |kind: &mut Option<PinKind>| {
+                    *kind = match kind {
+                        Some(PinKind::Get) => Some(PinKind::Pin),
+                        _ => Some(PinKind::Get),
+                    }
+                };
+                add(
+                    t,
+                    &format!("{how:?} of the other kind"),
+                    &|r| {
+                        other(match how {
+                            PinHow::Vmsplice => &mut r.vmsplice,
+                            PinHow::DirectWrite => &mut r.direct_write,
+                            _ => &mut r.direct_read,
+                        });
+                    },
+                    Box::new(by),
+                );
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn every_cell_of_a_contracts_table_is_checked_by_the_cases_that_depend_on_it() {
+    let kernels = std::env::var("ZONEDEV_TEST_CONTRACTS")
+        .unwrap_or_else(|_| "5.10 5.10+zone-device-refcount".into());
+    let kernels: Vec<&str> = kernels.split_whitespace().collect();
+    let cells = cells(&kernels);
+    let names: BTreeSet<&str> = cells.iter().map(|c| c.contract.as_str()).collect();
+    for name in names {
+        let of = contract(name);
+        let cells: Vec<&CellRecord> = cells.iter().filter(|c| c.contract == name).collect();
+        for cell in &cells {
+            assert_eq!(judge_cell(cell, &of).verdict, CellVerdict::Pass {});
+        }
+        let mut idle = Vec::new();
+        for mutation in mutations(&of) {
+            let mut some = false;
+            for cell in &cells {
+                let failed = judge_cell(cell, &mutation.contract).verdict != CellVerdict::Pass {};
+                some |= failed;
+                assert_eq!(
+                    failed,
+                    (mutation.depends)(cell),
+                    "contract {name}, {}: {:?}",
+                    mutation.name,
+                    cell.id
+                );
+            }
+            if !some {
+                idle.push(mutation.name);
+            }
+        }
+        // What no case of this run reaches is told, not hidden.
+        println!("contract {name}: no case depends on {idle:?}");
+    }
+}
