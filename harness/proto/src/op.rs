@@ -208,11 +208,20 @@ pub enum Op {
     HmmClose {},
 
     // --- programs
-    /// Run a program of the image and read its KTAP.
+    /// Run a program of the image and read its results.
     Run {
         /// Program and arguments.
         argv: Vec<String>,
+        /// A program of the root file system instead of one of the initramfs.
+        #[serde(default, skip_serializing_if = "is_false")]
+        root: bool,
+        /// The directory that it begins in; absent: `/`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cwd: Option<String>,
     },
+    /// Mount the fixture's root file system, read-only with a tmpfs over it, for programs that
+    /// [`Op::Run`] runs in it.
+    MountRoot {},
     /// Pause here: the host reads every page.
     Checkpoint {
         /// Name, unique in the case.
@@ -226,6 +235,11 @@ fn map_mem() -> String {
 
 fn pmd() -> Size {
     Size(Size::PMD)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands references
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn page() -> Size {
@@ -260,6 +274,7 @@ impl Op {
             Op::HmmMigrate { .. } => "hmm-migrate",
             Op::HmmClose {} => "hmm-close",
             Op::Run { .. } => "run",
+            Op::MountRoot {} => "mount-root",
             Op::Checkpoint { .. } => "checkpoint",
         }
     }
@@ -274,6 +289,7 @@ impl Op {
                 | Op::Umount {}
                 | Op::DestroyNamespace {}
                 | Op::Run { .. }
+                | Op::MountRoot {}
                 | Op::Checkpoint { .. }
         )
     }

@@ -8,6 +8,7 @@ mod maps;
 mod pins;
 mod program;
 mod provision;
+mod root;
 mod serve;
 mod touch;
 
