@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) const SOCKET: &str = "/run/agent.sock";
 /// Where the fixture's file system is mounted.
 pub(crate) const MOUNT: &str = "/mnt";
+/// Where the root file system for programs is mounted.
+pub(crate) const ROOT: &str = "/root";
 
 /// An actor's first frame on its connection.
 #[derive(Debug, Serialize, Deserialize)]

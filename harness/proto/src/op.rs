@@ -397,11 +397,20 @@ pub enum Op {
     },
 
     // --- programs
-    /// Run a program of the image and read its KTAP.
+    /// Run a program of the image and read its results.
     Run {
         /// Program and arguments.
         argv: Vec<String>,
+        /// A program of the root file system instead of one of the initramfs.
+        #[serde(default, skip_serializing_if = "is_false")]
+        root: bool,
+        /// The directory that it begins in; absent: `/`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cwd: Option<String>,
     },
+    /// Mount the fixture's root file system, read-only with a tmpfs over it, for programs that
+    /// [`Op::Run`] runs in it.
+    MountRoot {},
     /// Pause here: the host reads every page.
     Checkpoint {
         /// Name, unique in the case.
@@ -415,6 +424,11 @@ fn map_mem() -> String {
 
 fn pmd() -> Size {
     Size(Size::PMD)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands references
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn page() -> Size {
@@ -461,6 +475,7 @@ impl Op {
             Op::HmmClose {} => "hmm-close",
             Op::Race { .. } => "race",
             Op::Run { .. } => "run",
+            Op::MountRoot {} => "mount-root",
             Op::Checkpoint { .. } => "checkpoint",
         }
     }
@@ -533,6 +548,7 @@ impl Op {
                 | Op::Umount {}
                 | Op::DestroyNamespace {}
                 | Op::Run { .. }
+                | Op::MountRoot {}
                 | Op::Checkpoint { .. }
         )
     }

@@ -78,6 +78,7 @@ impl Bench {
                     label_kib: 128,
                 },
             ],
+            disks: Vec::new(),
             extra: Vec::new(),
             cloneable: true,
         };
@@ -422,6 +423,7 @@ async fn a_qemu_that_ends_says_why() {
         initrd: "/no/such/initrd".into(),
         cmdline: String::new(),
         nvdimms: Vec::new(),
+        disks: Vec::new(),
         extra: Vec::new(),
         cloneable: true,
     };
@@ -433,6 +435,7 @@ async fn a_qemu_that_ends_says_why() {
     );
     assert!(text.contains("/no/such/kernel"), "{text}");
     let machine = Machine {
+        disks: Vec::new(),
         extra: vec!["-no-such-option".into()],
         ..machine
     };

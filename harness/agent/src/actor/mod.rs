@@ -11,6 +11,7 @@ mod pins;
 mod program;
 mod provision;
 mod race;
+mod root;
 mod serve;
 mod touch;
 mod uring;

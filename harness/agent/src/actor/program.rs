@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use proto::{ProgramOutput, StepResult};
 
 use crate::process;
-use crate::wire::{errno, failed, io_errno};
+use crate::wire::{ROOT, errno, failed, io_errno};
 
 /// The most that is kept of a program's output, in bytes.
 const MOST: usize = 1 << 20;
+
+/// Where a program runs.
+pub(super) struct Place<'a> {
+    /// In the root file system.
+    pub(super) root: bool,
+    /// The directory that it begins in.
+    pub(super) cwd: &'a str,
+}
 
 /// Runs a program to its end, at most `limit`.
 ///
@@ -23,6 +31,7 @@ const MOST: usize = 1 << 20;
 pub(super) fn run(
     argv: &[String],
     env: &[(&str, &str)],
+    place: &Place<'_>,
     limit: Duration,
 ) -> Result<ProgramOutput, StepResult> {
     let Some((program, arguments)) = argv.split_first() else {
@@ -30,18 +39,22 @@ pub(super) fn run(
     };
     let (mut from, to) = io::pipe().map_err(|e| io_errno("pipe", &e))?;
     let second = to.try_clone().map_err(|e| io_errno("dup", &e))?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("HOME", "/")
+        .env("HOME", if place.root { "/root" } else { "/" })
         .envs(env.iter().copied())
-        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(to)
-        .stderr(second)
-        .spawn()
-        .map_err(|e| failed(format!("run {program}: {e}; is it in the image?")))?;
+        .stderr(second);
+    enter(&mut command, place);
+    let spawned = command.spawn();
+    // It holds our ends of the pipe, which must end with the program.
+    drop(command);
+    let mut child =
+        spawned.map_err(|e| failed(format!("run {program}: {e}; is it in the image?")))?;
     fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| errno("fcntl", e))?;
     let until = Instant::now() + limit;
     let mut kept = Kept::default();
@@ -70,6 +83,22 @@ pub(super) fn run(
     })
 }
 
+/// Lets a command begin in its place.
+fn enter(command: &mut Command, place: &Place<'_>) {
+    let root = place.root;
+    let cwd = place.cwd.to_owned();
+    let setup = move || {
+        if root {
+            nix::unistd::chroot(ROOT)?;
+        }
+        nix::unistd::chdir(cwd.as_str())?;
+        Ok(())
+    };
+    // SAFETY: the closure makes the system calls chroot and chdir, with paths that nix copies to
+    // the stack, and allocates nothing.
+    unsafe { command.pre_exec(setup) };
+}
+
 /// Runs a program that must succeed.
 ///
 /// # Errors
@@ -80,7 +109,11 @@ pub(super) fn must(
     limit: Duration,
 ) -> Result<ProgramOutput, StepResult> {
     let owned: Vec<String> = argv.iter().map(|a| (*a).to_owned()).collect();
-    let output = run(&owned, env, limit)?;
+    let place = Place {
+        root: false,
+        cwd: "/",
+    };
+    let output = run(&owned, env, &place, limit)?;
     if output.code == 0 {
         return Ok(output);
     }

@@ -8,7 +8,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use proto::{Op, Size, StepResult};
 
 use super::files::pmem;
-use super::program;
+use super::{program, root};
 use crate::wire::{Context, MOUNT, Reply, errno, failed, io_errno};
 
 type Done = Result<Reply, StepResult>;
@@ -52,8 +52,16 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
             umount2(MOUNT, MntFlags::empty()).map_err(|e| errno("umount", e))?;
             ok()
         }
-        Op::Run { argv } => {
-            let output = program::run(argv, &[], PROGRAM)?;
+        Op::MountRoot {} => {
+            root::prepare()?;
+            ok()
+        }
+        Op::Run { argv, root, cwd } => {
+            let place = program::Place {
+                root: *root,
+                cwd: cwd.as_deref().unwrap_or("/"),
+            };
+            let output = program::run(argv, &[], &place, PROGRAM)?;
             let mut reply = Reply::from(StepResult::Ok {});
             reply.output = Some(output);
             Ok(reply)

@@ -200,6 +200,15 @@ pub(crate) struct AptRoot {
 impl AptRoot {
     /// Sets one up in the cache. An error's words say why this host can't serve Debian sources.
     pub(crate) fn open(cache: &Cache, suite: &str) -> Result<Self, BuildError> {
+        Self::open_in(cache, suite, false)
+    }
+
+    /// One that knows source packages too, beside the one that doesn't.
+    pub(crate) fn open_with_sources(cache: &Cache, suite: &str) -> Result<Self, BuildError> {
+        Self::open_in(cache, suite, true)
+    }
+
+    fn open_in(cache: &Cache, suite: &str, with_sources: bool) -> Result<Self, BuildError> {
         for program in ["apt-get", "apt-cache", "dpkg-deb"] {
             if !proc::exists(program) {
                 return Err(proc::missing(program));
@@ -226,7 +235,12 @@ impl AptRoot {
                 ),
             });
         };
-        let dir = cache.path("apt", suite);
+        let name = if with_sources {
+            format!("{suite}+src")
+        } else {
+            suite.to_owned()
+        };
+        let dir = cache.path("apt", &name);
         create_dir(&dir.join("state/lists/partial"))?;
         create_dir(&dir.join("cache/archives/partial"))?;
         // The keyring with every release's keys serves suites that the host's own entry does not.
@@ -242,8 +256,12 @@ impl AptRoot {
             .map(|k| format!("[signed-by={k}] "))
             .unwrap_or_default();
         let list = dir.join("sources.list");
-        fs_err::write(&list, format!("deb {options}{} {suite} main\n", mirror.uri))
-            .map_err(|e| BuildError::io("write", &list, e))?;
+        let uri = &mirror.uri;
+        let mut text = format!("deb {options}{uri} {suite} main\n");
+        if with_sources {
+            text.push_str(&format!("deb-src {options}{uri} {suite} main\n"));
+        }
+        fs_err::write(&list, text).map_err(|e| BuildError::io("write", &list, e))?;
         let status = dir.join("state/status");
         fs_err::write(&status, "").map_err(|e| BuildError::io("write", &status, e))?;
         Ok(Self {
@@ -252,7 +270,7 @@ impl AptRoot {
         })
     }
 
-    fn command(&self, program: &str) -> Command {
+    pub(super) fn command(&self, program: &str) -> Command {
         let mut cmd = proc::command(program);
         for option in [
             format!("Dir::State={}/state", self.dir),
@@ -359,7 +377,7 @@ pub(crate) fn deb_path(cache: &Cache, sha256: &str) -> Utf8PathBuf {
     cache.path("downloads", &format!("{sha256}.deb"))
 }
 
-fn newer(a: &str, b: &str) -> Result<bool, BuildError> {
+pub(super) fn newer(a: &str, b: &str) -> Result<bool, BuildError> {
     let out = proc::output(proc::command("dpkg").args(["--compare-versions", a, "gt", b]))?;
     Ok(out.status.success())
 }
@@ -391,7 +409,7 @@ fn parse_show(text: &str, package: &str) -> Vec<Listed> {
     found
 }
 
-fn is_sha256(text: &str) -> bool {
+pub(super) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 

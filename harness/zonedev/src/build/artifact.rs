@@ -18,23 +18,8 @@ pub struct Took {
     pub prepare: f64,
     /// `make`, from the first object to bzImage.
     pub make: f64,
-    /// The kernel's own tests.
-    pub tests: f64,
     /// All of it, without getting the source and without building a patched kernel's base.
     pub total: f64,
-}
-
-/// Whether a kernel's own hmm-tests could be built.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HmmTests {
-    /// They are beside the kernel.
-    Built,
-    /// They are not, for this reason.
-    Failed {
-        /// The first lines that say why.
-        reason: String,
-    },
 }
 
 /// How a kernel came to be; `record.json` beside it.
@@ -60,8 +45,6 @@ pub struct KernelRecord {
     pub toolchain: Toolchain,
     /// How many objects were compiled.
     pub objects: u64,
-    /// Whether the kernel's own hmm-tests are there.
-    pub hmm_tests: HmmTests,
     /// Where the time went.
     pub took: Took,
 }
@@ -103,14 +86,6 @@ impl KernelArtifact {
     /// All that `make` said.
     pub fn log(&self) -> Utf8PathBuf {
         self.dir.join("build.log")
-    }
-
-    /// The kernel's own hmm-tests, or why they could not be built.
-    pub fn hmm_tests(&self) -> Result<Utf8PathBuf, &str> {
-        match &self.record.hmm_tests {
-            HmmTests::Built => Ok(self.dir.join("hmm-tests")),
-            HmmTests::Failed { reason } => Err(reason),
-        }
     }
 
     /// The kernel in `dir`, if a whole one of our version is there.

@@ -7,7 +7,8 @@
 //! sources/     unpacked sources, by identity; never written to again
 //! trees/       the object trees of unpatched builds, by key: KEY/build, and KEY/work while building
 //! kernels/     what a build of a kernel leaves, by key
-//! images/      initramfs archives, by key
+//! images/      initramfs archives and root file systems, by key
+//! selftests/   kernels' own test programs, by key
 //! locks/ tmp/ logs/
 //! ```
 //! Whatever is at its final place is whole: it was renamed there. What a killed build leaves in
@@ -71,6 +72,7 @@ impl Cache {
             "trees",
             "kernels",
             "images",
+            "selftests",
             "locks",
             "tmp",
             "logs",

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::artifact::{HmmTests, KernelArtifact, KernelRecord, RECORD_VERSION, Took};
+use super::artifact::{KernelArtifact, KernelRecord, RECORD_VERSION, Took};
 use super::cache::{CacheLock, KERNEL_NEEDS, create_dir, remove};
 use super::config::{self, Request};
 use super::context::BuildCtx;
@@ -19,7 +19,7 @@ use super::overlay::Overlay;
 use super::series::{self, Applied, SeriesFiles};
 use super::source::{self, Identified};
 use super::toolchain::Toolchain;
-use super::{hmm, make, proc, worktree};
+use super::{make, proc, worktree};
 use crate::spec::ResolvedKernel;
 
 /// Everything about one kernel that is not in the cache.
@@ -183,12 +183,7 @@ impl Job<'_> {
         let make_took = making.elapsed().as_secs_f64();
         self.check_config(&build.join(".config"), run.name)?;
 
-        report.phase(Phase::Tests, "hmm-tests");
-        let testing = Instant::now();
         let temp = self.ctx.cache.temp(lock, "kernel")?;
-        let hmm_tests = self.tests(work, overlay, &temp.join("hmm-tests"))?;
-        let tests = testing.elapsed().as_secs_f64();
-
         report.phase(Phase::Publish, run.key.to_owned());
         if config.values().any(|v| v == "m") {
             session.install_modules(&temp.join("modules"), &mut log)?;
@@ -223,11 +218,9 @@ impl Job<'_> {
             base: run.applied.as_ref().map(|_| self.base_key.clone()),
             toolchain: self.toolchain.clone(),
             objects,
-            hmm_tests,
             took: Took {
                 prepare,
                 make: make_took,
-                tests,
                 total: run.started.elapsed().as_secs_f64(),
             },
         };
@@ -244,29 +237,6 @@ impl Job<'_> {
             fs_err::rename(&build, &kept).map_err(|e| BuildError::io("move to", &kept, e))?;
         }
         Ok(())
-    }
-
-    /// The kernel's own tests; those of its base where the changes don't reach them.
-    fn tests(
-        &self,
-        work: &Utf8Path,
-        overlay: &Overlay,
-        out: &Utf8Path,
-    ) -> Result<HmmTests, BuildError> {
-        let reaches = |p: &Utf8Path| {
-            p.starts_with("tools")
-                || p.starts_with("lib")
-                || (p.starts_with("mm") && p.extension() == Some("h"))
-        };
-        if self.is_patched()
-            && !overlay.paths().any(reaches)
-            && let Some(base) = self.load(&self.base_key)
-            && let Ok(program) = base.hmm_tests()
-        {
-            std::fs::copy(program, out).map_err(|e| BuildError::io("copy to", out, e))?;
-            return Ok(HmmTests::Built);
-        }
-        hmm::build(work, out, self.toolchain)
     }
 
     /// Says beforehand that a patch to a header that all use takes long.

@@ -96,6 +96,14 @@ pub(crate) fn parse_config(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The options of a `.config` that are set, without `CONFIG_`.
+pub fn options_set(text: &str) -> std::collections::BTreeSet<String> {
+    let set = parse_config(text)
+        .into_iter()
+        .filter(|(_, value)| value != "n");
+    set.map(|(name, _)| name).collect()
+}
+
 /// The requests that `config` does not fulfil, each with its reason. The tree's Kconfig files are
 /// read only if there is one.
 pub(crate) fn lost(

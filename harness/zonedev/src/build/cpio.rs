@@ -37,6 +37,11 @@ impl Archive {
         self.0.insert(path, node);
     }
 
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether there is a file at `path`.
     pub(crate) fn contains(&self, path: &Utf8Path) -> bool {
         self.0.contains_key(path)

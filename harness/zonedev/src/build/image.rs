@@ -7,17 +7,17 @@ use std::time::Instant;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::agent;
-use super::artifact::KernelArtifact;
 use super::cache::Cache;
 use super::context::BuildCtx;
 use super::cpio::{Archive, Node};
 use super::error::BuildError;
 use super::event::{BuildSink, Phase, Reporter};
 use super::proc;
+use super::selftests::Selftests;
 use crate::spec::ImageSpec;
 
-/// Where a guest finds its kernel's own hmm-tests.
-pub const HMM_TESTS: &str = "/usr/bin/hmm-tests";
+/// Where a guest finds its kernel's own selftests.
+pub const SELFTESTS_DIR: &str = "/usr/bin";
 
 /// A built initramfs.
 #[derive(Debug, Clone)]
@@ -30,11 +30,12 @@ pub struct ImageArtifact {
     pub size: u64,
 }
 
-/// Builds the initramfs for `kernel`, or finds it in the cache. Blocks until it is there.
+/// Builds the initramfs with a kernel's `selftests`, or finds it in the cache. Blocks until it is
+/// there.
 pub fn build_image(
     ctx: &BuildCtx,
     image: &ImageSpec,
-    kernel: &KernelArtifact,
+    selftests: &Selftests,
     sink: &dyn BuildSink,
 ) -> Result<ImageArtifact, BuildError> {
     let started = Instant::now();
@@ -81,9 +82,13 @@ pub fn build_image(
         }
     }
     let mut archives = vec![common.to_bytes()];
-    if let Ok(tests) = kernel.hmm_tests() {
-        let mut own = Archive::default();
-        own.add(HMM_TESTS, program(&tests)?);
+    let mut own = Archive::default();
+    for (name, test) in selftests {
+        if let Ok(path) = test {
+            own.add(Utf8Path::new(SELFTESTS_DIR).join(name), program(path)?);
+        }
+    }
+    if !own.is_empty() {
         archives.push(own.to_bytes());
     }
     let (found, cached) = store(&ctx.cache, &archives, &report)?;

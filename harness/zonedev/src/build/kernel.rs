@@ -4,14 +4,12 @@ use std::time::Instant;
 
 use camino::Utf8PathBuf;
 
-use super::artifact::{HmmTests, KernelArtifact};
-use super::cache::remove;
+use super::artifact::KernelArtifact;
 use super::compile::Job;
 use super::config::{self, Request};
 use super::context::{BuildCtx, here};
 use super::error::{BuildError, ErrorClass};
 use super::event::{BuildSink, Reporter};
-use super::hmm;
 use super::series::SeriesFiles;
 use super::source::{self, Identified};
 use super::toolchain::Toolchain;
@@ -103,9 +101,8 @@ pub fn build_kernel(
     for spec in &kernel.sources {
         let known = source::identify(ctx, spec)?;
         if let Some(known) = &known
-            && let Some(mut found) = KernelArtifact::load(&place(known), kernel)
+            && let Some(found) = KernelArtifact::load(&place(known), kernel)
         {
-            retry_tests(ctx, known, &mut found, &inputs.toolchain)?;
             report.finished(started.elapsed(), true);
             return Ok(found);
         }
@@ -156,28 +153,4 @@ fn can_pass_over(e: &BuildError) -> bool {
             e,
             BuildError::Command { .. } | BuildError::MissingTool { .. }
         )
-}
-
-/// A kernel whose tests could not be built for want of a package gets another try: the package
-/// may be there now, and the kernel itself is as good as before.
-fn retry_tests(
-    ctx: &BuildCtx,
-    source: &Identified,
-    found: &mut KernelArtifact,
-    toolchain: &Toolchain,
-) -> Result<(), BuildError> {
-    let wants_package = matches!(&found.record.hmm_tests, HmmTests::Failed { reason } if reason.contains("install the package"));
-    let tree = source::pristine(ctx, source);
-    let patched = |p: &Utf8PathBuf| p.starts_with("tools/testing") || p.starts_with("lib");
-    if !wants_package || !tree.exists() || found.record.changed.iter().any(patched) {
-        return Ok(());
-    }
-    let new = found.dir.join(format!("hmm-tests.{}", std::process::id()));
-    if hmm::build(&tree, &new, toolchain)? == HmmTests::Built {
-        let place = found.dir.join("hmm-tests");
-        fs_err::rename(&new, &place).map_err(|e| BuildError::io("write", &place, e))?;
-        found.record.hmm_tests = HmmTests::Built;
-        found.record.write(&found.dir)?;
-    }
-    remove(&new)
 }

@@ -91,6 +91,12 @@ impl Overlay {
         Ok(())
     }
 
+    /// The changes of some paths.
+    pub(crate) fn only(&self, keep: impl Fn(&Utf8Path) -> bool) -> Self {
+        let kept = self.0.iter().filter(|(path, _)| keep(path));
+        Self(kept.map(|(p, c)| (p.clone(), c.clone())).collect())
+    }
+
     /// The changed paths.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Utf8Path> {
         self.0.keys().map(Utf8PathBuf::as_path)

@@ -497,7 +497,7 @@ fn fetch(
     Ok(place)
 }
 
-fn untar(file: &Utf8Path, into: &Utf8Path) -> Result<(), BuildError> {
+pub(crate) fn untar(file: &Utf8Path, into: &Utf8Path) -> Result<(), BuildError> {
     let mut cmd = proc::command("tar");
     cmd.args([
         "-x",

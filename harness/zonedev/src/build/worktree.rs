@@ -92,7 +92,7 @@ fn put_back(from: &Utf8Path, to: &Utf8Path) -> Result<(), BuildError> {
 }
 
 /// Makes `to` a tree of the same files as `from`, by hard links.
-fn link_sources(from: &Utf8Path, to: &Utf8Path) -> Result<(), BuildError> {
+pub(crate) fn link_sources(from: &Utf8Path, to: &Utf8Path) -> Result<(), BuildError> {
     create_dir(to)?;
     walk(from, &mut |path, entry| {
         let kind = entry

@@ -65,6 +65,12 @@ pub(super) struct Selection {
     /// Only cases whose SUITE/FIXTURE/CASE contains this text (repeatable: all of them)
     #[arg(short = 'E', long = "filter", value_name = "TEXT")]
     pub(super) filters: Vec<String>,
+    /// All cases, those too that run only where they are asked for
+    #[arg(long)]
+    pub(super) full: bool,
+    /// A built checkout of fstests: its dax group becomes cases of the suite upstream
+    #[arg(long, value_name = "PATH")]
+    pub(super) fstests: Option<Utf8PathBuf>,
 }
 
 /// Options of building.

@@ -77,7 +77,8 @@ async fn guest(
     let requested = setup::resolve(&ctx, std::slice::from_ref(&args.kernel))?;
     let (events, _receiver) = mpsc::unbounded_channel();
     let artifacts = setup::build_kernels(&ctx, &requested, &events).await?;
-    let sides = setup::sides(&ctx, &requested, &artifacts, &events).await?;
+    let programs = std::collections::BTreeSet::new();
+    let sides = setup::sides(&ctx, &requested, &artifacts, &programs, &events).await?;
     let side = sides[0].clone();
     let host = Host::look(&ctx, None).await?;
     let mut fixture = FixtureStore::new(project.join("images/fixtures")).load("fsdax-ext4")?;
@@ -93,6 +94,8 @@ async fn guest(
             isolation: Isolation::Boot,
             jobs: 1,
             folder: path.clone(),
+            roots: Default::default(),
+            fstests: None,
         };
         Ok((
             Engine::new(config, vec![side.clone()], events.clone()),

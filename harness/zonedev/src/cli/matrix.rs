@@ -1,6 +1,6 @@
 //! `zonedev matrix`: the main job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Instant, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -8,12 +8,12 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::plan::{self, Plan};
 use crate::record::{
-    CellId, CellRecord, CellVerdict, Event, PairRecord, PairVerdict, RECORD_VERSION, RunFolder,
-    RunRecord,
+    CeilingRecord, CellId, CellRecord, CellVerdict, Event, KnownRecord, PairRecord, PairVerdict,
+    RECORD_VERSION, RunFolder, RunRecord, SkipRecord,
 };
 use crate::report;
 use crate::run::{Engine, EngineConfig, Isolation};
-use crate::spec::Contract;
+use crate::spec::{Ceilings, Contract};
 use crate::verdict;
 
 use super::args::{IsolationArg, MatrixArgs};
@@ -76,7 +76,14 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
             return Err(failure);
         }
     };
-    let sides = setup::sides(&ctx, &requested, &artifacts, &events).await?;
+    let planned = || plan.groups.iter().flat_map(|g| &g.cells);
+    let programs: BTreeSet<String> = planned().flat_map(|c| c.programs.clone()).collect();
+    let sides = setup::sides(&ctx, &requested, &artifacts, &programs, &events).await?;
+    let roots = setup::roots(&ctx, plan.groups.iter().map(|g| &g.fixture), &events).await?;
+    let fstests = match &args.selection.fstests {
+        Some(checkout) => Some(setup::fstests(&ctx, checkout, &path, &events).await?),
+        None => None,
+    };
     phases.insert("build".to_owned(), build_clock.elapsed().as_millis() as u64);
 
     let jobs = args
@@ -93,6 +100,8 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
         },
         jobs,
         folder: path.clone(),
+        roots,
+        fstests,
     };
     let run_clock = Instant::now();
     let snapshots = Snapshots::of(&plan, project);
@@ -131,6 +140,9 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
             .collect(),
         cells: judged.cells,
         pairs: judged.pairs,
+        skips: judged.skips,
+        over_ceiling: judged.over_ceiling,
+        known: judged.known,
         pages_read: judged.pages_read,
         pages_predicted: judged.pages_predicted,
         phases_ms: phases,
@@ -235,6 +247,9 @@ impl Snapshots {
 struct Judged {
     cells: Vec<(CellId, CellVerdict)>,
     pairs: Vec<PairRecord>,
+    skips: Vec<SkipRecord>,
+    over_ceiling: Vec<CeilingRecord>,
+    known: Vec<KnownRecord>,
     pages_read: u64,
     pages_predicted: u64,
 }
@@ -253,7 +268,7 @@ impl Judged {
             .cells
             .iter()
             .any(|(_, v)| matches!(v, CellVerdict::Error { .. }));
-        if failed || regressed {
+        if failed || regressed || !self.over_ceiling.is_empty() {
             Exit::Regressed
         } else if error {
             Exit::Harness
@@ -274,6 +289,9 @@ fn judge(
     let mut out = Judged {
         cells: Vec::new(),
         pairs: Vec::new(),
+        skips: Vec::new(),
+        over_ceiling: Vec::new(),
+        known: Vec::new(),
         pages_read: 0,
         pages_predicted: 0,
     };
@@ -323,5 +341,22 @@ fn judge(
             out.pairs.push(pair);
         }
     }
+    let suites: BTreeSet<&str> = records.iter().map(|r| r.id.suite.as_str()).collect();
+    let mut ceilings = BTreeMap::new();
+    for suite in suites {
+        let dir = snapshots.project.join("suites").join(suite);
+        ceilings.insert(suite.to_owned(), Ceilings::load(&dir)?);
+    }
+    let judged: Vec<_> = records
+        .iter()
+        .zip(&out.cells)
+        .map(|(record, (_, verdict))| (record, verdict))
+        .collect();
+    let (skips, over_ceiling, known) = (
+        verdict::skips(&judged),
+        verdict::over_ceiling(&judged, &ceilings),
+        verdict::known(&judged),
+    );
+    (out.skips, out.over_ceiling, out.known) = (skips, over_ceiling, known);
     Ok(out)
 }

@@ -1,6 +1,6 @@
 //! What several commands need first: specs, built kernels, QEMU.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -12,8 +12,8 @@ use crate::plan::Filter;
 use crate::record::{Event, KernelRecord};
 use crate::run::{RunError, Side};
 use crate::spec::{
-    Case, Contract, Fixture, FixtureStore, ImageSpec, KernelName, ResolvedKernel, SpecFile,
-    SuiteStore,
+    Case, Contract, Fixture, FixtureStore, ImageSpec, KernelName, ResolvedKernel, SelftestSpec,
+    SpecFile, SuiteStore,
 };
 use crate::vm::{self, Accel, AccelProbe, Launcher, MemoryDir, Qemu, Spawner};
 
@@ -78,7 +78,10 @@ pub(super) struct Cases {
 
 /// Reads all cases and the fixtures that they name.
 pub(super) fn cases(project: &Utf8Path, selection: &Selection) -> Result<Cases, Failure> {
-    let cases = SuiteStore::new(project.join("suites")).cases()?;
+    let mut cases = SuiteStore::new(project.join("suites")).cases()?;
+    if let Some(path) = &selection.fstests {
+        cases.extend(build::fstests_cases(path)?);
+    }
     let store = FixtureStore::new(project.join("images/fixtures"));
     let mut fixtures = BTreeMap::new();
     for name in cases.iter().flat_map(|c| &c.fixtures) {
@@ -86,7 +89,7 @@ pub(super) fn cases(project: &Utf8Path, selection: &Selection) -> Result<Cases, 
             fixtures.insert(name.clone(), store.load(name)?);
         }
     }
-    let filter = Filter::new(&selection.suites, &selection.filters, &cases)?;
+    let filter = Filter::new(&selection.suites, &selection.filters, &cases)?.full(selection.full);
     Ok(Cases {
         all: cases,
         fixtures,
@@ -167,14 +170,53 @@ pub(super) async fn build_kernels(
     Ok(out)
 }
 
-/// Builds each kernel's image and reads its types: everything that the engine needs of it.
+/// Builds the root file systems that fixtures name, each once.
+pub(super) async fn roots<'a>(
+    ctx: &BuildCtx,
+    fixtures: impl Iterator<Item = &'a Fixture>,
+    events: &UnboundedSender<Event>,
+) -> Result<BTreeMap<String, Utf8PathBuf>, Failure> {
+    let names: BTreeSet<String> = fixtures.filter_map(|f| f.root.clone()).collect();
+    let mut out = BTreeMap::new();
+    for name in names {
+        let (ctx, sink, of) = (ctx.clone(), Forward(events.clone()), name.clone());
+        let task = tokio::task::spawn_blocking(move || build::build_rootfs(&ctx, &of, &sink));
+        let root = task
+            .await
+            .map_err(|e| Failure::harness(format!("failed to build {name}: {e}")))??;
+        out.insert(name, root.path);
+    }
+    Ok(out)
+}
+
+/// The disk with the user's checkout of fstests, in the run's folder.
+pub(super) async fn fstests(
+    ctx: &BuildCtx,
+    checkout: &Utf8Path,
+    dir: &Utf8Path,
+    events: &UnboundedSender<Event>,
+) -> Result<Utf8PathBuf, Failure> {
+    let (ctx, sink) = (ctx.clone(), Forward(events.clone()));
+    let (checkout, dir) = (checkout.to_owned(), dir.to_owned());
+    let task =
+        tokio::task::spawn_blocking(move || build::fstests_disk(&ctx, &checkout, &dir, &sink));
+    let disk = task.await;
+    Ok(disk.map_err(|e| Failure::harness(format!("failed to make a disk: {e}")))??)
+}
+
+/// Builds each kernel's image, with those of its own selftests that are among `programs`, and reads its types: everything that the engine needs of it.
 pub(super) async fn sides(
     ctx: &BuildCtx,
     requested: &[Requested],
     artifacts: &[KernelArtifact],
+    programs: &BTreeSet<String>,
     events: &UnboundedSender<Event>,
 ) -> Result<Vec<Side>, Failure> {
-    let spec = ImageSpec::load(&ctx.project.join("images"), "initramfs")?;
+    let images = ctx.project.join("images");
+    let spec = ImageSpec::load(&images, "initramfs")?;
+    let selftests = SelftestSpec::load(&images)?;
+    let named = selftests.programs.iter().filter(|p| programs.contains(*p));
+    let wanted: BTreeSet<String> = named.cloned().collect();
     let mut out: Vec<Side> = Vec::new();
     for (r, artifact) in requested.iter().zip(artifacts) {
         if let Some(same) = out.iter().find(|s| s.name == r.name) {
@@ -187,10 +229,14 @@ pub(super) async fn sides(
             artifact.clone(),
             Forward(events.clone()),
         );
+        let (selftests, wanted, resolved) = (selftests.clone(), wanted.clone(), r.resolved.clone());
         let (name, contract) = (r.name.clone(), r.contract.clone());
         let patience = r.resolved.patience;
         let task = tokio::task::spawn_blocking(move || -> Result<Side, Failure> {
-            let image = build::build_image(&ctx, &spec, &artifact, &sink)?;
+            let tests =
+                build::build_selftests(&ctx, &selftests, &resolved, &artifact, &wanted, &sink)?;
+            let image = build::build_image(&ctx, &spec, &tests, &sink)?;
+            let config = fs_err::read_to_string(artifact.config())?;
             let info =
                 KernelInfo::from_vmlinux(artifact.vmlinux().as_std_path()).map_err(|source| {
                     RunError::Kernel {
@@ -199,7 +245,11 @@ pub(super) async fn sides(
                     }
                 })?;
             Ok(Side {
-                no_hmm_tests: artifact.hmm_tests().err().map(str::to_owned),
+                lacks: tests
+                    .into_iter()
+                    .filter_map(|(name, built)| Some((name, built.err()?)))
+                    .collect(),
+                config: Arc::new(build::options_set(&config)),
                 kernel: artifact.bz_image(),
                 initrd: image.path,
                 info: Arc::new(info),

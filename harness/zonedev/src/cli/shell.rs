@@ -1,5 +1,7 @@
 //! `zonedev shell`: a busybox shell in a guest with a fixture.
 
+use std::collections::BTreeSet;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -24,7 +26,9 @@ pub(super) async fn run(project: &Utf8Path, args: ShellArgs) -> Result<Exit, Fai
         }
     });
     let artifacts = setup::build_kernels(&ctx, &requested, &events).await?;
-    let sides = setup::sides(&ctx, &requested, &artifacts, &events).await?;
+    let programs = BTreeSet::from(["hmm-tests".to_owned()]);
+    let sides = setup::sides(&ctx, &requested, &artifacts, &programs, &events).await?;
+    let roots = setup::roots(&ctx, [&fixture].into_iter(), &events).await?;
     let host = Host::look(&ctx, args.accel).await?;
     let dir = tempfile::tempdir()?;
     let folder = Utf8PathBuf::from_path_buf(dir.path().join("run"))
@@ -36,6 +40,8 @@ pub(super) async fn run(project: &Utf8Path, args: ShellArgs) -> Result<Exit, Fai
         isolation: Isolation::Boot,
         jobs: 1,
         folder,
+        roots,
+        fstests: None,
     };
     let engine = Engine::new(config, sides, events);
     let (guest, session) = engine

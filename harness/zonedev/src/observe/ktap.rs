@@ -39,6 +39,9 @@ struct Reader {
     /// Test that the harness said it runs, and its diagnostics.
     running: Option<String>,
     notes: String,
+    /// What a program without the harness calls its next test: gup_longterm and cow print
+    /// `# [RUN] what ... with which`, and name many results alike.
+    titled: Option<String>,
     bailed: Option<String>,
 }
 
@@ -74,6 +77,8 @@ impl Reader {
             self.died();
             self.running = Some(name.trim().trim_end_matches("...").trim().to_owned());
             self.notes.clear();
+        } else if let Some(title) = text.strip_prefix("[RUN] ") {
+            self.titled = Some(title.trim().to_owned());
         } else if let Some(name) = text.strip_prefix("Subtest:") {
             self.enter(indent);
             if let Some(level) = self.levels.last_mut() {
@@ -162,7 +167,7 @@ impl Reader {
         if let Some(level) = self.levels.last_mut() {
             level.seen += 1;
         }
-        let notes = std::mem::take(&mut self.notes);
+        let mut notes = std::mem::take(&mut self.notes);
         let parts = first.and_then(|n| self.out.get(n..)).unwrap_or_default();
         // The sum adds nothing where a part tells it already.
         if parts
@@ -172,7 +177,14 @@ impl Reader {
             return;
         }
         // 5.10 prints `ok 3 # SKIP reason` without a name; the name stands in the RUN line.
+        let titled = self.titled.take();
         let name = match (line.name, running) {
+            (said, None) if titled.is_some() => {
+                if line.status != TestStatus::Pass && !said.is_empty() {
+                    notes.insert_str(0, &format!("{said}\n"));
+                }
+                titled.unwrap_or_default()
+            }
             ("", Some(running)) => running,
             ("", None) => format!("#{}", line.number),
             (name, _) => self.path(name),

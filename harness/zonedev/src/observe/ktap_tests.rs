@@ -136,3 +136,28 @@ proptest! {
         prop_assert!(ktap(&lines.join("\n")).len() <= MAX_RESULTS);
     }
 }
+
+/// Recorded of gup_longterm on fsdax, 6.12.117.
+#[test]
+fn tests_that_are_named_by_what_they_run() {
+    let text = "TAP version 13\n1..3\n\
+        # [RUN] R/W longterm GUP pin in MAP_SHARED file mapping ... with memfd\n\
+        ok 1 Should have worked\n\
+        # [RUN] R/W longterm GUP pin in MAP_SHARED file mapping ... with local tmpfile\n\
+        not ok 2 PIN_LONGTERM_TEST_START failed\n\
+        # [RUN] R/W longterm GUP pin in MAP_SHARED file mapping ... with memfd hugetlb (2048 kB)\n\
+        ok 3 # SKIP need more free huge pages\n";
+    let shown: Vec<_> = ktap(text)
+        .into_iter()
+        .map(|r| format!("{:?} {} | {}", r.status, r.name, r.message.trim()))
+        .collect();
+    let what = "R/W longterm GUP pin in MAP_SHARED file mapping ... with";
+    assert_eq!(
+        shown,
+        [
+            format!("Pass {what} memfd | "),
+            format!("Fail {what} local tmpfile | PIN_LONGTERM_TEST_START failed"),
+            format!("Skip {what} memfd hugetlb (2048 kB) | need more free huge pages"),
+        ]
+    );
+}

@@ -2,10 +2,14 @@
 //! program's output becomes results. Pure, and never fails on bad input.
 
 mod console;
+mod fstests;
 mod ktap;
+mod program;
 mod splat;
 
 pub use crate::record::normalise;
 pub use console::{console, mark};
+pub use fstests::fstests;
 pub use ktap::ktap;
+pub use program::{program, program_name};
 pub use splat::splats;

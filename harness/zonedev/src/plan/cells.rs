@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::CellId;
+use crate::record::{CellId, KnownFailure};
 use crate::spec::{Case, Contract, Fixture, PlannedStep, SpecError};
 
 use super::Filter;
@@ -19,9 +19,13 @@ pub struct PlannedCell {
     /// Steps as the kernel's contract has them.
     pub steps: Vec<PlannedStep>,
     /// Tests of a program that this contract's kernels are known to fail.
-    pub known_failures: Vec<String>,
-    /// Needs the kernel's own hmm-tests program.
-    pub needs_hmm_tests: bool,
+    pub known_failures: Vec<KnownFailure>,
+    /// Why it does not run, where it doesn't.
+    pub skip: Option<String>,
+    /// Options that the kernel's config must have set, without `CONFIG_`.
+    pub config: Vec<String>,
+    /// Programs of the initramfs that it runs.
+    pub programs: Vec<String>,
 }
 
 /// All cells of one kernel on one fixture: they share a template.
@@ -86,10 +90,18 @@ pub fn plan(
                     known_failures: case
                         .known
                         .iter()
-                        .filter(|k| k.contracts.contains(&contract.name))
-                        .map(|k| k.test.clone())
+                        .filter(|k| k.holds(&contract.name, fixture_name))
+                        .map(|k| KnownFailure {
+                            test: k.test.clone(),
+                            reason: match &k.commit {
+                                Some(commit) => format!("{} (until {commit})", k.reason),
+                                None => k.reason.clone(),
+                            },
+                        })
                         .collect(),
-                    needs_hmm_tests: case.needs_hmm_tests,
+                    skip: case.skip.clone(),
+                    config: case.config.clone(),
+                    programs: case.programs().map(str::to_owned).collect(),
                 });
             }
             if !cells.is_empty() {

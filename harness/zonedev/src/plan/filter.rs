@@ -9,6 +9,7 @@ use crate::spec::Case;
 pub struct Filter {
     suites: Vec<String>,
     texts: Vec<String>,
+    full: bool,
 }
 
 /// A selection that can't be meant.
@@ -35,13 +36,23 @@ impl Filter {
         Ok(Self {
             suites: suites.to_vec(),
             texts: texts.to_vec(),
+            full: false,
         })
+    }
+
+    /// Means those cases too that run only where they are asked for.
+    #[must_use]
+    pub fn full(mut self, full: bool) -> Self {
+        self.full = full;
+        self
     }
 
     /// Whether a case on a fixture is selected.
     pub fn selects(&self, case: &Case, fixture: &str) -> bool {
         let path = format!("{}/{fixture}/{}", case.suite, case.name);
-        (self.suites.is_empty() || self.suites.contains(&case.suite))
+        let asked = self.full || !self.suites.is_empty() || !self.texts.is_empty();
+        (case.default || asked)
+            && (self.suites.is_empty() || self.suites.contains(&case.suite))
             && self.texts.iter().all(|t| path.contains(t.as_str()))
     }
 }

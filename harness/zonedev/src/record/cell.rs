@@ -107,6 +107,16 @@ pub struct TestResult {
     pub message: String,
 }
 
+/// A test that stock kernels fail, and why.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KnownFailure {
+    /// Name of the test.
+    pub test: String,
+    /// Why, with the upstream commit that ends it where there is one.
+    pub reason: String,
+}
+
 /// One step of the case as it went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -245,9 +255,9 @@ pub struct CellRecord {
     pub splats: Vec<Splat>,
     /// Results of programs.
     pub results: Vec<TestResult>,
-    /// Names of tests that are known to fail on this kernel (the case's `known` list).
+    /// Tests that are known to fail on this kernel (the case's `known` list).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub known_failures: Vec<String>,
+    pub known_failures: Vec<KnownFailure>,
     /// Milliseconds from its start to its end.
     pub took_ms: u64,
 }

@@ -10,13 +10,13 @@ mod run;
 pub(crate) mod testing;
 
 pub use cell::{
-    CellId, CellRecord, CheckpointRecord, End, LogLine, Splat, StepRecord, TestResult, TestStatus,
-    Violation,
+    CellId, CellRecord, CheckpointRecord, End, KnownFailure, LogLine, Splat, StepRecord,
+    TestResult, TestStatus, Violation,
 };
 pub use folder::{RunFolder, RunFolderError};
 pub use normalise::normalise;
 pub use predicted::{PredictedRun, kind_word, part_words, region_name};
 pub use run::{
-    AcceptState, CellVerdict, Difference, Event, KernelRecord, PairRecord, PairVerdict,
-    RECORD_VERSION, RunRecord, SkipRecord,
+    AcceptState, CeilingRecord, CellVerdict, Difference, Event, KernelRecord, KnownRecord,
+    PairRecord, PairVerdict, RECORD_VERSION, RunRecord, SkipRecord,
 };

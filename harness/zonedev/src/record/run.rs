@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CellId, Violation};
+use super::{CellId, KnownFailure, Violation};
 
 /// Version of `record.json`; rises when a reader of an older version would misread it.
 pub const RECORD_VERSION: u32 = 1;
@@ -111,14 +111,45 @@ pub struct PairRecord {
     pub differences: Vec<Difference>,
 }
 
-/// A case that the request selected and that did not run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Skips of one suite on kernels of one contract for one reason: cells that did not run, and tests
+/// that a program left out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SkipRecord {
-    /// Which.
-    pub cell: CellId,
+    /// The suite.
+    pub suite: String,
+    /// The contract of the kernels.
+    pub contract: String,
     /// Why.
     pub reason: String,
+    /// How many.
+    pub skips: u64,
+}
+
+/// More skips than the suite's `skips.toml` allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CeilingRecord {
+    /// The suite.
+    pub suite: String,
+    /// The kernel as it was typed, with its position in the request.
+    pub kernel: String,
+    /// Its contract.
+    pub contract: String,
+    /// How many there are.
+    pub skips: u64,
+    /// How many there may be.
+    pub ceiling: u64,
+}
+
+/// A test that failed as stock kernels are known to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KnownRecord {
+    /// In which cell.
+    pub cell: CellId,
+    /// Which, and why.
+    pub known: KnownFailure,
 }
 
 /// `record.json`: the whole run without the cells' pages, which lie in `cells/…/cell.json.zst`.
@@ -147,6 +178,15 @@ pub struct RunRecord {
     pub cells: Vec<(CellId, CellVerdict)>,
     /// Each pair.
     pub pairs: Vec<PairRecord>,
+    /// What was skipped, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skips: Vec<SkipRecord>,
+    /// Where more was skipped than may be: the run is not green.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over_ceiling: Vec<CeilingRecord>,
+    /// Tests that failed as they are known to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<KnownRecord>,
     /// ZONE_DEVICE pages read, summed over checkpoints, and how many of these had a prediction.
     pub pages_read: u64,
     /// See `pages_read`.

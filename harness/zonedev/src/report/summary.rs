@@ -37,6 +37,7 @@ pub fn summary(run: &RunRecord, look: &Look) -> String {
         verdict_block(&pairs, title, paint, look, &mut out);
     }
     log_lines(run, look, &mut out);
+    known(run, look, &mut out);
     skips(run, look, &mut out);
     foot(run, look, &mut out);
     out
@@ -259,24 +260,55 @@ fn log_lines(run: &RunRecord, look: &Look, out: &mut String) {
     }
 }
 
+/// Skips by reason, and where there are more than a suite allows.
 fn skips(run: &RunRecord, look: &Look, out: &mut String) {
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-    for (_, verdict) in &run.cells {
-        if let CellVerdict::Skip { reason } = verdict {
-            *reasons.entry(reason).or_default() += 1;
+    if !run.skips.is_empty() {
+        let total: u64 = run.skips.iter().map(|s| s.skips).sum();
+        let head = format!("{} skipped", count(total as usize, "test"));
+        let _ = writeln!(out, "\n{}", look.paint(Paint::Head, &head));
+        let mut reasons: BTreeMap<&str, (u64, Vec<String>)> = BTreeMap::new();
+        for skip in &run.skips {
+            let one = reasons.entry(&skip.reason).or_default();
+            one.0 += skip.skips;
+            let place = format!("{} on {}", skip.suite, skip.contract);
+            if !one.1.contains(&place) {
+                one.1.push(place);
+            }
+        }
+        for (reason, (n, places)) in reasons {
+            wrap(
+                out,
+                "  ",
+                &format!("{n}: {reason} ({})", some(&places, 3)),
+                look.width,
+            );
         }
     }
-    if reasons.is_empty() {
+    for over in &run.over_ceiling {
+        let text = format!(
+            "{} skipped {} of {}, at most {} may be (suites/{}/skips.toml)",
+            over.kernel, over.skips, over.suite, over.ceiling, over.suite
+        );
+        let _ = writeln!(out);
+        wrap(out, "", &look.paint(Paint::Bad, &text), look.width);
+    }
+}
+
+/// Tests that stock kernels are known to fail, and failed.
+fn known(run: &RunRecord, look: &Look, out: &mut String) {
+    if run.known.is_empty() {
         return;
     }
-    let total: usize = reasons.values().sum();
-    let _ = writeln!(
-        out,
-        "\n{}",
-        look.paint(Paint::Head, &format!("{} skipped", count(total, "cell")))
-    );
-    for (reason, n) in reasons {
-        wrap(out, "  ", &format!("{n}: {reason}"), look.width);
+    let head = format!("{} known to fail", count(run.known.len(), "test"));
+    let _ = writeln!(out, "\n{}", look.paint(Paint::Head, &head));
+    let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for one in &run.known {
+        let name = format!("{} ({})", one.known.test, one.cell);
+        reasons.entry(&one.known.reason).or_default().push(name);
+    }
+    for (reason, tests) in reasons {
+        wrap(out, "  ", reason, look.width);
+        wrap(out, "      ", &some(&tests, 4), look.width);
     }
 }
 

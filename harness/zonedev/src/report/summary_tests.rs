@@ -1,6 +1,8 @@
 use super::*;
 use crate::record::testing::cell;
-use crate::record::{AcceptState, KernelRecord};
+use crate::record::{
+    AcceptState, CeilingRecord, KernelRecord, KnownFailure, KnownRecord, SkipRecord,
+};
 
 fn difference(rank: u8, kind: &str, at: &str, pages: (u64, u64), text: &str) -> Difference {
     Difference {
@@ -118,6 +120,34 @@ fn run() -> RunRecord {
         ],
         cells,
         pairs,
+        skips: vec![
+            SkipRecord {
+                suite: "fsdax".into(),
+                contract: "5.10".into(),
+                reason: "ext4 has no reflink".into(),
+                skips: 1,
+            },
+            SkipRecord {
+                suite: "upstream".into(),
+                contract: "5.10".into(),
+                reason: "this kernel's tree has no cow.c".into(),
+                skips: 2,
+            },
+        ],
+        over_ceiling: vec![CeilingRecord {
+            suite: "upstream".into(),
+            kernel: "5.10".into(),
+            contract: "5.10".into(),
+            skips: 2,
+            ceiling: 1,
+        }],
+        known: vec![KnownRecord {
+            cell: cell("hmm-tests", 0, "5.10").id,
+            known: KnownFailure {
+                test: "hmm.exclusive".into(),
+                reason: "tails of a huge page are refused".into(),
+            },
+        }],
         pages_read: 688_128,
         pages_predicted: 688_128,
         phases_ms: [("boot".to_owned(), 9_100), ("cells".to_owned(), 31_000)].into(),
@@ -140,6 +170,7 @@ fn a_clean_run_is_short() {
     run.pairs.retain(|p| p.verdict != PairVerdict::Regressed);
     run.cells.retain(|(_, v)| *v == CellVerdict::Pass {});
     (run.exit_code, run.notices) = (0, vec![]);
+    (run.skips, run.over_ceiling, run.known) = (vec![], vec![], vec![]);
     insta::assert_snapshot!(summary(&run, &Look::plain(90)));
 }
 

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
-use proto::{Checkpoint, Op, StepResult};
+use proto::{Checkpoint, Op, ProgramOutput, StepResult};
 
 use crate::observe;
-use crate::record::{CellRecord, CheckpointRecord, End, StepRecord};
-use crate::spec::{Contract, PlannedStep};
+use crate::record::{CellRecord, CheckpointRecord, End, StepRecord, TestResult};
+use crate::spec::{Contract, PlannedStep, Reads};
 use crate::verdict;
 use crate::vm::{self, Accel, Guest};
 
@@ -102,7 +102,7 @@ impl Drive<'_> {
             {
                 Ok((outcome, checkpoint)) => {
                     if let Some(output) = &outcome.output {
-                        record.results.extend(observe::ktap(&output.text));
+                        record.results.extend(read_program(step, output));
                     }
                     let failed = matches!(outcome.result, StepResult::Failed { .. });
                     record.steps[i].outcome = Some(outcome);
@@ -186,6 +186,21 @@ impl Drive<'_> {
         }
         record.checkpoints.push(out);
         Ok(())
+    }
+}
+
+/// The results of a program, as its step says that they are read.
+fn read_program(step: &PlannedStep, output: &ProgramOutput) -> Vec<TestResult> {
+    match step.reads {
+        Reads::Program => {
+            let name = match (&step.test, &step.op) {
+                (Some(name), _) => name.clone(),
+                (None, Op::Run { argv, .. }) => observe::program_name(argv),
+                (None, op) => op.word().to_owned(),
+            };
+            observe::program(&name, output)
+        }
+        Reads::Fstests => observe::fstests(output),
     }
 }
 

@@ -1,5 +1,6 @@
 //! All cells of a plan: templates, clones, and how many at a time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::plan::{Group, Plan, PlannedCell};
 use crate::record::{CellId, CellRecord, End, Event, RunFolder};
-use crate::spec::{Contract, Fixture, PlannedStep};
+use crate::spec::{Contract, Fixture, PlannedStep, Reads};
 use crate::verdict;
 use crate::vm::{Accel, BASE_CMDLINE, Guest, Launcher, Machine, Nvdimm, Template};
 
@@ -45,8 +46,10 @@ pub struct Side {
     pub info: Arc<KernelInfo>,
     /// Factor on every time limit: some flavours are slow.
     pub patience: u32,
-    /// Why its hmm-tests are not in the image, where they aren't.
-    pub no_hmm_tests: Option<String>,
+    /// Programs that cases asked for and that are not in the image, and why.
+    pub lacks: BTreeMap<String, String>,
+    /// The options of its config that are set, without `CONFIG_`.
+    pub config: Arc<BTreeSet<String>>,
 }
 
 /// What a run is given.
@@ -62,6 +65,10 @@ pub struct EngineConfig {
     pub jobs: usize,
     /// The run's folder.
     pub folder: Utf8PathBuf,
+    /// Root file systems by name, where a fixture needs one.
+    pub roots: BTreeMap<String, Utf8PathBuf>,
+    /// An erofs of the fstests checkout that the user named.
+    pub fstests: Option<Utf8PathBuf>,
 }
 
 /// Runs plans.
@@ -267,6 +274,8 @@ impl Engine {
                 expected: "ok".into(),
                 splats: Vec::new(),
                 may_block: false,
+                reads: Reads::default(),
+                test: None,
             })
             .collect();
         let mut drive = Drive {
@@ -301,16 +310,8 @@ impl Engine {
         record.known_failures.clone_from(&cell.known_failures);
         let folder = RunFolder::open(&self.config.folder);
         let dir = folder.cell_dir(&cell.id)?;
-        let missing = self.sides[cell.id.side]
-            .no_hmm_tests
-            .as_ref()
-            .filter(|_| cell.needs_hmm_tests);
-        match (start, missing) {
-            (_, Some(reason)) => {
-                record.end = End::Skipped {
-                    reason: format!("the kernel's hmm-tests did not build: {reason}"),
-                };
-            }
+        match (start, self.missing(&cell)) {
+            (_, Some(reason)) => record.end = End::Skipped { reason },
             (Start::Failed(end), _) => record.end = end.clone(),
             (Start::Clone(template), _) => match template.start_clone(&dir).await {
                 Ok(guest) => self.drive(guest, None, &cell, reader, &mut record).await,
@@ -381,6 +382,21 @@ impl Engine {
         drive.steps(&cell.steps, record, &told).await;
     }
 
+    /// Why a case can't run on its kernel, where it can't.
+    fn missing(&self, cell: &PlannedCell) -> Option<String> {
+        let side = &self.sides[cell.id.side];
+        let option = || {
+            let missing = cell.config.iter().find(|o| !side.config.contains(*o))?;
+            Some(format!("the kernel has no CONFIG_{missing}"))
+        };
+        let program = || {
+            cell.programs
+                .iter()
+                .find_map(|p| side.lacks.get(p).cloned())
+        };
+        cell.skip.clone().or_else(program).or_else(option)
+    }
+
     fn limits(&self, side: usize) -> Limits {
         Limits::of(self.config.accel, self.sides[side].patience)
     }
@@ -412,9 +428,22 @@ impl Engine {
                     label_kib: n.labels.bytes() >> 10,
                 })
                 .collect(),
+            disks: self.disks(fixture),
             extra: Vec::new(),
             cloneable: fixture.boots_because.is_none(),
         }
+    }
+
+    /// The root file system is the first disk; the checkout of fstests, the second.
+    fn disks(&self, fixture: &Fixture) -> Vec<Utf8PathBuf> {
+        let Some(root) = fixture.root.as_ref().and_then(|r| self.config.roots.get(r)) else {
+            return Vec::new();
+        };
+        [root]
+            .into_iter()
+            .chain(&self.config.fstests)
+            .cloned()
+            .collect()
     }
 
     fn empty(&self, id: &CellId, title: &str, isolation: &str) -> CellRecord {

@@ -16,6 +16,9 @@
 //!
 //! Where a step is expected to end with `died`, later steps of its actor are left out; checkpoints
 //! are the host's and stay.
+//!
+//! A file can list programs instead of steps (`[[program]]`, see [`super::program`]): each is a
+//! case of its own. With `default = false` a file's cases run only where they are asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +26,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use proto::Op;
 use serde::Deserialize;
 
+use super::ceiling::Ceilings;
+use super::program::{ProgramTable, Shared};
 use super::{Contract, SpecError, SpecFile};
 
 /// A case as its file says it.
@@ -36,25 +41,55 @@ pub struct Case {
     pub title: String,
     /// Names of the fixtures that it runs on, each for itself.
     pub fixtures: Vec<String>,
+    /// Whether a request that names nothing means it too.
+    pub default: bool,
     /// What the tests of a program are known to do wrong on stock kernels.
     pub known: Vec<Known>,
-    /// Needs the kernel's own hmm-tests program.
-    pub needs_hmm_tests: bool,
+    /// Why it never runs, where it doesn't.
+    pub skip: Option<String>,
+    /// Options that the kernel's config must have set, without `CONFIG_`.
+    pub config: Vec<String>,
     /// The file, relative to the project.
     pub path: Utf8PathBuf,
     steps: Vec<Step>,
 }
 
 /// A test that stock kernels of a contract fail.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
     /// Name of the test, such as `hmm.hmm_device_private.exclusive`.
     pub test: String,
     /// Contracts of the kernels that fail it.
     pub contracts: Vec<String>,
-    /// Why, with the upstream commit that ends it where there is one.
+    /// Fixtures on which they do; none are all.
+    #[serde(default)]
+    pub fixtures: Vec<String>,
+    /// The program of the list whose test it is.
+    pub program: Option<String>,
+    /// Why.
     pub reason: String,
+    /// The upstream commit that ends it, where there is one.
+    pub commit: Option<String>,
+}
+
+impl Known {
+    /// Whether kernels of this contract fail it on this fixture.
+    pub fn holds(&self, contract: &str, fixture: &str) -> bool {
+        self.contracts.iter().any(|c| c == contract)
+            && (self.fixtures.is_empty() || self.fixtures.iter().any(|f| f == fixture))
+    }
+}
+
+/// How a program's results are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reads {
+    /// TAP or KTAP where it speaks it, and its exit code.
+    #[default]
+    Program,
+    /// What fstests' `check` says of each test.
+    Fstests,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +103,8 @@ struct Step {
     when: Option<String>,
     unless: Option<String>,
     may_block: bool,
+    reads: Reads,
+    test: Option<String>,
 }
 
 /// A step as one contract has it.
@@ -83,6 +120,10 @@ pub struct PlannedStep {
     pub splats: Vec<String>,
     /// Whether it may block on some contract, so that the agent watches for it.
     pub may_block: bool,
+    /// How a program's results are read.
+    pub reads: Reads,
+    /// What a program's only result is called, where its own name says too little.
+    pub test: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -90,10 +131,16 @@ pub struct PlannedStep {
 struct CaseFile {
     title: String,
     fixtures: Vec<String>,
+    #[serde(default = "yes")]
+    default: bool,
     #[serde(default)]
-    known: Vec<Known>,
+    known: Vec<toml::Spanned<Known>>,
     #[serde(default)]
     step: Vec<toml::Spanned<toml::Table>>,
+    /// What the programs of a list have in common.
+    shared: Option<Shared>,
+    #[serde(default)]
+    program: Vec<toml::Spanned<ProgramTable>>,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +170,10 @@ const COMMON: [&str; 7] = [
     "unless",
 ];
 
+fn yes() -> bool {
+    true
+}
+
 fn main_actor() -> String {
     "main".into()
 }
@@ -132,14 +183,35 @@ fn ok() -> String {
 }
 
 impl Case {
-    /// Reads one case file.
+    /// Reads one file: a case, or a list of programs of which each is a case.
     ///
     /// # Errors
     /// Names the file, the line of the step or key, and the remedy.
-    pub fn parse(suite: &str, name: &str, file: &SpecFile) -> Result<Self, SpecError> {
+    pub fn parse(suite: &str, name: &str, file: &SpecFile) -> Result<Vec<Self>, SpecError> {
         let parsed: CaseFile = file.parse()?;
+        if !parsed.program.is_empty() {
+            return Self::of_programs(suite, name, file, parsed);
+        }
         if parsed.step.is_empty() {
-            return Err(file.error(0..0, "the case has no steps", "add a [[step]] table"));
+            return Err(file.error(
+                0..0,
+                "the case has no steps",
+                "add a [[step]] table, or a [[program]] for a list of programs",
+            ));
+        }
+        if parsed.shared.is_some() {
+            return Err(file.error(0..0, "[shared] is of no use here", "add [[program]] tables"));
+        }
+        let mut known = Vec::new();
+        for one in parsed.known {
+            if one.get_ref().program.is_some() {
+                return Err(file.error(
+                    one.span(),
+                    "only a list of programs has programs",
+                    "remove the key `program`",
+                ));
+            }
+            known.push(one.into_inner());
         }
         let mut checkpoints = BTreeSet::new();
         let mut steps = Vec::new();
@@ -158,18 +230,92 @@ impl Case {
             }
             steps.push(step);
         }
-        let needs_hmm_tests = steps.iter().any(|s| {
-            matches!(&s.op, Op::Run { argv } if argv.first().is_some_and(|p| p.ends_with("hmm-tests")))
-        });
-        Ok(Case {
+        Ok(vec![Case {
             suite: suite.into(),
             name: name.into(),
             title: parsed.title,
             fixtures: parsed.fixtures,
-            known: parsed.known,
-            needs_hmm_tests,
+            default: parsed.default,
+            known,
+            skip: None,
+            config: Vec::new(),
             path: file.path().to_owned(),
             steps,
+        }])
+    }
+
+    fn of_programs(
+        suite: &str,
+        name: &str,
+        file: &SpecFile,
+        parsed: CaseFile,
+    ) -> Result<Vec<Self>, SpecError> {
+        if let Some(step) = parsed.step.first() {
+            return Err(file.error(
+                step.span(),
+                "a list of programs has no steps of its own",
+                "move the [[step]] tables to a file of their own",
+            ));
+        }
+        let programs =
+            super::program::programs(file, parsed.shared.unwrap_or_default(), parsed.program)?;
+        for one in &parsed.known {
+            let named = one.get_ref().program.as_deref();
+            if !named.is_some_and(|n| programs.iter().any(|p| p.name == n)) {
+                return Err(file.error(
+                    one.span(),
+                    "it does not say which program's test is known to fail",
+                    "add `program`, with the name of one of the list",
+                ));
+            }
+        }
+        Ok(programs
+            .into_iter()
+            .map(|p| {
+                let of_this = |k: &&Known| k.program.as_deref() == Some(p.name.as_str());
+                let known = parsed.known.iter().map(|k| k.get_ref());
+                Case {
+                    suite: suite.into(),
+                    name: format!("{name}-{}", p.name),
+                    title: format!("{}: {}", parsed.title, p.title),
+                    fixtures: p
+                        .fixtures
+                        .clone()
+                        .unwrap_or_else(|| parsed.fixtures.clone()),
+                    default: parsed.default,
+                    known: known.filter(of_this).cloned().collect(),
+                    skip: p.skip,
+                    config: p.config,
+                    path: file.path().to_owned(),
+                    steps: steps_around(&p.name, p.run, p.reads, &p.splats),
+                }
+            })
+            .collect())
+    }
+
+    /// A case that reads the pages, runs a program to its end, and reads the pages again.
+    pub fn of_program(suite: &str, name: &str, fixture: &str, run: Op, reads: Reads) -> Self {
+        Case {
+            suite: suite.into(),
+            name: name.into(),
+            title: name.into(),
+            fixtures: vec![fixture.into()],
+            default: false,
+            known: Vec::new(),
+            skip: None,
+            config: Vec::new(),
+            path: Utf8PathBuf::from(format!("suites/{suite}")),
+            steps: steps_around(name, run, reads, &[]),
+        }
+    }
+
+    /// The programs of the initramfs that it runs, by their names without a directory.
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|s| match &s.op {
+            Op::Run {
+                argv, root: false, ..
+            } => Utf8Path::new(argv.first()?).file_name(),
+            _ => None,
         })
     }
 
@@ -228,6 +374,8 @@ impl Case {
                 expected,
                 splats,
                 may_block: s.may_block,
+                reads: s.reads,
+                test: s.test.clone(),
             });
         }
         Ok(out)
@@ -279,7 +427,32 @@ fn step(mut table: toml::Table) -> Result<Step, (String, String)> {
         when: common.when,
         unless: common.unless,
         may_block,
+        reads: Reads::default(),
+        test: None,
     })
+}
+
+fn steps_around(name: &str, run: Op, reads: Reads, splats: &[String]) -> Vec<Step> {
+    let checkpoint = |name: &str| Op::Checkpoint { name: name.into() };
+    [checkpoint("before"), run, checkpoint("after")]
+        .into_iter()
+        .map(|op| Step {
+            actor: main_actor(),
+            splats: match op {
+                Op::Run { .. } => splats.to_vec(),
+                _ => Vec::new(),
+            },
+            op,
+            expect: ok(),
+            expect_if: BTreeMap::new(),
+            splats_if: BTreeMap::new(),
+            when: None,
+            unless: None,
+            may_block: false,
+            reads,
+            test: Some(name.to_owned()),
+        })
+        .collect()
 }
 
 /// The suites/ folder.
@@ -311,10 +484,12 @@ impl SuiteStore {
                 continue;
             }
             for entry in folder(&path)? {
-                if let Some(name) = entry.strip_suffix(".toml") {
+                if let Some(name) = entry.strip_suffix(".toml")
+                    && entry != Ceilings::FILE
+                {
                     let file =
                         SpecFile::read(&path.join(&entry), &format!("the case `{suite}/{name}`"))?;
-                    out.push(Case::parse(&suite, name, &file)?);
+                    out.extend(Case::parse(&suite, name, &file)?);
                 }
             }
         }
@@ -345,7 +520,7 @@ mod tests {
 
     fn parse(text: &str) -> Result<Case, SpecError> {
         let file = SpecFile::from_text(Utf8Path::new("suites/x/y.toml"), text);
-        Case::parse("x", "y", &file)
+        Case::parse("x", "y", &file).map(|mut cases| cases.remove(0))
     }
 
     const HEAD: &str = "title = \"t\"\nfixtures = [\"f\"]\n";

@@ -34,6 +34,8 @@ pub struct Fixture {
     pub cmdline: String,
     /// NVDIMMs.
     pub nvdimms: Vec<NvdimmSpec>,
+    /// The root file system that its programs get, by its name under images/.
+    pub root: Option<String>,
     /// What the agent does before the template is taken.
     pub provision: Vec<Op>,
     /// Why clones of it can't be made, where they can't: it boots for each case.
@@ -52,6 +54,7 @@ struct FixtureFile {
     cmdline: String,
     #[serde(default)]
     nvdimm: Vec<NvdimmSpec>,
+    root: Option<String>,
     #[serde(default)]
     provision: Vec<Op>,
     boots_because: Option<String>,
@@ -86,6 +89,11 @@ impl Fixture {
                 "use create-namespace, mkfs, mount or run",
             ));
         }
+        let mut provision = f.provision;
+        if f.root.is_some() {
+            // First, so that programs of provisioning can be in it.
+            provision.insert(0, Op::MountRoot {});
+        }
         Ok(Fixture {
             name: name.into(),
             title: f.title,
@@ -93,7 +101,8 @@ impl Fixture {
             cpus: f.cpus,
             cmdline: f.cmdline,
             nvdimms: f.nvdimm,
-            provision: f.provision,
+            root: f.root,
+            provision,
             boots_because: f.boots_because,
         })
     }

@@ -2,6 +2,7 @@
 //! points at its line and says what to do.
 
 mod case;
+mod ceiling;
 mod contract;
 mod error;
 mod fixture;
@@ -10,8 +11,12 @@ mod image;
 mod kernel;
 mod kernel_name;
 mod kernel_source;
+mod program;
+mod rootfs;
+mod selftest;
 
-pub use case::{Case, Known, PlannedStep, SuiteStore};
+pub use case::{Case, Known, PlannedStep, Reads, SuiteStore};
+pub use ceiling::Ceilings;
 pub use contract::*;
 pub(crate) use error::nearest;
 pub use error::{SpecError, SpecFile};
@@ -23,3 +28,5 @@ pub use kernel::{
 };
 pub use kernel_name::{Base, KernelName, KernelNameError, SeriesRef};
 pub use kernel_source::SourceSpec;
+pub use rootfs::{RootFile, RootLink, RootSpec, SourceTests, TestProgram};
+pub use selftest::{Library, SelftestSpec};

@@ -1,7 +1,7 @@
 //! The verdict of one cell on its own.
 
 use super::check::{Checked, check};
-use crate::record::{CellRecord, CellVerdict, End, TestStatus, Violation};
+use crate::record::{CellRecord, CellVerdict, End, KnownFailure, TestStatus, Violation};
 use crate::spec::Contract;
 
 /// A cell's verdict, and how much of it was predicted.
@@ -173,12 +173,14 @@ pub(crate) fn violation_words(v: &Violation) -> String {
 }
 
 fn results(cell: &CellRecord, reasons: &mut Vec<String>) {
+    let known = |name: &str| cell.known_failures.iter().any(|k| k.test == name);
     for result in &cell.results {
-        let known = cell.known_failures.contains(&result.name);
-        let said = match (result.status, known) {
+        // What is known is a test that fails: one that dies, or leaves itself out, is another matter.
+        let said = match (result.status, known(&result.name)) {
             (TestStatus::Fail, false) => "failed",
-            (TestStatus::Missing, false) => "never reported",
+            (TestStatus::Missing, _) => "never reported",
             (TestStatus::Pass, true) => "passed, and is listed as known to fail",
+            (TestStatus::Skip, true) => "was skipped, and is listed as known to fail",
             _ => continue,
         };
         let why = result.message.lines().next().unwrap_or_default();
@@ -189,13 +191,25 @@ fn results(cell: &CellRecord, reasons: &mut Vec<String>) {
         };
         reasons.push(format!("test {} {said}{why}", result.name));
     }
-    for name in &cell.known_failures {
-        if !cell.results.is_empty() && !cell.results.iter().any(|r| r.name == *name) {
+    for KnownFailure { test, .. } in &cell.known_failures {
+        if !cell.results.iter().any(|r| r.name == *test) {
             reasons.push(format!(
-                "test {name} is listed as known to fail and did not run"
+                "test {test} is listed as known to fail and did not run"
             ));
         }
     }
+}
+
+/// The tests that failed as they are known to.
+pub fn known_seen(cell: &CellRecord) -> Vec<&KnownFailure> {
+    let failed = |name: &str| {
+        let mut of_it = cell.results.iter().filter(|r| r.name == name).peekable();
+        of_it.peek().is_some() && of_it.all(|r| r.status == TestStatus::Fail)
+    };
+    cell.known_failures
+        .iter()
+        .filter(|k| failed(&k.test))
+        .collect()
 }
 
 /// A check that could not run never reads as a pass.

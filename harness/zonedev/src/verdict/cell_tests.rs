@@ -1,7 +1,7 @@
 use super::super::check::tests::contract;
 use super::*;
 use crate::record::testing::{cell, checkpoint, log, region, state, step};
-use crate::record::{Splat, TestResult};
+use crate::record::{KnownFailure, Splat, TestResult};
 use guestmem::PageKind;
 use proto::{Op, StepResult};
 
@@ -58,6 +58,8 @@ fn what_did_not_run_never_passes() {
     let mut c = good();
     c.steps.push(step(
         Op::Run {
+            root: false,
+            cwd: None,
             argv: vec!["hmm-tests".into()],
         },
         StepResult::Ok {},
@@ -150,14 +152,26 @@ fn known_failures_and_their_end() {
         reasons(&c),
         ["test b failed: a", "test c never reported: a"]
     );
-    c.known_failures = vec!["b".into(), "c".into()];
-    assert_eq!(reasons(&c), ["Pass"]);
-    c.known_failures = vec!["a".into(), "b".into(), "c".into(), "z".into()];
+    let known = |names: &[&str]| -> Vec<KnownFailure> {
+        let one = |name: &&str| KnownFailure {
+            test: (*name).into(),
+            reason: "why".into(),
+        };
+        names.iter().map(one).collect()
+    };
+    // A known failure covers itself and nothing beside it.
+    c.known_failures = known(&["b"]);
+    assert_eq!(reasons(&c), ["test c never reported: a"]);
+    assert_eq!(known_seen(&c), c.known_failures.iter().collect::<Vec<_>>());
+    c.known_failures = known(&["a", "b", "c", "d", "z"]);
     assert_eq!(
         reasons(&c),
         [
             "test a passed, and is listed as known to fail: a",
+            "test c never reported: a",
+            "test d was skipped, and is listed as known to fail: a",
             "test z is listed as known to fail and did not run",
         ]
     );
+    assert_eq!(known_seen(&c).len(), 1);
 }

@@ -41,6 +41,8 @@ pub struct Machine {
     pub cmdline: String,
     /// Its NVDIMMs, in the order of their addresses.
     pub nvdimms: Vec<Nvdimm>,
+    /// Read-only disks, in the order of their letters: /dev/vda first. Clones share the files.
+    pub disks: Vec<Utf8PathBuf>,
     /// A fixture's own QEMU arguments, as they are.
     pub extra: Vec<String>,
     /// Whether all its devices' state can be moved, and so a template made of it.
@@ -97,19 +99,26 @@ impl Machine {
             machine: Machine,
             kernel: String,
             initrd: String,
+            disks: Vec<String>,
             qemu: &'a Qemu,
             cpu: &'a str,
             host: String,
         }
         let contents = Contents {
-            format: 1,
+            format: 2,
             machine: Self {
                 kernel: "".into(),
                 initrd: "".into(),
+                disks: Vec::new(),
                 ..self.clone()
             },
             kernel: digest(&self.kernel)?,
             initrd: digest(&self.initrd)?,
+            disks: self
+                .disks
+                .iter()
+                .map(|d| digest(d))
+                .collect::<Result<_>>()?,
             qemu,
             cpu: self.accel.cpu(),
             host: host_cpu(),
@@ -242,6 +251,7 @@ pub(super) mod tests {
                 size_mib: 256,
                 label_kib: 128,
             }],
+            disks: Vec::new(),
             extra: Vec::new(),
             cloneable: true,
         }
