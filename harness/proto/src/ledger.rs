@@ -42,8 +42,10 @@ enum Slot {
     Zero,
     /// An ordinary page; equal ids are one page shared by fork.
     Anon(u64),
-    /// The same, moved to the device.
-    Private(u64),
+    /// The same, moved to a device: its minor number.
+    Private(u64, u8),
+    /// The same, on a device whose memory the CPU maps.
+    Coherent(u64, u8),
 }
 
 #[derive(Clone, Debug)]
@@ -52,14 +54,14 @@ struct Map {
     slots: Vec<Slot>,
     /// Whether the VMA has an anon_vma, so that fork() copies its entries.
     anon_vma: bool,
-    /// Frames of private pages as pagemap last said, by page.
+    /// Frames of private and coherent pages as pagemap last said, by page.
     looked_up: BTreeMap<u64, u64>,
 }
 
 impl Map {
     fn first_page(&self) -> u64 {
         match &self.backing {
-            Backing::File { first_page, .. } | Backing::Device { first_page } => *first_page,
+            Backing::File { first_page, .. } | Backing::Device { first_page, .. } => *first_page,
             Backing::Anon {} => 0,
         }
     }
@@ -148,10 +150,10 @@ pub struct Ledger {
     files: BTreeMap<String, File>,
     /// By actor and name: a pin goes with the process that took it.
     pins: BTreeMap<(String, String), Pin>,
-    /// The open files of the test_hmm device, by who shares each through fork.
-    mirrors: Vec<BTreeSet<String>>,
-    /// First frame of the device-dax device.
-    device_pfn: Option<u64>,
+    /// The open files of test_hmm devices: minor number, and who shares each through fork.
+    mirrors: Vec<(u8, BTreeSet<String>)>,
+    /// First frame of each device-dax device, by the name of its namespace.
+    devices: BTreeMap<String, u64>,
     behaviour: Behaviour,
     next_id: u64,
     unlinks: u64,
@@ -163,9 +165,13 @@ impl Ledger {
         self.behaviour = behaviour;
     }
 
-    /// Names the physical address of the device-dax device's first byte.
-    pub fn set_device(&mut self, resource: u64) {
-        self.device_pfn = Some(resource / crate::Size::PAGE);
+    /// Names the physical address of the first byte of each device-dax device, by the name of
+    /// its namespace.
+    pub fn set_devices(&mut self, devices: impl IntoIterator<Item = (String, u64)>) {
+        self.devices = devices
+            .into_iter()
+            .map(|(name, resource)| (name, resource / crate::Size::PAGE))
+            .collect();
     }
 
     /// Follows one finished operation of `actor`.
@@ -242,10 +248,12 @@ impl Ledger {
             }
             Op::Fork { child } => self.fork(actor, child),
             Op::Exit {} => self.drop_actor(actor),
-            Op::Umount {} => self.files.clear(),
+            Op::Umount { namespace } => self
+                .files
+                .retain(|file, _| namespace_of(file) != namespace.as_deref()),
             Op::DestroyNamespace {} => {
                 self.files.clear();
-                self.device_pfn = None;
+                self.devices.clear();
             }
             Op::Pin {
                 pin,
@@ -283,10 +291,11 @@ impl Ledger {
                 let to = length.map_or(whole, |l| from.saturating_add(l.pages()).min(whole));
                 self.migrate(actor, map, from as usize..to as usize);
             }
-            Op::HmmOpen {} => {
+            Op::HmmOpen { device } => {
                 // Opening again closes what was open.
                 self.close_mirror(actor);
-                self.mirrors.push(BTreeSet::from([actor.to_owned()]));
+                let of = BTreeSet::from([actor.to_owned()]);
+                self.mirrors.push((device.unwrap_or(0), of));
             }
             Op::HmmClose {} => self.close_mirror(actor),
             _ => {}
@@ -344,7 +353,9 @@ impl Ledger {
                     .ok_or_else(|| LedgerError::Unknown(format!("{actor}/{map}"), "mapping"))?;
                 m.looked_up.clear();
                 for run in runs {
-                    if let PagemapState::SwapPfn { pfn, .. } = run.state {
+                    if let PagemapState::SwapPfn { pfn, .. } | PagemapState::Present { pfn } =
+                        run.state
+                    {
                         let end = run.page.saturating_add(run.pages).min(m.slots.len() as u64);
                         for page in run.page..end {
                             m.looked_up
@@ -360,6 +371,11 @@ impl Ledger {
     /// Everything in the range goes to the device. migrate_vma_collect() takes
     /// pages that are not there yet, and the zero page, as pages to be made.
     fn migrate(&mut self, actor: &str, map: &str, range: std::ops::Range<usize>) {
+        let device = self
+            .mirrors
+            .iter()
+            .find(|(_, of)| of.contains(actor))
+            .map_or(0, |(device, _)| *device);
         let mut next = self.next_id;
         let mut ids = BTreeSet::new();
         if let Some(m) = self.maps.get_mut(&(actor.to_owned(), map.to_owned())) {
@@ -375,37 +391,46 @@ impl Ledger {
             m.anon_vma |= !ids.is_empty();
         }
         self.next_id = next;
-        self.move_ids(&ids, true);
+        for slot in self.maps.values_mut().flat_map(|m| &mut m.slots) {
+            match *slot {
+                Slot::Anon(id) if ids.contains(&id) && is_coherent(device) => {
+                    *slot = Slot::Coherent(id, device);
+                }
+                Slot::Anon(id) if ids.contains(&id) => *slot = Slot::Private(id, device),
+                _ => {}
+            }
+        }
     }
 
     /// An actor lets its open test_hmm device go. The last one to share it closes
     /// it, and a driver that evicts then does so for every page of the device,
     /// whoever's it is (dmirror_fops_release()).
     fn close_mirror(&mut self, actor: &str) {
-        let before = self.mirrors.len();
-        self.mirrors
-            .retain_mut(|of| !of.remove(actor) || !of.is_empty());
-        if self.mirrors.len() == before || !self.behaviour.hmm_close_evicts {
+        let mut closed = Vec::new();
+        self.mirrors.retain_mut(|(device, of)| {
+            let last = of.remove(actor) && of.is_empty();
+            closed.extend(last.then_some(*device));
+            !last
+        });
+        if !self.behaviour.hmm_close_evicts {
             return;
         }
-        let ids: BTreeSet<u64> = self
-            .maps
-            .values()
-            .flat_map(|m| &m.slots)
-            .filter_map(|s| match s {
-                Slot::Private(id) => Some(*id),
-                _ => None,
-            })
-            .collect();
-        self.move_ids(&ids, false);
+        for slot in self.maps.values_mut().flat_map(|m| &mut m.slots) {
+            if let Slot::Private(id, device) | Slot::Coherent(id, device) = *slot
+                && closed.contains(&device)
+            {
+                *slot = Slot::Anon(id);
+            }
+        }
     }
 
-    fn move_ids(&mut self, ids: &BTreeSet<u64>, to_device: bool) {
+    /// These device-private pages come back to RAM.
+    fn bring_back(&mut self, ids: &BTreeSet<u64>) {
         for slot in self.maps.values_mut().flat_map(|m| &mut m.slots) {
-            match *slot {
-                Slot::Anon(id) if to_device && ids.contains(&id) => *slot = Slot::Private(id),
-                Slot::Private(id) if !to_device && ids.contains(&id) => *slot = Slot::Anon(id),
-                _ => {}
+            if let Slot::Private(id, _) = *slot
+                && ids.contains(&id)
+            {
+                *slot = Slot::Anon(id);
             }
         }
     }
@@ -467,7 +492,11 @@ impl Ledger {
             })
             .collect();
         self.maps.extend(copies);
-        for of in self.mirrors.iter_mut().filter(|of| of.contains(parent)) {
+        for (_, of) in self
+            .mirrors
+            .iter_mut()
+            .filter(|(_, of)| of.contains(parent))
+        {
             of.insert(child.to_owned());
         }
     }
@@ -486,6 +515,7 @@ impl Ledger {
             .retain(|name, f| !f.unlinked || maps.values().any(|m| m.of_file(name)));
     }
 
+    /// The kind of DAX page behind a mapping; of anonymous memory, of what is on a device.
     fn page_type(&self, m: &Map) -> PageType {
         match m.backing {
             Backing::File { .. } => PageType::Fsdax,
@@ -503,10 +533,23 @@ impl Ledger {
             Backing::File {
                 file, first_page, ..
             } => self.files.get(file)?.pfn(first_page + page),
-            Backing::Device { first_page } => Some(self.device_pfn? + first_page + page),
+            Backing::Device {
+                first_page,
+                namespace,
+            } => Some(self.devices.get(namespace)? + first_page + page),
             Backing::Anon {} => None,
         }
     }
+}
+
+/// The first minor number of test_hmm's devices with coherent memory (test_hmm_init()).
+fn is_coherent(device: u8) -> bool {
+    device >= 2
+}
+
+/// The name of the namespace that a file lies on.
+fn namespace_of(file: &str) -> Option<&str> {
+    file.split_once('/').map(|(namespace, _)| namespace)
 }
 
 #[cfg(test)]

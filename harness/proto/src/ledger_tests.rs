@@ -415,7 +415,8 @@ fn the_last_to_close_the_device_brings_everybody_s_pages_back() {
             hmm_close_evicts: evicts,
             ..Behaviour::default()
         });
-        l.apply("main", &Op::HmmOpen {}, &OK, &[]).unwrap();
+        l.apply("main", &Op::HmmOpen { device: None }, &OK, &[])
+            .unwrap();
         let anon = Fact::Mapped {
             map: "m".into(),
             backing: Backing::Anon {},

@@ -2,13 +2,17 @@
 
 mod access;
 mod aio;
+mod drivers;
 mod files;
 mod hmm;
 mod maps;
+mod namespace;
 mod pins;
 mod program;
 mod provision;
+mod region;
 mod serve;
+mod teardown;
 mod touch;
 
 pub(crate) use serve::serve;

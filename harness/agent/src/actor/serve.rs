@@ -117,7 +117,7 @@ impl Actor {
                 length,
             } => pins::pin(self, pin, *how, map, (*offset, *length), context),
             Op::Release { pin } => pins::release(self, pin),
-            Op::HmmOpen {} => hmm::open(self),
+            Op::HmmOpen { device } => hmm::open(self, device.unwrap_or(0)),
             Op::HmmMigrate {
                 map,
                 offset,

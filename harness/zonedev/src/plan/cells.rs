@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use proto::Op;
+
 use crate::record::CellId;
 use crate::spec::{Case, Contract, Fixture, PlannedStep, SpecError};
 
 use super::Filter;
+use super::filter::{BOOT, TEARDOWN};
 
 /// A case to run on one kernel.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub struct Group {
     pub boot: CellId,
     /// The cases.
     pub cells: Vec<PlannedCell>,
+    /// Why none of it can run on this kernel or host, if it can't.
+    pub skip: Option<String>,
 }
 
 /// What a request comes to.
@@ -49,6 +54,23 @@ impl Plan {
     pub fn cells(&self) -> usize {
         self.groups.iter().map(|g| 1 + g.cells.len()).sum()
     }
+}
+
+/// Every page idle before, the fixture's own operations, and the check that nothing is left.
+fn teardown(fixture: &Fixture) -> Vec<PlannedStep> {
+    let checkpoint = |name: &str| Op::Checkpoint { name: name.into() };
+    [checkpoint("before")]
+        .into_iter()
+        .chain(fixture.teardown.iter().cloned())
+        .chain([Op::TornDown {}, checkpoint("torn down")])
+        .map(|op| PlannedStep {
+            actor: "main".into(),
+            op,
+            expected: "ok".into(),
+            splats: Vec::new(),
+            may_block: false,
+        })
+        .collect()
 }
 
 /// Makes the plan.
@@ -75,7 +97,7 @@ pub fn plan(
             };
             let mut cells = Vec::new();
             for case in cases {
-                if !case.fixtures.contains(fixture_name) || !filter.selects(case, fixture_name) {
+                if !case.fixtures.contains(fixture_name) || !filter.selects(case, fixture) {
                     continue;
                 }
                 cells.push(PlannedCell {
@@ -92,11 +114,22 @@ pub fn plan(
                     needs_hmm_tests: case.needs_hmm_tests,
                 });
             }
+            if filter.selects_teardown(fixture) {
+                cells.push(PlannedCell {
+                    id: id(BOOT, TEARDOWN),
+                    title: "the fixture taken down, and nothing of it left".into(),
+                    case_path: fixture.path.clone(),
+                    steps: teardown(fixture),
+                    known_failures: Vec::new(),
+                    needs_hmm_tests: false,
+                });
+            }
             if !cells.is_empty() {
                 out.groups.push(Group {
+                    skip: fixture.skip_reason(contract)?,
                     side,
                     fixture: fixture.clone(),
-                    boot: id("boot", "provision"),
+                    boot: id(BOOT, "provision"),
                     cells,
                 });
             }

@@ -1,7 +1,7 @@
 //! The verdict of one cell on its own.
 
 use super::check::{Checked, check};
-use crate::record::{CellRecord, CellVerdict, End, TestStatus, Violation};
+use crate::record::{CellRecord, CellVerdict, End, TestStatus, Violation, region_name};
 use crate::spec::Contract;
 
 /// A cell's verdict, and how much of it was predicted.
@@ -42,6 +42,7 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
             steps(cell, &mut reasons);
             reasons.extend(violations.iter().map(violation_words));
             results(cell, &mut reasons);
+            left_over(cell, &mut reasons);
             checked_all(cell, &checks, &mut reasons);
             if reasons.is_empty() {
                 CellVerdict::Pass {}
@@ -141,6 +142,7 @@ fn detail(result: &proto::StepResult) -> String {
         R::Blocked { wchan } => format!(" in {wchan}"),
         R::Died { how } => format!(" ({how})"),
         R::Failed { message } => format!(" ({message})"),
+        R::Lacks { what } => format!(" ({what})"),
         R::WrongData {
             offset,
             expected,
@@ -193,6 +195,30 @@ fn results(cell: &CellRecord, reasons: &mut Vec<String>) {
         if !cell.results.is_empty() && !cell.results.iter().any(|r| r.name == *name) {
             reasons.push(format!(
                 "test {name} is listed as known to fail and did not run"
+            ));
+        }
+    }
+}
+
+/// After a fixture has been torn down, none of its pages is there. test_hmm's are where the
+/// driver is a part of the kernel.
+fn left_over(cell: &CellRecord, reasons: &mut Vec<String>) {
+    use guestmem::PageKind as K;
+    let position = |is: fn(&proto::Op) -> bool| cell.steps.iter().position(|s| is(&s.op));
+    let Some(down) = position(|op| matches!(op, proto::Op::TornDown {})) else {
+        return;
+    };
+    let unloaded = position(|op| matches!(op, proto::Op::Rmmod { .. })).is_some();
+    for checkpoint in cell.checkpoints.iter().filter(|c| c.step > down) {
+        for region in &checkpoint.pages.regions {
+            if matches!(region.kind, K::Private | K::Coherent) && !unloaded {
+                continue;
+            }
+            reasons.push(format!(
+                "at \"{}\": {} pages of {} are left after the teardown",
+                checkpoint.name,
+                region.pages,
+                region_name(region)
             ));
         }
     }
