@@ -25,6 +25,8 @@ pub struct PlannedCell {
     pub known_failures: Vec<String>,
     /// Needs the kernel's own hmm-tests program.
     pub needs_hmm_tests: bool,
+    /// Is about the fixture itself.
+    pub of_fixture: bool,
 }
 
 /// All cells of one kernel on one fixture: they share a template.
@@ -112,6 +114,7 @@ pub fn plan(
                         .map(|k| k.test.clone())
                         .collect(),
                     needs_hmm_tests: case.needs_hmm_tests,
+                    of_fixture: false,
                 });
             }
             if filter.selects_teardown(fixture) {
@@ -122,6 +125,7 @@ pub fn plan(
                     steps: teardown(fixture),
                     known_failures: Vec::new(),
                     needs_hmm_tests: false,
+                    of_fixture: true,
                 });
             }
             if !cells.is_empty() {

@@ -132,6 +132,7 @@ pub(crate) fn cell(case: &str, side: usize, kernel: &str) -> CellRecord {
         splats: Vec::new(),
         results: Vec::new(),
         known_failures: Vec::new(),
+        fixture_pages: Vec::new(),
         took_ms: 80,
     }
 }

@@ -189,6 +189,7 @@ impl Engine {
         let started = Instant::now();
         let mut record = self.empty(&group.boot, PROVISION, "boot");
         let what = format!("{} with {}", group.boot.kernel, group.fixture.name);
+        record.fixture_pages.clone_from(&group.fixture.pages);
         self.tell(Event::BootStarted { what: what.clone() });
         let folder = RunFolder::open(&self.config.folder);
         let dir = folder.cell_dir(&group.boot)?;
@@ -330,6 +331,9 @@ impl Engine {
         };
         let mut record = self.empty(&cell.id, &cell.title, isolation);
         record.known_failures.clone_from(&cell.known_failures);
+        if cell.of_fixture {
+            record.fixture_pages.clone_from(&fixture.pages);
+        }
         let folder = RunFolder::open(&self.config.folder);
         let dir = folder.cell_dir(&cell.id)?;
         let missing = self.sides[cell.id.side]
@@ -458,6 +462,7 @@ impl Engine {
             isolation: isolation.to_owned(),
             contract: self.sides[id.side].contract.name.clone(),
             known_failures: Vec::new(),
+            fixture_pages: Vec::new(),
             end: End::Finished {},
             steps: Vec::new(),
             checkpoints: Vec::new(),

@@ -10,6 +10,7 @@
 //! | `[[nvdimm]]` | `size`, `labels`, `node` |
 //! | `qemu` | further arguments of QEMU, as they are |
 //! | `qemu_devices` | devices that QEMU must have for it; elsewhere it is skipped |
+//! | `pages` | the kinds of page that it gives, such as `fs_dax`: a boot without them fails |
 //! | `boots_because` | why it can't be cloned and boots for each case |
 //! | `[[skip]]` | `when` (a condition on the contract) and `reason` |
 //! | `[[provision]]`, `[[teardown]]` | operations of PID 1, see [`proto::Op`] |
@@ -17,6 +18,7 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use guestmem::PageKind;
 use proto::{Op, Size};
 use serde::Deserialize;
 use toml::Spanned;
@@ -69,6 +71,8 @@ pub struct Fixture {
     pub qemu: Vec<String>,
     /// Devices that QEMU must have for it.
     pub qemu_devices: Vec<String>,
+    /// The kinds of page that it gives.
+    pub pages: Vec<PageKind>,
     /// Whether it is left out where neither the full matrix nor a filter asks for it.
     pub full: bool,
     /// The kernels that it can't be on.
@@ -101,6 +105,8 @@ struct FixtureFile {
     qemu: Vec<String>,
     #[serde(default)]
     qemu_devices: Vec<String>,
+    #[serde(default)]
+    pages: Vec<PageKind>,
     #[serde(default)]
     full: bool,
     #[serde(default)]
@@ -162,6 +168,7 @@ impl Fixture {
             nodes: f.nodes,
             qemu: f.qemu,
             qemu_devices: f.qemu_devices,
+            pages: f.pages,
             full: f.full,
             skip: f.skip,
             provision: plain(f.provision),

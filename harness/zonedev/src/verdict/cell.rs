@@ -1,7 +1,7 @@
 //! The verdict of one cell on its own.
 
 use super::check::{Checked, check};
-use crate::record::{CellRecord, CellVerdict, End, TestStatus, Violation, region_name};
+use crate::record::{CellRecord, CellVerdict, End, TestStatus, Violation, kind_word, region_name};
 use crate::spec::Contract;
 
 /// A cell's verdict, and how much of it was predicted.
@@ -42,6 +42,7 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
             steps(cell, &mut reasons);
             reasons.extend(violations.iter().map(violation_words));
             results(cell, &mut reasons);
+            fixture_pages(cell, &mut reasons);
             left_over(cell, &mut reasons);
             checked_all(cell, &checks, &mut reasons);
             if reasons.is_empty() {
@@ -195,6 +196,22 @@ fn results(cell: &CellRecord, reasons: &mut Vec<String>) {
         if !cell.results.is_empty() && !cell.results.iter().any(|r| r.name == *name) {
             reasons.push(format!(
                 "test {name} is listed as known to fail and did not run"
+            ));
+        }
+    }
+}
+
+/// A fixture that brought no pages has not been provisioned, whatever its steps said.
+fn fixture_pages(cell: &CellRecord, reasons: &mut Vec<String>) {
+    let Some(first) = cell.checkpoints.first() else {
+        return;
+    };
+    for kind in &cell.fixture_pages {
+        if !first.pages.regions.iter().any(|r| r.kind == *kind) {
+            reasons.push(format!(
+                "at \"{}\": the fixture has no {} page",
+                first.name,
+                kind_word(*kind)
             ));
         }
     }

@@ -183,3 +183,18 @@ fn a_page_that_outlives_its_fixture_is_told() {
     c.checkpoints[0].step = 2;
     assert_eq!(reasons(&c).len(), 1);
 }
+
+#[test]
+fn a_fixture_without_the_pages_that_it_gives_fails() {
+    let mut c = good();
+    c.fixture_pages = vec![PageKind::FsDax];
+    assert_eq!(
+        judge_cell(&c, &contract("5.10")).verdict,
+        CellVerdict::Pass {}
+    );
+    c.fixture_pages.push(PageKind::PciP2pdma);
+    assert_eq!(
+        reasons(&c),
+        ["at \"idle\": the fixture has no PCI_P2PDMA page"]
+    );
+}
