@@ -4,6 +4,8 @@ use std::fs::{self, File};
 
 use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
 
+use proto::StepResult;
+
 use super::provision::{Done, ok};
 use crate::wire::{errno, failed, io_errno};
 
@@ -13,6 +15,11 @@ const MODULES: &str = "/lib/modules";
 /// finit_module(2) without parameters.
 pub(super) fn insmod(module: &str) -> Done {
     let path = format!("{MODULES}/{module}.ko");
+    if !fs::exists(&path).unwrap_or(false) {
+        return Err(StepResult::Lacks {
+            what: format!("the module {module}: the kernel was built without it"),
+        });
+    }
     let file = File::open(&path).map_err(|e| io_errno(&format!("open {path}"), &e))?;
     finit_module(&file, c"", ModuleInitFlags::empty()).map_err(|e| errno("finit_module", e))?;
     ok()

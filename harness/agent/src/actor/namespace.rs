@@ -107,12 +107,14 @@ fn only_namespace(region: &Region) -> String {
     region.name.replace("region", "namespace") + ".0"
 }
 
+/// The node that a region's memory would be; its `numa_node` is the nearest one that is online,
+/// which a node of nothing but pmem isn't.
 fn check_node(at: &Region, wanted: Option<u32>) -> Result<(), StepResult> {
     let Some(wanted) = wanted else { return Ok(()) };
-    match text(&at.name, "numa_node") {
+    match text(&at.name, "target_node") {
         Some(node) if node == wanted.to_string() => Ok(()),
         found => Err(failed(format!(
-            "create a namespace on NUMA node {wanted}: {} is on {}",
+            "create a namespace on NUMA node {wanted}: the memory of {} is of node {}",
             at.name,
             found.as_deref().unwrap_or("none")
         ))),

@@ -19,6 +19,9 @@ use crate::spec::ImageSpec;
 /// Where a guest finds its kernel's own hmm-tests.
 pub const HMM_TESTS: &str = "/usr/bin/hmm-tests";
 
+/// Where a guest finds its kernel's own modules.
+const MODULES: &str = "/lib/modules";
+
 /// A built initramfs.
 #[derive(Debug, Clone)]
 pub struct ImageArtifact {
@@ -81,9 +84,22 @@ pub fn build_image(
         }
     }
     let mut archives = vec![common.to_bytes()];
+    let mut own = Archive::default();
+    let mut has_own = false;
     if let Ok(tests) = kernel.hmm_tests() {
-        let mut own = Archive::default();
         own.add(HMM_TESTS, program(&tests)?);
+        has_own = true;
+    }
+    for (name, path) in kernel.modules()? {
+        let bytes = fs_err::read(&path).map_err(|e| BuildError::io("read", &path, e))?;
+        let executable = false;
+        own.add(
+            format!("{MODULES}/{name}.ko"),
+            Node::File { executable, bytes },
+        );
+        has_own = true;
+    }
+    if has_own {
         archives.push(own.to_bytes());
     }
     let (found, cached) = store(&ctx.cache, &archives, &report)?;
