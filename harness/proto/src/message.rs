@@ -81,7 +81,7 @@ pub struct NamespaceInfo {
     pub resource: u64,
     /// Bytes of data.
     pub size: u64,
-    /// Alignment, bytes; 0 of a raw one.
+    /// Alignment, bytes; 0 where it has none.
     pub align: u64,
 }
 

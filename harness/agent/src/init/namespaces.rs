@@ -16,7 +16,8 @@ pub(super) fn scan() -> Vec<NamespaceInfo> {
         let Ok(real) = fs::canonicalize(&device) else {
             continue;
         };
-        // Only an fsdax namespace has a pfn device below its block device.
+        // An fsdax namespace has a pfn device below its block device, or needs none: the range
+        // that the e820 map calls pmem gets its pages without (pmem_should_map_pages()).
         let below = real
             .file_name()
             .map(|n| n.to_string_lossy().into_owned())
@@ -24,7 +25,12 @@ pub(super) fn scan() -> Vec<NamespaceInfo> {
         if below.starts_with("pfn") {
             out.extend(read(&real, &block, "fsdax"));
         } else if below.starts_with("namespace") {
-            out.extend(read(&real, &block, "raw"));
+            let mode = fs::read_to_string(real.join("mode")).unwrap_or_default();
+            let mode = match mode.trim() {
+                "memory" => "fsdax",
+                _ => "raw",
+            };
+            out.extend(read(&real, &block, mode));
         }
     }
     for dax in names("/sys/bus/dax/devices") {
@@ -46,8 +52,8 @@ fn read(dir: &Path, dev: &str, mode: &str) -> Option<NamespaceInfo> {
         resource: number(&dir.join("resource"))?,
         size: number(&dir.join("size")).filter(|s| *s > 0)?,
         align: match mode {
-            "raw" => 0,
-            _ => number(&dir.join("align"))?,
+            "devdax" => number(&dir.join("align"))?,
+            _ => number(&dir.join("align")).unwrap_or(0),
         },
     })
 }

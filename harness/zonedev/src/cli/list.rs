@@ -37,7 +37,7 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
                     .fixtures
                     .iter()
                     .filter_map(|f| fixtures.get(f))
-                    .filter(|f| filter.selects(case, f))
+                    .filter(|f| filter.selects(case, f, &fixtures))
                     .map(|f| f.name.as_str())
                     .collect();
                 if !on.is_empty() {

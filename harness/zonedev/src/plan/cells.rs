@@ -99,7 +99,8 @@ pub fn plan(
             };
             let mut cells = Vec::new();
             for case in cases {
-                if !case.fixtures.contains(fixture_name) || !filter.selects(case, fixture) {
+                if !case.fixtures.contains(fixture_name) || !filter.selects(case, fixture, fixtures)
+                {
                     continue;
                 }
                 cells.push(PlannedCell {

@@ -2,8 +2,11 @@
 //!
 //! Some fixtures are `full`: they take part where the full matrix is asked for, or where a text
 //! names them, that is, would not be found without the fixture's name. So `-E reflink` means
-//! `fsdax-xfs-reflink`, and `-E pin` means the usual fixtures. The teardown of a fixture
+//! `fsdax-xfs-reflink`, and `-E pin` means the usual fixtures. A case that has no usual fixture
+//! takes part where `-s` or `-E` select it. The teardown of a fixture
 //! (`boot/FIXTURE/teardown`) takes part in the full matrix, and where `-s` or `-E` select it.
+
+use std::collections::BTreeMap;
 
 use thiserror::Error;
 
@@ -61,18 +64,31 @@ impl Filter {
         Self { full, ..self }
     }
 
-    /// Whether a case on a fixture is selected.
-    pub fn selects(&self, case: &Case, fixture: &Fixture) -> bool {
-        (self.full || !fixture.full || self.names(&case.suite, &fixture.name, &case.name))
+    /// Whether a case on a fixture, of all these, is selected.
+    pub fn selects(&self, case: &Case, fixture: &Fixture, all: &BTreeMap<String, Fixture>) -> bool {
+        let has_usual = || {
+            let mut of = case.fixtures.iter().filter_map(|name| all.get(name));
+            of.any(|f| !f.full)
+        };
+        (self.full
+            || !fixture.full
+            || self.names(&case.suite, &fixture.name, &case.name)
+            || (self.asked() && !has_usual()))
             && self.matches(&case.suite, &fixture.name, &case.name)
     }
 
     /// Whether a fixture's teardown is selected.
     pub fn selects_teardown(&self, fixture: &Fixture) -> bool {
-        let asked = !self.suites.is_empty() || !self.texts.is_empty();
         let fixture_takes_part =
             self.full || !fixture.full || self.names(BOOT, &fixture.name, TEARDOWN);
-        (self.full || asked) && fixture_takes_part && self.matches(BOOT, &fixture.name, TEARDOWN)
+        (self.full || self.asked())
+            && fixture_takes_part
+            && self.matches(BOOT, &fixture.name, TEARDOWN)
+    }
+
+    /// Whether the request says anything of what it wants.
+    fn asked(&self) -> bool {
+        !self.suites.is_empty() || !self.texts.is_empty()
     }
 
     fn matches(&self, suite: &str, fixture: &str, case: &str) -> bool {
@@ -103,7 +119,7 @@ mod tests {
     }
 
     fn case(suite: &str, name: &str) -> Case {
-        let text = "title = \"x\"\nfixtures = []\n[[step]]\ndo = \"exit\"\n";
+        let text = "title = \"x\"\nfixtures = [\"usual\"]\n[[step]]\ndo = \"exit\"\n";
         Case::parse(suite, name, &SpecFile::from_text("x.toml".into(), text)).unwrap()
     }
 
@@ -113,7 +129,25 @@ mod tests {
         let filter = Filter::new(&[], &texts, std::slice::from_ref(&case))
             .unwrap()
             .full(full);
-        (filter.selects(&case, of), filter.selects_teardown(of))
+        let all = BTreeMap::from([("usual".to_owned(), fixture("usual", false))]);
+        (filter.selects(&case, of, &all), filter.selects_teardown(of))
+    }
+
+    #[test]
+    fn a_case_without_a_usual_fixture_takes_part_when_it_is_selected() {
+        let of = fixture("usual", true);
+        let all = BTreeMap::from([("usual".to_owned(), of.clone())]);
+        let case = case("fsdax", "pin-vmsplice");
+        let selects = |suites: &[&str], texts: &[&str]| {
+            let own = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+            Filter::new(&own(suites), &own(texts), std::slice::from_ref(&case))
+                .unwrap()
+                .selects(&case, &of, &all)
+        };
+        assert!(!selects(&[], &[]));
+        assert!(selects(&[], &["pin"]));
+        assert!(selects(&["fsdax"], &[]));
+        assert!(!selects(&["boot"], &[]));
     }
 
     #[test]
