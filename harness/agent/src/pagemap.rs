@@ -33,6 +33,11 @@ pub(crate) fn present(entry: u64) -> bool {
     entry & PRESENT != 0
 }
 
+/// The frame of a page that is there.
+pub(crate) fn frame(entry: u64) -> u64 {
+    entry & FRAME
+}
+
 /// Runs of equal or consecutive entries, without gaps.
 pub(crate) fn runs(entries: &[u64]) -> Vec<PagemapRun> {
     let mut out: Vec<PagemapRun> = Vec::new();

@@ -44,7 +44,7 @@ pub(crate) struct Context {
     pub(crate) namespaces: Vec<NamespaceInfo>,
     /// The generation that a storing operation writes.
     pub(crate) generation: u64,
-    /// With `verify`: what each page of the range holds.
+    /// With `verify`, `read` and `hmm-read`: what each page of the range holds.
     pub(crate) expected: Vec<ExpectedRun>,
     /// With a direct pin: the network block device to use.
     pub(crate) nbd: Option<String>,
@@ -88,6 +88,17 @@ pub(crate) struct ExpectedRun {
     pub(crate) pages: u64,
     /// Of the store that wrote them; 0: nobody stored.
     pub(crate) generation: u64,
+    /// Index that the first page's word was written for.
+    pub(crate) index: u64,
+}
+
+impl ExpectedRun {
+    /// The word that `page` must hold, as one of these runs says; 0 where none does.
+    pub(crate) fn word_at(runs: &[ExpectedRun], page: u64) -> u64 {
+        runs.iter()
+            .find(|r| page >= r.page && page - r.page < r.pages)
+            .map_or(0, |r| word(r.generation, r.index + (page - r.page)))
+    }
 }
 
 /// An actor's answer.
@@ -241,12 +252,14 @@ mod tests {
                 page: 1,
                 pages: 2,
                 generation: 3,
+                index: 1,
             })
             .unwrap(),
             frame::encode(&ExpectedRun {
                 page: 4,
                 pages: 5,
                 generation: 6,
+                index: 4,
             })
             .unwrap(),
         ]

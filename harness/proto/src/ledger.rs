@@ -6,6 +6,9 @@
 //! with it, and is used as a source only for the frames of device-private
 //! pages, which nothing else names.
 
+mod files;
+mod memory;
+mod private;
 mod told;
 mod touched;
 
@@ -13,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use crate::{Backing, Behaviour, Extent, Fact, Op, PageType, PagemapState, PinHow, StepResult};
+use crate::{
+    Advice, Backing, Behaviour, Extent, Fact, Op, PageType, PagemapState, PinHow, Size, StepResult,
+};
 
 /// 4K pages under one PMD.
 const PMD_PAGES: u64 = 512;
@@ -56,6 +61,8 @@ struct Map {
     anon_vma: bool,
     /// Frames of private and coherent pages as pagemap last said, by page.
     looked_up: BTreeMap<u64, u64>,
+    /// Ranges that a child of fork() does not get (MADV_DONTFORK).
+    not_forked: Vec<std::ops::Range<usize>>,
 }
 
 impl Map {
@@ -71,7 +78,26 @@ impl Map {
     }
 
     fn of_file(&self, name: &str) -> bool {
-        matches!(&self.backing, Backing::File { file, .. } if file == name)
+        self.file() == Some(name)
+    }
+
+    fn file(&self) -> Option<&str> {
+        match &self.backing {
+            Backing::File { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
+    /// The VMA is split before `page`: a PMD entry across it is split as well, and the split of
+    /// a file's zaps it (__split_huge_pmd_locked()).
+    fn split(&mut self, page: usize) {
+        if page == 0 || page >= self.slots.len() {
+            return;
+        }
+        let stretch = self.stretch(page as u64);
+        if stretch.start != page && self.slots[page] == Slot::Pmd {
+            self.slots[stretch].fill(Slot::None);
+        }
     }
 
     /// The slots of the 2M stretch of the file or device that `page` lies in,
@@ -117,6 +143,16 @@ impl File {
         }
     }
 
+    /// The entry of the hole at `page` goes. Answers the pages that it covered.
+    fn drop_zero(&mut self, page: u64) -> Option<std::ops::Range<u64>> {
+        let start = page / PMD_PAGES * PMD_PAGES;
+        if self.zeros.get(&start) == Some(&9) {
+            self.zeros.remove(&start);
+            return Some(start..start + PMD_PAGES);
+        }
+        self.zeros.remove(&page).map(|_| page..page + 1)
+    }
+
     /// A fault by way of PTEs (`pmd`: by a PMD) at `page` finds a hole's entry that it
     /// can't use: a huge one, or one of a hole that has got a block since. That is
     /// taken out of all page tables (grab_mapping_entry(), dax_insert_entry()). Answers
@@ -155,6 +191,8 @@ pub struct Ledger {
     /// First frame of each device-dax device, by the name of its namespace.
     devices: BTreeMap<String, u64>,
     behaviour: Behaviour,
+    /// What mkfs made, by the name of the namespace.
+    file_systems: BTreeMap<Option<String>, String>,
     next_id: u64,
     unlinks: u64,
 }
@@ -190,6 +228,15 @@ impl Ledger {
             self.drop_actor(actor);
             return Ok(());
         }
+        if let Op::Write {
+            file,
+            offset,
+            length,
+        } = op
+        {
+            let from = offset.bytes() / Size::PAGE;
+            self.written(file, from..from.saturating_add(length.pages()), facts);
+        }
         for fact in facts {
             self.fact(actor, fact)?;
         }
@@ -197,11 +244,23 @@ impl Ledger {
             StepResult::Blocked { .. } => {
                 // break_layouts() unmaps the whole file before it waits for its pages
                 // (dax_layout_busy_page(), later dax_break_layout_inode()).
-                if let Op::Truncate { file, .. } | Op::Punch { file, .. } = op {
+                if let Op::Truncate { file, .. } | Op::Fallocate { file, .. } = op {
                     self.unmap_file(file, 0..0);
                 }
             }
             StepResult::Ok {} => self.done(actor, op)?,
+            // The signal tells that the poison was taken note of.
+            StepResult::Signal { .. }
+                if matches!(
+                    op,
+                    Op::Madvise {
+                        advice: Advice::Hwpoison,
+                        ..
+                    }
+                ) =>
+            {
+                self.done(actor, op)?;
+            }
             _ => {}
         }
         Ok(())
@@ -216,41 +275,52 @@ impl Ledger {
                 // truncate_pagecache() takes private copies as well (even_cows).
                 self.cut(file, size.pages()..u64::MAX, true);
             }
-            Op::Punch {
+            Op::Fallocate {
                 file,
+                mode,
+                offset,
+                length,
+            } => self.fallocated(file, *mode, *offset, offset.bytes() + length.bytes()),
+            Op::Unlink { file } => self.unlinked(file),
+            Op::Rename { file, to } => self.renamed(file, to),
+            Op::Unmap {
+                map,
                 offset,
                 length,
             } => {
-                // truncate_pagecache_range() leaves private copies alone, and pages that
-                // the hole covers in part.
-                let to = (offset.bytes() + length.bytes()) / crate::Size::PAGE;
-                self.cut(file, offset.pages()..to, false);
+                let range = match (offset.bytes(), length) {
+                    (0, None) => None,
+                    _ => Some(self.range(actor, map, *offset, *length)?),
+                };
+                self.unmapped(actor, map, range)?;
             }
-            Op::Unlink { file } => {
-                if let Some(mut f) = self.files.remove(file) {
-                    self.unlinks += 1;
-                    let name = format!("{file} (unlinked {})", self.unlinks);
-                    for map in self.maps.values_mut() {
-                        if let Backing::File { file: of, .. } = &mut map.backing
-                            && of == file
-                        {
-                            of.clone_from(&name);
-                        }
-                    }
-                    f.unlinked = true;
-                    self.files.insert(name, f);
-                    self.evict_unlinked();
-                }
+            Op::Mprotect {
+                map,
+                offset,
+                length,
+                access,
+            } => {
+                let range = self.range(actor, map, *offset, *length)?;
+                self.protected(actor, map, range, *access)?;
             }
-            Op::Unmap { map } => {
-                self.maps.remove(&(actor.to_owned(), map.clone()));
-                self.evict_unlinked();
+            Op::Mremap { map, align } => self.moved(actor, map, *align)?,
+            Op::Madvise {
+                map,
+                offset,
+                length,
+                advice,
+            } => {
+                let range = self.range(actor, map, *offset, *length)?;
+                self.advised(actor, map, range, *advice)?;
             }
             Op::Fork { child } => self.fork(actor, child),
             Op::Exit {} => self.drop_actor(actor),
             Op::Umount { namespace } => self
                 .files
                 .retain(|file, _| namespace_of(file) != namespace.as_deref()),
+            Op::Mkfs { fs, namespace, .. } => {
+                self.file_systems.insert(namespace.clone(), fs.clone());
+            }
             Op::DestroyNamespace {} => {
                 self.files.clear();
                 self.devices.clear();
@@ -285,12 +355,26 @@ impl Ledger {
                 offset,
                 length,
             } => {
-                let m = self.map(actor, map)?;
-                let whole = m.slots.len() as u64;
-                let from = (offset.bytes() / 4096).min(whole);
-                let to = length.map_or(whole, |l| from.saturating_add(l.pages()).min(whole));
-                self.migrate(actor, map, from as usize..to as usize);
+                let range = self.range(actor, map, *offset, *length)?;
+                self.migrate(actor, map, range);
             }
+            Op::HmmRead {
+                map,
+                offset,
+                length,
+            } => {
+                let range = self.range(actor, map, *offset, *length)?;
+                self.fault_anon(&(actor.to_owned(), map.clone()), range, false);
+            }
+            Op::HmmWrite {
+                map,
+                offset,
+                length,
+            } => {
+                let range = self.range(actor, map, *offset, *length)?;
+                self.fault_anon(&(actor.to_owned(), map.clone()), range, true);
+            }
+            Op::Race { arm, .. } => self.raced(actor, arm)?,
             Op::HmmOpen { device } => {
                 // Opening again closes what was open.
                 self.close_mirror(actor);
@@ -309,6 +393,26 @@ impl Ledger {
             .ok_or_else(|| LedgerError::Unknown(format!("{actor}/{map}"), "mapping"))
     }
 
+    fn map_mut(&mut self, actor: &str, map: &str) -> Result<&mut Map, LedgerError> {
+        self.maps
+            .get_mut(&(actor.to_owned(), map.to_owned()))
+            .ok_or_else(|| LedgerError::Unknown(format!("{actor}/{map}"), "mapping"))
+    }
+
+    /// Pages of a mapping, as far as it reaches; to the end where `length` is absent.
+    fn range(
+        &self,
+        actor: &str,
+        map: &str,
+        offset: Size,
+        length: Option<Size>,
+    ) -> Result<std::ops::Range<usize>, LedgerError> {
+        let whole = self.map(actor, map)?.slots.len() as u64;
+        let from = (offset.bytes() / Size::PAGE).min(whole);
+        let to = length.map_or(whole, |l| from.saturating_add(l.pages()).min(whole));
+        Ok(from as usize..to as usize)
+    }
+
     fn fact(&mut self, actor: &str, fact: &Fact) -> Result<(), LedgerError> {
         match fact {
             Fact::Mapped {
@@ -325,6 +429,7 @@ impl Ledger {
                     slots: vec![Slot::None; *pages as usize],
                     anon_vma: false,
                     looked_up: BTreeMap::new(),
+                    not_forked: Vec::new(),
                 };
                 self.maps.insert((actor.to_owned(), map.clone()), m);
             }
@@ -346,11 +451,7 @@ impl Ledger {
                 self.touched(actor, map, *page, *pages, *write, *faults, *neighbours)?;
             }
             Fact::Pagemap { map, runs } => {
-                let key = (actor.to_owned(), map.clone());
-                let m = self
-                    .maps
-                    .get_mut(&key)
-                    .ok_or_else(|| LedgerError::Unknown(format!("{actor}/{map}"), "mapping"))?;
+                let m = self.map_mut(actor, map)?;
                 m.looked_up.clear();
                 for run in runs {
                     if let PagemapState::SwapPfn { pfn, .. } | PagemapState::Present { pfn } =
@@ -368,137 +469,11 @@ impl Ledger {
         Ok(())
     }
 
-    /// Everything in the range goes to the device. migrate_vma_collect() takes
-    /// pages that are not there yet, and the zero page, as pages to be made.
-    fn migrate(&mut self, actor: &str, map: &str, range: std::ops::Range<usize>) {
-        let device = self
-            .mirrors
-            .iter()
-            .find(|(_, of)| of.contains(actor))
-            .map_or(0, |(device, _)| *device);
-        let mut next = self.next_id;
-        let mut ids = BTreeSet::new();
-        if let Some(m) = self.maps.get_mut(&(actor.to_owned(), map.to_owned())) {
-            for slot in &mut m.slots[range] {
-                if matches!(slot, Slot::None | Slot::Zero) {
-                    next += 1;
-                    *slot = Slot::Anon(next);
-                }
-                if let Slot::Anon(id) = slot {
-                    ids.insert(*id);
-                }
-            }
-            m.anon_vma |= !ids.is_empty();
-        }
-        self.next_id = next;
-        for slot in self.maps.values_mut().flat_map(|m| &mut m.slots) {
-            match *slot {
-                Slot::Anon(id) if ids.contains(&id) && is_coherent(device) => {
-                    *slot = Slot::Coherent(id, device);
-                }
-                Slot::Anon(id) if ids.contains(&id) => *slot = Slot::Private(id, device),
-                _ => {}
-            }
-        }
-    }
-
-    /// An actor lets its open test_hmm device go. The last one to share it closes
-    /// it, and a driver that evicts then does so for every page of the device,
-    /// whoever's it is (dmirror_fops_release()).
-    fn close_mirror(&mut self, actor: &str) {
-        let mut closed = Vec::new();
-        self.mirrors.retain_mut(|(device, of)| {
-            let last = of.remove(actor) && of.is_empty();
-            closed.extend(last.then_some(*device));
-            !last
-        });
-        if !self.behaviour.hmm_close_evicts {
-            return;
-        }
-        for slot in self.maps.values_mut().flat_map(|m| &mut m.slots) {
-            if let Slot::Private(id, device) | Slot::Coherent(id, device) = *slot
-                && closed.contains(&device)
-            {
-                *slot = Slot::Anon(id);
-            }
-        }
-    }
-
-    /// These device-private pages come back to RAM.
-    fn bring_back(&mut self, ids: &BTreeSet<u64>) {
-        for slot in self.maps.values_mut().flat_map(|m| &mut m.slots) {
-            if let Slot::Private(id, _) = *slot
-                && ids.contains(&id)
-            {
-                *slot = Slot::Anon(id);
-            }
-        }
-    }
-
-    /// Truncation or a punched hole: pages `range` of the file go, and `copies` says
-    /// whether private copies of them go too; ext4 and xfs break the layout of the
-    /// whole file first.
-    fn cut(&mut self, file: &str, range: std::ops::Range<u64>, copies: bool) {
-        self.unmap_file(file, if copies { range.clone() } else { 0..0 });
-        if let Some(f) = self.files.get_mut(file) {
-            if self.behaviour.layout_break_drops_entries {
-                f.drop_entries(0, u64::MAX);
-            } else {
-                f.drop_entries(range.start, range.end);
-            }
-        }
-    }
-
-    /// Takes every DAX entry of the file out of all page tables; private copies
-    /// only within `copies` (pages of the file).
-    fn unmap_file(&mut self, file: &str, copies: std::ops::Range<u64>) {
-        for m in self.maps.values_mut().filter(|m| m.of_file(file)) {
-            let first = m.first_page();
-            for (i, slot) in m.slots.iter_mut().enumerate() {
-                if !matches!(slot, Slot::Anon(_)) || copies.contains(&(first + i as u64)) {
-                    *slot = Slot::None;
-                }
-            }
-        }
-    }
-
-    /// Takes the zero pages of a hole's entry out of all page tables.
-    fn unmap_zeros(&mut self, file: &str, pages: &std::ops::Range<u64>) {
-        for m in self.maps.values_mut().filter(|m| m.of_file(file)) {
-            let first = m.first_page();
-            for (i, slot) in m.slots.iter_mut().enumerate() {
-                if *slot == Slot::Zero && pages.contains(&(first + i as u64)) {
-                    *slot = Slot::None;
-                }
-            }
-        }
-    }
-
-    fn fork(&mut self, parent: &str, child: &str) {
-        let copies: Vec<_> = self
-            .maps
-            .iter()
-            .filter(|((actor, _), _)| actor == parent)
-            .map(|((_, name), m)| {
-                let mut m = m.clone();
-                for slot in &mut m.slots {
-                    // vma_needs_copy(): a shared mapping without anon_vma is filled by
-                    // faults; copy_huge_pmd() leaves a file's PMDs to faults as well.
-                    if !m.anon_vma || *slot == Slot::Pmd {
-                        *slot = Slot::None;
-                    }
-                }
-                ((child.to_owned(), name.clone()), m)
-            })
-            .collect();
-        self.maps.extend(copies);
-        for (_, of) in self
-            .mirrors
-            .iter_mut()
-            .filter(|(_, of)| of.contains(parent))
-        {
-            of.insert(child.to_owned());
-        }
+    fn is_on_xfs(&self, file: &str) -> bool {
+        let namespace = namespace_of(file).map(str::to_owned);
+        self.file_systems
+            .get(&namespace)
+            .is_some_and(|fs| fs == "xfs")
     }
 
     fn drop_actor(&mut self, actor: &str) {

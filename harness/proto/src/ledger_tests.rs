@@ -1,5 +1,5 @@
 use super::*;
-use crate::{HoldBy, PagemapRun, Size};
+use crate::{FallocateMode, HoldBy, PagemapRun};
 
 const OK: StepResult = StepResult::Ok {};
 
@@ -10,6 +10,7 @@ fn mapped(l: &mut Ledger, actor: &str, map: &str, file: &str, pages: u64, privat
         offset: Size(0),
         length: Size(pages * 4096),
         private,
+        sync: false,
         align: Size(4096),
     };
     let fact = Fact::Mapped {
@@ -239,8 +240,17 @@ fn an_unlinked_file_lives_as_long_as_its_last_mapping() {
     l.apply("main", &Op::Unlink { file: "a".into() }, &OK, &[])
         .unwrap();
     assert_eq!(of(&l, HoldBy::Pte {}), [(0x1000, 4)]);
-    l.apply("main", &Op::Unmap { map: "m".into() }, &OK, &[])
-        .unwrap();
+    l.apply(
+        "main",
+        &Op::Unmap {
+            map: "m".into(),
+            offset: Size(0),
+            length: None,
+        },
+        &OK,
+        &[],
+    )
+    .unwrap();
     assert_eq!(l.holds(), []);
 }
 
@@ -366,7 +376,8 @@ fn a_punched_hole_leaves_private_copies_and_truncation_does_not() {
     created(&mut l, "a", 4, 0x1000);
     mapped(&mut l, "main", "m", "a", 4, true);
     touch(&mut l, "main", "m", 1, 2, true, 2, Some(false));
-    let punch = Op::Punch {
+    let punch = Op::Fallocate {
+        mode: FallocateMode::PunchHole,
         file: "a".into(),
         offset: Size(0),
         length: Size(4 * 4096),
@@ -468,7 +479,8 @@ fn a_punched_hole_takes_the_whole_files_entries_where_the_layout_break_does() {
         created(&mut l, "a", 4, 0x1000);
         mapped(&mut l, "main", "m", "a", 4, false);
         touch(&mut l, "main", "m", 0, 4, true, 4, None);
-        let punch = Op::Punch {
+        let punch = Op::Fallocate {
+            mode: FallocateMode::PunchHole,
             file: "a".into(),
             offset: Size(0),
             length: Size(8192),
@@ -487,104 +499,174 @@ fn a_punched_hole_takes_the_whole_files_entries_where_the_layout_break_does() {
     }
 }
 
-#[test]
-fn coherent_pages_stay_where_they_are_when_touched_and_go_with_their_own_device() {
-    let mut l = Ledger::default();
-    l.set_behaviour(Behaviour {
-        hmm_close_evicts: true,
-        ..Behaviour::default()
-    });
-    let anon = Fact::Mapped {
-        map: "m".into(),
-        backing: Backing::Anon {},
-        pages: 4,
-    };
-    let op = Op::MapAnon {
-        map: "m".into(),
-        length: Size(16384),
-    };
-    l.apply("main", &op, &OK, &[anon]).unwrap();
-    let open = |device| Op::HmmOpen { device };
-    l.apply("main", &open(Some(2)), &OK, &[]).unwrap();
-    let migrate = Op::HmmMigrate {
-        map: "m".into(),
-        offset: Size(0),
-        length: Some(Size(8192)),
-    };
-    l.apply("main", &migrate, &OK, &[]).unwrap();
-    touch(&mut l, "main", "m", 0, 4, true, 2, None);
-    let runs = vec![PagemapRun {
-        page: 0,
-        pages: 4,
-        state: PagemapState::Present { pfn: 0x40000 },
-    }];
-    let lookup = Fact::Pagemap {
-        map: "m".into(),
-        runs,
-    };
-    let facts = std::slice::from_ref(&lookup);
-    l.apply("main", &Op::Checkpoint { name: "x".into() }, &OK, facts)
-        .unwrap();
-    assert_eq!(l.compare("main", &lookup).unwrap(), []);
-    let held = l.holds();
-    assert_eq!(held.len(), 1);
-    assert_eq!(
-        (held[0].page_type, held[0].pfn, held[0].pages),
-        (PageType::Coherent, 0x40000, 2)
-    );
-    // Another device's end is no matter.
-    l.apply("c", &open(None), &OK, &[]).unwrap();
-    l.apply("c", &Op::HmmClose {}, &OK, &[]).unwrap();
-    assert_eq!(l.holds().len(), 1);
-    l.apply("main", &Op::HmmClose {}, &OK, &[]).unwrap();
-    assert_eq!(l.holds(), []);
+fn span(map: &str, page: u64, pages: u64) -> (String, Size, Option<Size>) {
+    (map.into(), Size(page * 4096), Some(Size(pages * 4096)))
+}
+
+/// `m` maps file `a`, 1024 pages from 0x1000 on, by two PMDs.
+fn two_pmds(l: &mut Ledger) {
+    created(l, "a", 1024, 0x1000);
+    mapped(l, "main", "m", "a", 1024, false);
+    touch(l, "main", "m", 0, 512, true, 1, None);
+    touch(l, "main", "m", 512, 512, true, 1, None);
+    assert_eq!(of(l, HoldBy::Pmd {}), [(0x1000, 1024)]);
 }
 
 #[test]
-fn umount_of_one_namespace_leaves_the_files_of_others() {
-    let entry = HoldBy::Entry { order: 0 };
+fn what_splits_a_vma_within_a_pmd_zaps_all_of_it() {
     let mut l = Ledger::default();
-    for (file, map, pfn) in [("a", "m", 0x1000), ("second/a", "n", 0x2000)] {
-        created(&mut l, file, 2, pfn);
-        mapped(&mut l, "main", map, file, 2, false);
-        touch(&mut l, "main", map, 0, 2, true, 2, None);
-        l.apply("main", &Op::Unmap { map: map.into() }, &OK, &[])
-            .unwrap();
+    two_pmds(&mut l);
+    let (map, offset, length) = span("m", 16, 1);
+    let op = Op::Mprotect {
+        map,
+        offset,
+        length,
+        access: crate::Protection::Read,
+    };
+    l.apply("main", &op, &OK, &[]).unwrap();
+    assert_eq!(of(&l, HoldBy::Pmd {}), [(0x1200, 512)]);
+    // On a boundary nothing is split.
+    let (map, offset, length) = span("m", 512, 512);
+    let op = Op::Mprotect {
+        map,
+        offset,
+        length,
+        access: crate::Protection::Read,
+    };
+    l.apply("main", &op, &OK, &[]).unwrap();
+    assert_eq!(of(&l, HoldBy::Pmd {}), [(0x1200, 512)]);
+    let (map, offset, length) = span("m", 512, 512);
+    let op = Op::Unmap {
+        map,
+        offset,
+        length,
+    };
+    l.apply("main", &op, &OK, &[]).unwrap();
+    assert_eq!(of(&l, HoldBy::Pmd {}), []);
+    assert_eq!(of(&l, HoldBy::Entry { order: 9 }).len(), 2);
+    assert_eq!(l.maps_of("main"), ["m"]);
+}
+
+#[test]
+fn mremap_keeps_a_pmd_only_at_a_huge_alignment() {
+    let mut l = Ledger::default();
+    two_pmds(&mut l);
+    let to = |align| Op::Mremap {
+        map: "m".into(),
+        align: Size(align),
+    };
+    l.apply("main", &to(Size::PMD), &OK, &[]).unwrap();
+    assert_eq!(of(&l, HoldBy::Pmd {}), [(0x1000, 1024)]);
+    l.apply("main", &to(Size::PAGE), &OK, &[]).unwrap();
+    assert_eq!(of(&l, HoldBy::Pmd {}), []);
+}
+
+#[test]
+fn a_poisoned_page_goes_out_of_every_mapping_by_its_signal() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 4, 0x1000);
+    for map in ["m", "n"] {
+        mapped(&mut l, "main", map, "a", 4, false);
+        touch(&mut l, "main", map, 0, 4, true, 4, Some(false));
     }
-    let umount = |namespace: Option<&str>| Op::Umount {
-        namespace: namespace.map(str::to_owned),
+    let (map, offset, length) = span("m", 1, 1);
+    let op = Op::Madvise {
+        map,
+        offset,
+        length,
+        advice: Advice::Hwpoison,
     };
-    assert_eq!(of(&l, entry), [(0x1000, 2), (0x2000, 2)]);
-    l.apply("main", &umount(None), &OK, &[]).unwrap();
-    assert_eq!(of(&l, entry), [(0x2000, 2)]);
-    l.apply("main", &umount(Some("second")), &OK, &[]).unwrap();
-    assert_eq!(of(&l, entry), []);
+    let signal = StepResult::Signal {
+        signal: "SIGBUS".into(),
+    };
+    l.apply("main", &op, &signal, &[]).unwrap();
+    assert_eq!(
+        of(&l, HoldBy::Pte {}),
+        [(0x1000, 1), (0x1000, 1), (0x1002, 2), (0x1002, 2)]
+    );
 }
 
 #[test]
-fn each_dax_device_has_its_own_frames() {
+fn a_file_renamed_over_another_keeps_its_own_pages() {
     let mut l = Ledger::default();
-    l.set_devices([
-        ("first".into(), 0x1000 << 12),
-        ("second".into(), 0x8000 << 12),
-    ]);
-    for (map, namespace) in [("m", "second"), ("n", "first")] {
-        let op = Op::MapDevice {
-            map: map.into(),
-            namespace: Some(namespace.into()),
-            offset: Size(4096),
+    created(&mut l, "a", 2, 0x1000);
+    created(&mut l, "b", 2, 0x2000);
+    for file in ["a", "b"] {
+        mapped(&mut l, "main", file, file, 2, false);
+        touch(&mut l, "main", file, 0, 2, true, 2, Some(false));
+    }
+    let op = Op::Rename {
+        file: "b".into(),
+        to: "a".into(),
+    };
+    l.apply("main", &op, &OK, &[]).unwrap();
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1000, 2), (0x2000, 2)]);
+    assert_eq!(l.file_of("main", "b"), Some("a"));
+    let op = Op::Unmap {
+        map: "a".into(),
+        offset: Size(0),
+        length: None,
+    };
+    l.apply("main", &op, &OK, &[]).unwrap();
+    assert_eq!(of(&l, HoldBy::Entry { order: 0 }), [(0x2000, 2)]);
+}
+
+#[test]
+fn a_write_to_a_hole_takes_its_zero_page_away() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 0, 0);
+    mapped(&mut l, "main", "m", "a", 4, false);
+    touch(&mut l, "main", "m", 0, 4, false, 4, Some(false));
+    assert!(faults_in_the_zero_page(&l, "main", "m", 0, 4));
+    let op = Op::Write {
+        file: "a".into(),
+        offset: Size(4096),
+        length: Size(4096),
+    };
+    let extents = vec![Extent {
+        page: 1,
+        pages: 1,
+        pfn: 0x1001,
+    }];
+    let fact = Fact::Extents {
+        file: "a".into(),
+        extents,
+    };
+    l.apply("main", &op, &OK, &[fact]).unwrap();
+    assert!(!faults_in_the_zero_page(&l, "main", "m", 1, 1));
+    assert!(faults_in_the_zero_page(&l, "main", "m", 2, 2));
+    assert_eq!(of(&l, HoldBy::Pte {}), []);
+}
+
+#[test]
+fn a_shifted_range_takes_one_block_more_on_xfs() {
+    for (fs, left) in [("ext4", 2), ("xfs", 1)] {
+        let mut l = Ledger::default();
+        l.apply(
+            "main",
+            &Op::Mkfs {
+                fs: fs.into(),
+                reflink: false,
+                namespace: None,
+            },
+            &OK,
+            &[],
+        )
+        .unwrap();
+        created(&mut l, "a", 8, 0x1000);
+        mapped(&mut l, "main", "m", "a", 8, false);
+        touch(&mut l, "main", "m", 0, 8, true, 8, Some(false));
+        let op = Op::Fallocate {
+            file: "a".into(),
+            mode: FallocateMode::CollapseRange,
+            offset: Size(2 * 4096),
             length: Size(4096),
         };
-        let fact = Fact::Mapped {
-            map: map.into(),
-            backing: Backing::Device {
-                first_page: 1,
-                namespace: namespace.into(),
-            },
-            pages: 1,
-        };
-        l.apply("main", &op, &OK, &[fact]).unwrap();
-        touch(&mut l, "main", map, 0, 1, true, 1, None);
+        l.apply("main", &op, &OK, &[]).unwrap();
+        assert_eq!(of(&l, HoldBy::Pte {}), []);
+        assert_eq!(of(&l, HoldBy::Entry { order: 0 }), [(0x1000, left)], "{fs}");
     }
-    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1001, 1), (0x8001, 1)]);
 }
+
+#[path = "ledger_device_tests.rs"]
+mod devices;

@@ -18,7 +18,7 @@ pub use ledger::{Ledger, LedgerError};
 pub use message::{
     AgentMessage, Behaviour, Checkpoint, HostMessage, NamespaceInfo, PROTOCOL_VERSION, Request,
 };
-pub use op::{Op, PinHow};
+pub use op::{Advice, FallocateMode, GupHow, Op, PinHow, Protection};
 pub use outcome::{
     Backing, Extent, Fact, Outcome, PagemapRun, PagemapState, ProgramOutput, StepResult,
 };

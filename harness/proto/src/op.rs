@@ -20,6 +20,60 @@ pub enum PinHow {
     DirectWrite,
     /// An asynchronous O_DIRECT read *into* the range from the same device.
     DirectRead,
+    /// io_uring's registered buffers: FOLL_PIN | FOLL_LONGTERM, until they are unregistered.
+    IoUring,
+}
+
+/// What fallocate(2) does with a range of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum FallocateMode {
+    /// FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
+    PunchHole,
+    /// FALLOC_FL_ZERO_RANGE.
+    ZeroRange,
+    /// FALLOC_FL_COLLAPSE_RANGE: what lies behind moves down.
+    CollapseRange,
+    /// FALLOC_FL_INSERT_RANGE: what lies there and behind moves up.
+    InsertRange,
+}
+
+/// What mprotect(2) leaves of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Protection {
+    /// PROT_NONE.
+    None,
+    /// PROT_READ.
+    Read,
+    /// PROT_READ | PROT_WRITE.
+    ReadWrite,
+}
+
+/// The advice of madvise(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Advice {
+    /// MADV_DONTNEED.
+    Dontneed,
+    /// MADV_DONTFORK.
+    Dontfork,
+    /// MADV_HWPOISON of each page, as root.
+    Hwpoison,
+    /// MADV_REMOVE: punches a hole into the file below.
+    Remove,
+}
+
+/// A call that pins pages and lets go of them before it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum GupHow {
+    /// process_vm_readv(2) of the actor's own memory: FOLL_PIN.
+    ProcessVmReadv,
 }
 
 /// One operation in a guest. Names of maps, pins, files and actors are the
@@ -123,14 +177,48 @@ pub enum Op {
         /// The new size.
         size: Size,
     },
-    /// fallocate(2) with FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
-    Punch {
+    /// fallocate(2) of a range, which is of whole blocks where the mode asks for it.
+    Fallocate {
         /// The file.
         file: String,
-        /// Start of the hole.
+        /// What to do with the range.
+        mode: FallocateMode,
+        /// Start of the range.
         offset: Size,
-        /// Length of the hole.
+        /// Length of the range.
         length: Size,
+    },
+    /// rename(2), over `to` where there is such a file.
+    Rename {
+        /// The file.
+        file: String,
+        /// Its new name.
+        to: String,
+    },
+    /// pwrite(2) of a word to each 4K page of a range.
+    Write {
+        /// The file.
+        file: String,
+        /// Start of the range.
+        #[serde(default)]
+        offset: Size,
+        /// Length.
+        length: Size,
+    },
+    /// pread(2) of each 4K page of a range, which must hold what was last stored there.
+    Read {
+        /// The file.
+        file: String,
+        /// Start of the range.
+        #[serde(default)]
+        offset: Size,
+        /// Length.
+        length: Size,
+    },
+    /// fsync(2).
+    Fsync {
+        /// The file.
+        file: String,
     },
     /// unlink(2).
     Unlink {
@@ -153,6 +241,9 @@ pub enum Op {
         /// MAP_PRIVATE instead of MAP_SHARED.
         #[serde(default)]
         private: bool,
+        /// MAP_SYNC: a store faults until the file system's metadata are on the medium.
+        #[serde(default)]
+        sync: bool,
         /// `4K` places the mapping so that a PMD can't map it; `2M` so that one could.
         #[serde(default = "page")]
         align: Size,
@@ -203,8 +294,53 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         length: Option<Size>,
     },
-    /// munmap(2) of a whole mapping.
+    /// munmap(2) of a mapping, or of a range of it.
     Unmap {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+    },
+    /// mprotect(2) of a range.
+    Mprotect {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+        /// What may still be done.
+        access: Protection,
+    },
+    /// mremap(2) of a whole mapping to other addresses.
+    Mremap {
+        /// The mapping.
+        map: String,
+        /// `4K` places it so that a PMD can't map it; `2M` so that one could.
+        #[serde(default = "page")]
+        align: Size,
+    },
+    /// madvise(2) of a range.
+    Madvise {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+        /// The advice.
+        advice: Advice,
+    },
+    /// msync(2) with MS_SYNC of a whole mapping.
+    Msync {
         /// The mapping.
         map: String,
     },
@@ -241,6 +377,20 @@ pub enum Op {
         pin: String,
     },
 
+    /// A call that takes pins and lets them go again.
+    Gup {
+        /// How.
+        how: GupHow,
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+    },
+
     // --- device-private memory (test_hmm)
     /// Open a test_hmm device.
     HmmOpen {
@@ -260,8 +410,47 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         length: Option<Size>,
     },
+    /// The device reads a range, which must hold what was last stored there; pages on the device
+    /// stay there.
+    HmmRead {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+    },
+    /// The device stores to each 4K page of a range; pages on the device stay there.
+    HmmWrite {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+    },
     /// Close the test_hmm device.
     HmmClose {},
+
+    // --- concurrency
+    /// Threads of the actor that do one thing each at nearly the same time, round after round.
+    /// What each comes to is not told: signals and errors are part of a race. At the end the
+    /// actor leaves a state that is known: the files that took part are holes of the size that
+    /// they had, mappings of them have no entries, and each page of anonymous memory that took
+    /// part has been stored to.
+    Race {
+        /// How often.
+        rounds: u32,
+        /// From which the delays of every thread in every round follow.
+        seed: u64,
+        /// What each thread does: `touch`, `truncate`, `fallocate`, `madvise` with `dontneed`,
+        /// `pin` by vmsplice, which is let go at once, `gup`, or `hmm-migrate`.
+        arm: Vec<Op>,
+    },
 
     // --- programs
     /// Run a program of the image and read its KTAP.
@@ -305,7 +494,11 @@ impl Op {
             Op::TornDown {} => "torn-down",
             Op::Create { .. } => "create",
             Op::Truncate { .. } => "truncate",
-            Op::Punch { .. } => "punch",
+            Op::Fallocate { .. } => "fallocate",
+            Op::Rename { .. } => "rename",
+            Op::Write { .. } => "write",
+            Op::Read { .. } => "read",
+            Op::Fsync { .. } => "fsync",
             Op::Unlink { .. } => "unlink",
             Op::MapFile { .. } => "map-file",
             Op::MapDevice { .. } => "map-device",
@@ -313,16 +506,82 @@ impl Op {
             Op::Touch { .. } => "touch",
             Op::Verify { .. } => "verify",
             Op::Unmap { .. } => "unmap",
+            Op::Mprotect { .. } => "mprotect",
+            Op::Mremap { .. } => "mremap",
+            Op::Madvise { .. } => "madvise",
+            Op::Msync { .. } => "msync",
             Op::Fork { .. } => "fork",
             Op::Exit {} => "exit",
             Op::Wait {} => "wait",
             Op::Pin { .. } => "pin",
             Op::Release { .. } => "release",
+            Op::Gup { .. } => "gup",
             Op::HmmOpen { .. } => "hmm-open",
+            Op::HmmRead { .. } => "hmm-read",
+            Op::HmmWrite { .. } => "hmm-write",
             Op::HmmMigrate { .. } => "hmm-migrate",
             Op::HmmClose {} => "hmm-close",
+            Op::Race { .. } => "race",
             Op::Run { .. } => "run",
             Op::Checkpoint { .. } => "checkpoint",
+        }
+    }
+
+    /// Whether a thread of a race can do this.
+    pub fn can_race(&self) -> bool {
+        matches!(
+            self,
+            Op::Touch { .. }
+                | Op::Truncate { .. }
+                | Op::Fallocate { .. }
+                | Op::Gup { .. }
+                | Op::HmmMigrate { .. }
+                | Op::Madvise {
+                    advice: Advice::Dontneed,
+                    ..
+                }
+                | Op::Pin {
+                    how: PinHow::Vmsplice,
+                    ..
+                }
+        )
+    }
+
+    /// The mapping that this is about.
+    pub fn map(&self) -> Option<&str> {
+        match self {
+            Op::MapFile { map, .. }
+            | Op::MapDevice { map, .. }
+            | Op::MapAnon { map, .. }
+            | Op::Touch { map, .. }
+            | Op::Verify { map, .. }
+            | Op::Unmap { map, .. }
+            | Op::Mprotect { map, .. }
+            | Op::Mremap { map, .. }
+            | Op::Madvise { map, .. }
+            | Op::Msync { map }
+            | Op::Pin { map, .. }
+            | Op::Gup { map, .. }
+            | Op::HmmMigrate { map, .. }
+            | Op::HmmRead { map, .. }
+            | Op::HmmWrite { map, .. } => Some(map),
+            _ => None,
+        }
+    }
+
+    /// The file that this is about.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Op::Create { file, .. }
+            | Op::Truncate { file, .. }
+            | Op::Fallocate { file, .. }
+            | Op::Unlink { file }
+            | Op::Rename { file, .. }
+            | Op::Write { file, .. }
+            | Op::Read { file, .. }
+            | Op::Fsync { file }
+            | Op::MapFile { file, .. } => Some(file),
+            _ => None,
         }
     }
 

@@ -2,7 +2,7 @@
 //! instructions becomes a return value. The mapping stays as the kernel left
 //! it, since nothing is mapped in its place.
 
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -35,6 +35,8 @@ unsafe extern "C" {
 }
 
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
+/// Whether a signal may come of a system call.
+static AWAITED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn handler(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let context = context.cast::<libc::ucontext_t>();
@@ -44,6 +46,8 @@ extern "C" fn handler(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::
     if at == zonedev_load as *const () as usize || at == zonedev_store as *const () as usize {
         SIGNAL.store(signal, Ordering::Relaxed);
         *rip = zonedev_access_faulted as *const () as usize as i64;
+    } else if AWAITED.swap(false, Ordering::Relaxed) {
+        SIGNAL.store(signal, Ordering::Relaxed);
     } else {
         // Not ours: the default action ends the process when the instruction runs again.
         // SAFETY: signal(2) is async-signal-safe.
@@ -89,6 +93,14 @@ pub(super) fn store(address: u64, word: u64) -> Result<(), Signal> {
         0 => Ok(()),
         _ => Err(raised()),
     }
+}
+
+/// Makes a call of which a signal may come, and tells which came.
+pub(super) fn awaiting<T>(call: impl FnOnce() -> T) -> (T, Option<Signal>) {
+    AWAITED.store(true, Ordering::Relaxed);
+    let value = call();
+    let came = !AWAITED.swap(false, Ordering::Relaxed);
+    (value, came.then(raised))
 }
 
 fn raised() -> Signal {

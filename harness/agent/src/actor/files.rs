@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
-use proto::{Extent, Fact, Size, StepResult};
+use proto::{Extent, Fact, FallocateMode, Size, StepResult};
 
-use crate::wire::{Context, Reply, errno, failed, io_errno, mount_point};
+use crate::wire::{Context, ExpectedRun, Reply, errno, failed, io_errno, mount_point, word};
 
 type Done = Result<Reply, StepResult>;
 
@@ -46,17 +46,79 @@ pub(super) fn truncate(name: &str, size: Size, context: &Context) -> Done {
     told(name, &file, context)
 }
 
-/// fallocate(2) of a hole.
-pub(super) fn punch(name: &str, offset: Size, length: Size, context: &Context) -> Done {
+/// fallocate(2) of a range.
+pub(super) fn change(
+    name: &str,
+    mode: FallocateMode,
+    (offset, length): (Size, Size),
+    context: &Context,
+) -> Done {
     let file = open(name)?;
     fallocate(
         &file,
-        FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
+        flags(mode),
         offset.bytes() as i64,
         length.bytes() as i64,
     )
     .map_err(|e| errno("fallocate", e))?;
     told(name, &file, context)
+}
+
+/// The words of fallocate(2).
+pub(super) fn flags(mode: FallocateMode) -> FallocateFlags {
+    match mode {
+        FallocateMode::PunchHole => {
+            FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE
+        }
+        FallocateMode::ZeroRange => FallocateFlags::FALLOC_FL_ZERO_RANGE,
+        FallocateMode::CollapseRange => FallocateFlags::FALLOC_FL_COLLAPSE_RANGE,
+        FallocateMode::InsertRange => FallocateFlags::FALLOC_FL_INSERT_RANGE,
+    }
+}
+
+/// rename(2).
+pub(super) fn rename(name: &str, to: &str) -> Done {
+    fs::rename(path(name)?, path(to)?).map_err(|e| io_errno("rename", &e))?;
+    Ok(StepResult::Ok {}.into())
+}
+
+/// pwrite(2) of a word to each 4K page.
+pub(super) fn write(name: &str, offset: Size, length: Size, context: &Context) -> Done {
+    let file = open(name)?;
+    let first = offset.bytes() / Size::PAGE;
+    for page in first..first + length.pages() {
+        let bytes = word(context.generation, page).to_ne_bytes();
+        file.write_all_at(&bytes, page * Size::PAGE)
+            .map_err(|e| io_errno("pwrite", &e))?;
+    }
+    told(name, &file, context)
+}
+
+/// pread(2) of each 4K page, and what it must hold.
+pub(super) fn read(name: &str, offset: Size, length: Size, context: &Context) -> Done {
+    let file = open(name)?;
+    let first = offset.bytes() / Size::PAGE;
+    for page in first..first + length.pages() {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, page * Size::PAGE)
+            .map_err(|e| io_errno("pread", &e))?;
+        let found = u64::from_ne_bytes(bytes);
+        let expected = ExpectedRun::word_at(&context.expected, page);
+        if found != expected {
+            return Err(StepResult::WrongData {
+                offset: page * Size::PAGE,
+                expected,
+                found,
+            });
+        }
+    }
+    Ok(StepResult::Ok {}.into())
+}
+
+/// fsync(2).
+pub(super) fn fsync(name: &str) -> Done {
+    open(name)?.sync_all().map_err(|e| io_errno("fsync", &e))?;
+    Ok(StepResult::Ok {}.into())
 }
 
 /// unlink(2).

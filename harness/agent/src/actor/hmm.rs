@@ -1,17 +1,15 @@
 //! Device-private memory by way of the kernel's test_hmm driver.
 
 use std::fs::{self, File, OpenOptions};
-use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use proto::{Size, StepResult};
 
 use super::serve::Actor;
-use crate::wire::{Reply, errno, failed, io_errno};
+use crate::wire::{Context, ExpectedRun, Reply, errno, failed, io_errno, word};
 
 type Done = Result<Reply, StepResult>;
 
@@ -36,11 +34,19 @@ struct Command {
     faults: u64,
 }
 
-/// `_IOWR('H', 0x02, struct hmm_dmirror_cmd)`: HMM_DMIRROR_MIGRATE on 5.10,
-/// HMM_DMIRROR_MIGRATE_TO_DEV later. It is the one command that we need, and
-/// kept its number when those after it were renumbered.
-const MIGRATE_TO_DEV: libc::c_ulong =
-    3 << 30 | (size_of::<Command>() as libc::c_ulong) << 16 | (b'H' as libc::c_ulong) << 8 | 2;
+/// `_IOWR('H', number, struct hmm_dmirror_cmd)`.
+const fn command(number: u8) -> libc::c_ulong {
+    3 << 30
+        | (size_of::<Command>() as libc::c_ulong) << 16
+        | (b'H' as libc::c_ulong) << 8
+        | number as libc::c_ulong
+}
+
+// These numbers are the same in every era; those after them were renumbered.
+const READ: libc::c_ulong = command(0);
+const WRITE: libc::c_ulong = command(1);
+/// HMM_DMIRROR_MIGRATE on 5.10, HMM_DMIRROR_MIGRATE_TO_DEV later.
+const MIGRATE_TO_DEV: libc::c_ulong = command(2);
 
 /// Opens the device with this minor number.
 pub(super) fn open(actor: &mut Actor, device: u8) -> Done {
@@ -79,47 +85,125 @@ fn make_nodes() -> Result<(), StepResult> {
     Ok(())
 }
 
+/// What the device is asked to do with a range of a mapping.
+pub(super) struct Ask<'a> {
+    mirror: &'a Mirror,
+    number: libc::c_ulong,
+    address: u64,
+    pages: u64,
+    buffer: Buffer,
+}
+
+impl<'a> Ask<'a> {
+    fn new(
+        actor: &'a Actor,
+        number: libc::c_ulong,
+        map: &str,
+        offset: Size,
+        length: Option<Size>,
+    ) -> Result<Self, StepResult> {
+        let (m, range) = actor.range(map, offset, length)?;
+        let mirror = actor.hmm.as_ref().filter(|m| !m.inherited).ok_or_else(|| {
+            failed("use the device: do hmm-open in this actor first; a mirror of the parent sees the parent's memory")
+        })?;
+        let pages = range.end - range.start;
+        Ok(Ask {
+            mirror,
+            number,
+            address: m.address + range.start * Size::PAGE,
+            pages,
+            buffer: Buffer(vec![0; pages as usize * WORDS]),
+        })
+    }
+
+    /// To migrate a range to the device. The driver reads the range back through the device.
+    pub(super) fn migrate(
+        actor: &'a Actor,
+        map: &str,
+        offset: Size,
+        length: Option<Size>,
+    ) -> Result<Self, StepResult> {
+        Self::new(actor, MIGRATE_TO_DEV, map, offset, length)
+    }
+
+    /// Asks; EAGAIN where not every page was done.
+    pub(super) fn go(&mut self) -> Result<(), Errno> {
+        let mut command = Command {
+            addr: self.address,
+            ptr: self.buffer.0.as_mut_ptr() as u64,
+            npages: self.pages,
+            ..Command::default()
+        };
+        let file = self.mirror.file.as_raw_fd();
+        // SAFETY: a command that outlives the call and names a buffer of npages pages.
+        Errno::result(unsafe { libc::ioctl(file, self.number, &raw mut command) })?;
+        if command.cpages != command.npages {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(())
+    }
+
+    fn must(&mut self, name: &str) -> Result<(), StepResult> {
+        self.go().map_err(|e| match e {
+            Errno::EAGAIN => failed(format!(
+                "do {name} of all {} pages: some were not",
+                self.pages
+            )),
+            e => errno(&format!("ioctl {name}"), e),
+        })
+    }
+}
+
+/// What the driver copies a range into or out of.
+struct Buffer(Vec<u64>);
+
+/// 8-byte words of a 4K page.
+const WORDS: usize = Size::PAGE as usize / 8;
+
 /// Migrates a range to the device; every page must get there.
 pub(super) fn migrate(actor: &mut Actor, map: &str, offset: Size, length: Option<Size>) -> Done {
-    let (m, range) = actor.range(map, offset, length)?;
-    let mirror = actor
-        .hmm
-        .as_ref()
-        .filter(|m| !m.inherited)
-        .ok_or_else(|| failed("migrate: do hmm-open in this actor first; a mirror of the parent migrates the parent's memory"))?;
-    let pages = range.end - range.start;
-    // The driver reads the range back through the device, into a buffer of ours.
-    let length = NonZeroUsize::new((pages * Size::PAGE) as usize)
-        .ok_or_else(|| failed("migrate nothing: give a length"))?;
-    // SAFETY: a new mapping at an address of the kernel's choice.
-    let buffer = unsafe {
-        mmap_anonymous(
-            None,
-            length,
-            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-            MapFlags::MAP_PRIVATE,
-        )
+    Ask::migrate(actor, map, offset, length)?.must("HMM_DMIRROR_MIGRATE")?;
+    Ok(StepResult::Ok {}.into())
+}
+
+/// The device reads a range, and must find what was last stored there.
+pub(super) fn read(
+    actor: &Actor,
+    map: &str,
+    offset: Size,
+    length: Option<Size>,
+    context: &Context,
+) -> Done {
+    let mut ask = Ask::new(actor, READ, map, offset, length)?;
+    ask.must("HMM_DMIRROR_READ")?;
+    let first = offset.bytes() / Size::PAGE;
+    for (page, words) in (first..).zip(ask.buffer.0.chunks_exact(WORDS)) {
+        let expected = ExpectedRun::word_at(&context.expected, page);
+        if words[0] != expected {
+            return Err(StepResult::WrongData {
+                offset: page * Size::PAGE,
+                expected,
+                found: words[0],
+            });
+        }
     }
-    .map_err(|e| errno("mmap", e))?;
-    let mut command = Command {
-        addr: m.address + range.start * Size::PAGE,
-        ptr: buffer.as_ptr() as u64,
-        npages: pages,
-        ..Command::default()
-    };
-    // SAFETY: a command that outlives the call and names a buffer of npages pages.
-    let done = Errno::result(unsafe {
-        libc::ioctl(mirror.file.as_raw_fd(), MIGRATE_TO_DEV, &raw mut command)
-    });
-    // SAFETY: the buffer made above, used by nobody now.
-    let _ = unsafe { munmap(buffer, length.get()) };
-    done.map_err(|e| errno("ioctl HMM_DMIRROR_MIGRATE", e))?;
-    if command.cpages != pages {
-        return Err(failed(format!(
-            "migrate {pages} pages: only {} are on the device",
-            command.cpages
-        )));
+    Ok(StepResult::Ok {}.into())
+}
+
+/// The device stores a word to each page of a range.
+pub(super) fn write(
+    actor: &Actor,
+    map: &str,
+    offset: Size,
+    length: Option<Size>,
+    context: &Context,
+) -> Done {
+    let mut ask = Ask::new(actor, WRITE, map, offset, length)?;
+    let first = offset.bytes() / Size::PAGE;
+    for (page, words) in (first..).zip(ask.buffer.0.chunks_exact_mut(WORDS)) {
+        words[0] = word(context.generation, page);
     }
+    ask.must("HMM_DMIRROR_WRITE")?;
     Ok(StepResult::Ok {}.into())
 }
 

@@ -37,6 +37,12 @@ impl Mapping {
         }
     }
 
+    /// It lies elsewhere now.
+    pub(super) fn moved(&mut self, address: u64, space: Space) {
+        self.address = address;
+        self.space = space;
+    }
+
     /// Whether a store goes to the file or device itself.
     pub(super) fn is_shared(&self) -> bool {
         match &self.backing {
@@ -49,7 +55,7 @@ impl Mapping {
 
 /// Addresses reserved with PROT_NONE. What is left of it around a mapping keeps
 /// neighbouring mappings from being merged with it.
-struct Space {
+pub(super) struct Space {
     address: usize,
     length: usize,
 }
@@ -57,7 +63,7 @@ struct Space {
 impl Space {
     /// Room for `length` bytes at the first address of which
     /// `address / 4K % 512 == colour`, with at least a page on either side.
-    fn reserve(length: u64, colour: u64) -> Result<(Space, NonZeroUsize), StepResult> {
+    pub(super) fn reserve(length: u64, colour: u64) -> Result<(Space, NonZeroUsize), StepResult> {
         let whole = usize::try_from(length)
             .ok()
             .and_then(|l| l.checked_add(2 * Size::PMD as usize))
@@ -105,18 +111,17 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
             offset,
             length,
             private,
+            sync,
             align,
         } => {
             let first_page = offset.bytes() / Size::PAGE;
-            let colour = match align.bytes() {
-                Size::PMD => first_page % 512,
-                Size::PAGE => (first_page + 1) % 512,
-                _ => return Err(failed(format!("align a mapping to {align}: use 4K or 2M"))),
-            };
-            let shared = if *private {
-                MapFlags::MAP_PRIVATE
-            } else {
-                MapFlags::MAP_SHARED
+            let colour = colour(*align, first_page)?;
+            let shared = match (private, sync) {
+                (true, _) => MapFlags::MAP_PRIVATE,
+                (false, true) => {
+                    MapFlags::from_bits_retain(libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC)
+                }
+                (false, false) => MapFlags::MAP_SHARED,
             };
             let backing = Backing::File {
                 file: file.clone(),
@@ -177,6 +182,15 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
     reply.address = Some(mapping.address);
     actor.maps.insert(name.clone(), mapping);
     Ok(reply)
+}
+
+/// Where a mapping of `first_page` must lie modulo 2M, in 4K pages.
+pub(super) fn colour(align: Size, first_page: u64) -> Result<u64, StepResult> {
+    match align.bytes() {
+        Size::PMD => Ok(first_page % 512),
+        Size::PAGE => Ok((first_page + 1) % 512),
+        _ => Err(failed(format!("align a mapping to {align}: use 4K or 2M"))),
+    }
 }
 
 struct Place {

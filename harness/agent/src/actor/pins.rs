@@ -13,6 +13,7 @@ use proto::{PinHow, Size, StepResult};
 use super::aio::Flight;
 use super::serve::{Actor, unknown};
 use super::touch;
+use super::uring::Ring;
 use crate::wire::{Context, Reply, errno, failed, io_errno};
 
 type Done = Result<Reply, StepResult>;
@@ -27,6 +28,8 @@ pub(super) enum Held {
         /// Dropped with the other end.
         _ends: (OwnedFd, OwnedFd),
     },
+    /// A ring with the range as its registered buffer.
+    Ring(Ring),
     /// A transfer of so many bytes whose end PID 1 withholds.
     Flight(Flight, u64),
     /// A parent's transfer, in the copy of a forked child.
@@ -74,6 +77,15 @@ pub(super) fn pin(
                 _ends: (read, write),
             };
             (done.map(|()| held).map_err(|e| errno("vmsplice", e)), facts)
+        }
+        PinHow::IoUring => {
+            let ring = Ring::new().map_err(|e| errno("io_uring_setup", e))?;
+            // A buffer is pinned for writing.
+            let (done, facts) = touch::during(map, m, range, true, context, || {
+                ring.register(address, bytes)
+            })?;
+            let held = done.map(|()| Held::Ring(ring));
+            (held.map_err(|e| errno("io_uring_register", e)), facts)
         }
         PinHow::DirectWrite | PinHow::DirectRead => {
             let dev = context
@@ -137,8 +149,14 @@ pub(super) fn release(actor: &mut Actor, pin: &str) -> Done {
         .pins
         .remove(pin)
         .ok_or_else(|| unknown("a pin", pin))?;
-    let Held::Flight(flight, bytes) = held else {
-        return Ok(StepResult::Ok {}.into());
+    let (flight, bytes) = match held {
+        Held::Flight(flight, bytes) => (flight, bytes),
+        Held::Ring(ring) => {
+            ring.unregister()
+                .map_err(|e| errno("io_uring_register", e))?;
+            return Ok(StepResult::Ok {}.into());
+        }
+        Held::Pipe { .. } | Held::Foreign => return Ok(StepResult::Ok {}.into()),
     };
     match flight.end(END_S) {
         Some(Ok(n)) if n == bytes => Ok(StepResult::Ok {}.into()),

@@ -7,7 +7,7 @@ use proto::{Op, frame};
 
 use super::maps::Mapping;
 use super::pins::Held;
-use super::{access, files, hmm, maps, pins, provision, touch};
+use super::{access, change, files, gup, hmm, maps, pins, provision, race, touch};
 use crate::wire::{Announce, Order, Reply, SOCKET, errno, failed};
 
 /// What an actor has.
@@ -73,16 +73,53 @@ impl Actor {
         let done = match &order.op {
             Op::Create { file, size } => files::create(file, *size, context),
             Op::Truncate { file, size } => files::truncate(file, *size, context),
-            Op::Punch {
+            Op::Fallocate {
+                file,
+                mode,
+                offset,
+                length,
+            } => files::change(file, *mode, (*offset, *length), context),
+            Op::Rename { file, to } => files::rename(file, to),
+            Op::Write {
                 file,
                 offset,
                 length,
-            } => files::punch(file, *offset, *length, context),
+            } => files::write(file, *offset, *length, context),
+            Op::Read {
+                file,
+                offset,
+                length,
+            } => files::read(file, *offset, *length, context),
+            Op::Fsync { file } => files::fsync(file),
             Op::Unlink { file } => files::unlink(file),
             Op::MapFile { .. } | Op::MapDevice { .. } | Op::MapAnon { .. } => {
                 maps::map(self, &order.op, context)
             }
-            Op::Unmap { map } => maps::unmap(self, map),
+            Op::Unmap {
+                map,
+                offset,
+                length,
+            } => change::unmap(self, map, *offset, *length),
+            Op::Mprotect {
+                map,
+                offset,
+                length,
+                access,
+            } => change::protect(self, map, *offset, *length, *access),
+            Op::Mremap { map, align } => change::remap(self, map, *align),
+            Op::Madvise {
+                map,
+                offset,
+                length,
+                advice,
+            } => change::advise(self, map, *offset, *length, *advice, context),
+            Op::Msync { map } => change::sync(self, map),
+            Op::Gup {
+                how,
+                map,
+                offset,
+                length,
+            } => gup::gup(self, *how, map, (*offset, *length), context),
             Op::Touch {
                 map,
                 offset,
@@ -117,12 +154,23 @@ impl Actor {
                 length,
             } => pins::pin(self, pin, *how, map, (*offset, *length), context),
             Op::Release { pin } => pins::release(self, pin),
+            Op::Race { rounds, seed, arm } => race::race(self, *rounds, *seed, arm, context),
             Op::HmmOpen { device } => hmm::open(self, device.unwrap_or(0)),
             Op::HmmMigrate {
                 map,
                 offset,
                 length,
             } => hmm::migrate(self, map, *offset, *length),
+            Op::HmmRead {
+                map,
+                offset,
+                length,
+            } => hmm::read(self, map, *offset, *length, context),
+            Op::HmmWrite {
+                map,
+                offset,
+                length,
+            } => hmm::write(self, map, *offset, *length, context),
             Op::HmmClose {} => hmm::close(self),
             op => provision::run(op, context),
         };

@@ -162,11 +162,7 @@ fn one(m: &Mapping, page: u64, access: Access<'_>) -> Result<Option<StepResult>,
         Access::Store(generation) => access::store(address, word(generation, index)).map(|()| None),
         Access::Check(runs) => {
             let found = access::load(address)?;
-            let generation = runs
-                .iter()
-                .find(|r| page >= r.page && page - r.page < r.pages)
-                .map_or(0, |r| r.generation);
-            let expected = word(generation, index);
+            let expected = ExpectedRun::word_at(runs, page);
             Ok((found != expected).then_some(StepResult::WrongData {
                 offset: page * Size::PAGE,
                 expected,
@@ -212,7 +208,8 @@ fn absent(m: &Mapping, range: &Range<u64>, before: &[u64]) -> bool {
         .any(|p| !pagemap::present(before[(p - start) as usize]))
 }
 
-/// Whether untouched pages that were not there before are there now; `None` without such pages.
+/// Whether untouched pages became present, or another page than they were (the zero page of a
+/// hole); `None` where nothing could be seen of that.
 fn neighbours(
     around: &Range<u64>,
     touched: &Range<u64>,
@@ -222,10 +219,11 @@ fn neighbours(
     let mut some = None;
     for page in around.clone().filter(|p| !touched.contains(p)) {
         let i = (page - around.start) as usize;
-        if !pagemap::present(before[i]) {
-            let appeared = pagemap::present(after[i]);
-            some = Some(some.unwrap_or(false) || appeared);
+        let (was, is) = (pagemap::present(before[i]), pagemap::present(after[i]));
+        if was && is && pagemap::frame(before[i]) == pagemap::frame(after[i]) {
+            continue;
         }
+        some = Some(some.unwrap_or(false) || is);
     }
     some
 }

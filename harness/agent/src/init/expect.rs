@@ -9,7 +9,8 @@ use proto::Backing;
 
 use crate::wire::ExpectedRun;
 
-type Words = BTreeMap<u64, u64>;
+/// By page: the generation, and the index that its word was written for.
+type Words = BTreeMap<u64, (u64, u64)>;
 
 #[derive(Clone, Debug)]
 enum Behind {
@@ -79,14 +80,71 @@ impl Expect {
         };
         let words = match &view.behind {
             _ if view.private => {
-                view.own.extend(range.map(|p| (p, generation)));
+                let first = view.first_page;
+                view.own.extend(range.map(|p| (p, (generation, first + p))));
                 return;
             }
             Behind::File(id) => self.files.entry(*id).or_default(),
             Behind::Device(name) => self.devices.entry(name.clone()).or_default(),
             Behind::Nothing => return,
         };
-        words.extend(range.map(|p| (view.first_page + p, generation)));
+        words.extend(range.map(|p| (view.first_page + p, (generation, view.first_page + p))));
+    }
+
+    /// Pages `range` of a file were written to.
+    pub(super) fn written(&mut self, file: &str, range: Range<u64>, generation: u64) {
+        let id = self.id(file);
+        let words = self.files.entry(id).or_default();
+        words.extend(range.map(|p| (p, (generation, p))));
+    }
+
+    /// What pages `range` of a file hold.
+    pub(super) fn of_file(&mut self, file: &str, range: Range<u64>) -> Vec<ExpectedRun> {
+        let id = self.id(file);
+        let words = self.files.get(&id);
+        runs(range.map(|p| (p, words.and_then(|w| w.get(&p)).copied())))
+    }
+
+    /// What lay at page `from` of a file and behind lies `by` pages further on; with a negative
+    /// `by`, so many pages are gone there.
+    pub(super) fn shifted(&mut self, file: &str, from: u64, by: i64) {
+        let id = self.id(file);
+        let Some(words) = self.files.get_mut(&id) else {
+            return;
+        };
+        let behind = words.split_off(&from);
+        words.extend(behind.into_iter().filter_map(|(page, word)| {
+            let to = page.checked_add_signed(by)?;
+            (to >= from).then_some((to, word))
+        }));
+    }
+
+    /// A file has another name, and whose that was is gone.
+    pub(super) fn renamed(&mut self, file: &str, to: &str) {
+        if let Some(id) = self.names.remove(file) {
+            self.names.insert(to.to_owned(), id);
+        }
+    }
+
+    /// Private copies of a range of a mapping are gone.
+    pub(super) fn dropped(&mut self, actor: &str, map: &str, range: Range<u64>) {
+        if let Some(view) = self.views.get_mut(&(actor.to_owned(), map.to_owned())) {
+            view.own.retain(|page, _| !range.contains(page));
+        }
+    }
+
+    /// The same, of anonymous memory only.
+    pub(super) fn stored_if_own(
+        &mut self,
+        actor: &str,
+        map: &str,
+        range: Range<u64>,
+        generation: u64,
+    ) {
+        let view = self.views.get(&(actor.to_owned(), map.to_owned()));
+        if view.is_some_and(|v| matches!(v.behind, Behind::Nothing)) {
+            self.stored(actor, map, range, generation);
+        }
     }
 
     /// Index in its file or device of a page of a mapping.
@@ -141,24 +199,25 @@ impl Expect {
             Behind::Device(name) => self.devices.get(name),
             Behind::Nothing => None,
         };
-        let mut out: Vec<ExpectedRun> = Vec::new();
-        for page in range {
-            let generation = view
-                .own
-                .get(&page)
-                .or_else(|| below?.get(&(view.first_page + page)))
-                .copied()
-                .unwrap_or(0);
-            match out.last_mut() {
-                Some(l) if l.generation == generation => l.pages += 1,
-                _ => out.push(ExpectedRun {
-                    page,
-                    pages: 1,
-                    generation,
-                }),
+        runs(range.map(|page| {
+            let own = view.own.get(&page);
+            let word = own.or_else(|| below?.get(&(view.first_page + page)));
+            (page, word.copied())
+        }))
+    }
+
+    /// A hole was punched into the file below pages `range` of a mapping.
+    pub(super) fn cut_behind(&mut self, actor: &str, map: &str, range: Range<u64>) {
+        let Some(view) = self.views.get(&(actor.to_owned(), map.to_owned())) else {
+            return;
+        };
+        if let Behind::File(id) = view.behind {
+            let first = view.first_page;
+            let pages = first + range.start..first.saturating_add(range.end);
+            if let Some(words) = self.files.get_mut(&id) {
+                words.retain(|page, _| !pages.contains(page));
             }
         }
-        out
     }
 
     /// Pages `range` of a file read as zeros again; with `copies`, private
@@ -218,6 +277,28 @@ impl Expect {
     }
 }
 
+fn runs(words: impl Iterator<Item = (u64, Option<(u64, u64)>)>) -> Vec<ExpectedRun> {
+    let mut out: Vec<ExpectedRun> = Vec::new();
+    for (page, word) in words {
+        let (generation, index) = word.unwrap_or((0, page));
+        match out.last_mut() {
+            Some(l)
+                if l.generation == generation
+                    && (generation == 0 || l.index + l.pages == index) =>
+            {
+                l.pages += 1;
+            }
+            _ => out.push(ExpectedRun {
+                page,
+                pages: 1,
+                generation,
+                index,
+            }),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,6 +335,25 @@ mod tests {
         assert_eq!(generations(&e, "main", "s"), [4, 0, 4, 4]);
         e.cut("a", 3..u64::MAX, true);
         assert_eq!(generations(&e, "main", "p"), [4, 0, 0, 0]);
+    }
+
+    #[test]
+    fn words_move_with_their_blocks() {
+        let mut e = Expect::default();
+        e.written("a", 0..8, 1);
+        e.shifted("a", 2, -2);
+        let of = |e: &mut Expect| {
+            e.of_file("a", 0..8)
+                .iter()
+                .map(|r| (r.page, r.pages, r.generation, r.index))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(&mut e), [(0, 2, 1, 0), (2, 4, 1, 4), (6, 2, 0, 6)]);
+        e.shifted("a", 0, 1);
+        assert_eq!(of(&mut e)[..2], [(0, 1, 0, 0), (1, 2, 1, 0)]);
+        e.renamed("a", "b");
+        assert_eq!(e.of_file("a", 0..1)[0].generation, 0);
+        assert_eq!(e.of_file("b", 1..2)[0].generation, 1);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! from what they did, and what counts as blocked.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use proto::{Fact, Op, Outcome, PinHow, Size, StepResult};
+use proto::{Advice, Fact, FallocateMode, Op, Outcome, PinHow, Size, StepResult};
 
 use super::agent::Agent;
 use super::namespaces;
@@ -111,15 +112,26 @@ impl Agent {
             ..Context::default()
         };
         match &op {
+            Op::Read {
+                file,
+                offset,
+                length,
+            } => {
+                let from = offset.bytes() / Size::PAGE;
+                context.expected = self.expect.of_file(file, from..from + length.pages());
+            }
             Op::Verify {
                 map,
                 offset,
                 length,
+            }
+            | Op::HmmRead {
+                map,
+                offset,
+                length,
             } => {
-                let pages = member.maps.get(map).map_or(0, |(_, pages)| *pages);
-                let from = (offset.bytes() / Size::PAGE).min(pages);
-                let to = length.map_or(pages, |l| from.saturating_add(l.pages()).min(pages));
-                context.expected = self.expect.of(name, map, from..to);
+                let range = self.pages_of(name, map, *offset, *length);
+                context.expected = self.expect.of(name, map, range);
             }
             Op::Pin {
                 pin,
@@ -306,7 +318,12 @@ impl Agent {
     /// An actor knows a file by the name that it mapped it under; the ledger
     /// may have given it another one since.
     fn name_files(&self, by: &str, op: &Op, facts: &mut [Fact]) {
-        let (Op::Touch { map, .. } | Op::Verify { map, .. } | Op::Pin { map, .. }) = op else {
+        let (Op::Touch { map, .. }
+        | Op::Verify { map, .. }
+        | Op::Pin { map, .. }
+        | Op::Gup { map, .. }
+        | Op::Madvise { map, .. }) = op
+        else {
             return;
         };
         let Some(now) = self.ledger.file_of(by, map) else {
@@ -341,16 +358,71 @@ impl Agent {
         }
         match &job.op {
             Op::Truncate { file, size } => self.expect.cut(file, size.pages()..u64::MAX, true),
-            Op::Punch {
+            Op::Fallocate {
+                file,
+                mode,
+                offset,
+                length,
+            } => {
+                let (from, pages) = (offset.pages(), length.pages());
+                match mode {
+                    FallocateMode::PunchHole | FallocateMode::ZeroRange => {
+                        let to = (offset.bytes() + length.bytes()) / Size::PAGE;
+                        self.expect.cut(file, from..to, false);
+                    }
+                    FallocateMode::CollapseRange => {
+                        self.expect.shifted(file, from, -(pages as i64));
+                    }
+                    FallocateMode::InsertRange => self.expect.shifted(file, from, pages as i64),
+                }
+            }
+            Op::Rename { file, to } => self.expect.renamed(file, to),
+            Op::Race { arm, .. } => {
+                for file in arm.iter().filter_map(Op::file) {
+                    self.expect.cut(file, 0..u64::MAX, true);
+                }
+                for map in arm.iter().filter_map(Op::map) {
+                    let range = self.pages_of(by, map, Size(0), None);
+                    self.expect.cut_behind(by, map, 0..u64::MAX);
+                    self.expect.stored_if_own(by, map, range, job.generation);
+                }
+            }
+            Op::Write {
                 file,
                 offset,
                 length,
             } => {
-                let to = (offset.bytes() + length.bytes()) / Size::PAGE;
-                self.expect.cut(file, offset.pages()..to, false);
+                let from = offset.bytes() / Size::PAGE;
+                self.expect
+                    .written(file, from..from + length.pages(), job.generation);
+            }
+            Op::HmmWrite {
+                map,
+                offset,
+                length,
+            } => {
+                let range = self.pages_of(by, map, *offset, *length);
+                self.expect.stored(by, map, range, job.generation);
+            }
+            Op::Madvise {
+                map,
+                offset,
+                length,
+                advice,
+            } => {
+                let range = self.pages_of(by, map, *offset, *length);
+                match advice {
+                    Advice::Dontneed => self.expect.dropped(by, map, range),
+                    Advice::Remove => self.expect.cut_behind(by, map, range),
+                    Advice::Dontfork | Advice::Hwpoison => {}
+                }
             }
             Op::Unlink { file } => self.expect.unlinked(file),
-            Op::Unmap { map } => self.expect.unmapped(by, map),
+            Op::Unmap {
+                map,
+                offset: Size(0),
+                length: None,
+            } => self.expect.unmapped(by, map),
             Op::Fork { child } => self.expect.forked(by, child),
             Op::Mkfs { .. } | Op::CreateNamespace { .. } | Op::DestroyNamespace {} => {
                 self.expect.forget_files();
@@ -370,6 +442,16 @@ impl Agent {
             }
             _ => {}
         }
+    }
+
+    /// Pages of an actor's mapping, as far as it reaches; to the end where `length` is absent.
+    fn pages_of(&self, by: &str, map: &str, offset: Size, length: Option<Size>) -> Range<u64> {
+        let member = self.table.members.get(by);
+        let pages = member
+            .and_then(|m| m.maps.get(map))
+            .map_or(0, |(_, pages)| *pages);
+        let from = (offset.bytes() / Size::PAGE).min(pages);
+        from..length.map_or(pages, |l| from.saturating_add(l.pages()).min(pages))
     }
 
     fn follow_members(
@@ -392,8 +474,17 @@ impl Agent {
             return;
         }
         match op {
-            Op::Unmap { map } => {
+            Op::Unmap {
+                map,
+                offset: Size(0),
+                length: None,
+            } => {
                 member.maps.remove(map);
+            }
+            Op::Mremap { map, .. } => {
+                if let (Some(address), Some(m)) = (address, member.maps.get_mut(map)) {
+                    m.0 = address;
+                }
             }
             Op::Pin { pin, .. } => {
                 member.pins.insert(pin.clone());

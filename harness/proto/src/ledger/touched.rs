@@ -142,7 +142,12 @@ impl Ledger {
 
     /// A load or store of anonymous memory: brings device pages back (for all
     /// that share them, since migration walks the rmap), and copies on write.
-    fn touch_anon(&mut self, key: &(String, String), range: std::ops::Range<usize>, write: bool) {
+    pub(super) fn touch_anon(
+        &mut self,
+        key: &(String, String),
+        range: std::ops::Range<usize>,
+        write: bool,
+    ) {
         let Some(m) = self.maps.get(key) else { return };
         let back: BTreeSet<u64> = m.slots[range.clone()]
             .iter()
@@ -152,6 +157,17 @@ impl Ledger {
             })
             .collect();
         self.bring_back(&back);
+        self.fault_anon(key, range, write);
+    }
+
+    /// Page faults of anonymous memory, by a processor or by hmm_range_fault() for a device, which
+    /// leaves the pages of its own where they are.
+    pub(super) fn fault_anon(
+        &mut self,
+        key: &(String, String),
+        range: std::ops::Range<usize>,
+        write: bool,
+    ) {
         let mut shared = BTreeMap::<u64, usize>::new();
         for slot in self.maps.values().flat_map(|m| &m.slots) {
             if let Slot::Anon(id) | Slot::Coherent(id, _) = slot {

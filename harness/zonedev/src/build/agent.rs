@@ -26,7 +26,9 @@ pub(crate) fn build(ctx: &BuildCtx, report: &Reporter<'_>) -> Result<Utf8PathBuf
             "build",
             "--package",
             "agent",
-            "--release",
+            "--locked",
+            "--profile",
+            "agent",
             "--target",
             TARGET,
         ])
@@ -69,5 +71,5 @@ pub(crate) fn build(ctx: &BuildCtx, report: &Reporter<'_>) -> Result<Utf8PathBuf
         });
     }
     super::cache::remove(&log_path)?;
-    Ok(target_dir.join(TARGET).join("release/agent"))
+    Ok(target_dir.join(TARGET).join("agent/agent"))
 }

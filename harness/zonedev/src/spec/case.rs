@@ -253,6 +253,14 @@ fn step(mut table: toml::Table) -> Result<Step, (String, String)> {
             "the operations and their keys are those of proto::Op".to_owned(),
         )
     })?;
+    if let Op::Race { arm, .. } = &op
+        && let Some(bad) = arm.iter().find(|a| !a.can_race())
+    {
+        return Err((
+            format!("no thread of a race can do `{}`", bad.word()),
+            "use one of those that proto::Op::Race names".to_owned(),
+        ));
+    }
     let may_block =
         common.expect == "blocked" || common.expect_if.values().any(|word| word == "blocked");
     Ok(Step {

@@ -84,6 +84,9 @@ pub struct PageRules {
     /// What an O_DIRECT read into the page takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direct_read: Option<PinKind>,
+    /// What io_uring's registered buffers take; absent where it registers no memory of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_uring: Option<PinKind>,
 }
 
 /// On which page the holds of a folio count.
@@ -173,6 +176,7 @@ impl PageRules {
             PinHow::Vmsplice => self.vmsplice,
             PinHow::DirectWrite => self.direct_write,
             PinHow::DirectRead => self.direct_read,
+            PinHow::IoUring => self.io_uring,
         }
         .unwrap_or(PinKind::Get)
     }
@@ -278,7 +282,7 @@ impl Contract {
             }
             return Err(unknown(section, SECTIONS.map(str::to_owned).to_vec()));
         };
-        let optional = ["vmsplice", "direct-write", "direct-read"];
+        let optional = ["vmsplice", "direct-write", "direct-read", "io-uring"];
         match fields.get(field) {
             Some(serde_json::Value::String(text)) => Ok(text == value),
             Some(other) => {

@@ -8,8 +8,12 @@ use proto::{Hold, HoldBy, PageType, PinHow};
 pub(crate) const PMD_PAGES: u64 = 512;
 
 /// All ways to pin, in the order of [`Held::pins`].
-pub(crate) const PIN_HOWS: [PinHow; 3] =
-    [PinHow::Vmsplice, PinHow::DirectWrite, PinHow::DirectRead];
+pub(crate) const PIN_HOWS: [PinHow; 4] = [
+    PinHow::Vmsplice,
+    PinHow::DirectWrite,
+    PinHow::DirectRead,
+    PinHow::IoUring,
+];
 
 /// The word that cases use.
 pub(crate) fn pin_word(how: PinHow) -> &'static str {
@@ -17,6 +21,7 @@ pub(crate) fn pin_word(how: PinHow) -> &'static str {
         PinHow::Vmsplice => "vmsplice",
         PinHow::DirectWrite => "direct-write",
         PinHow::DirectRead => "direct-read",
+        PinHow::IoUring => "io-uring",
     }
 }
 
@@ -28,7 +33,7 @@ pub(crate) struct Held {
     /// PMD entries.
     pub(crate) pmds: u64,
     /// Pins, by [`PIN_HOWS`].
-    pub(crate) pins: [u64; 3],
+    pub(crate) pins: [u64; PIN_HOWS.len()],
     /// DAX entries.
     pub(crate) entries: u64,
     /// Whether one of them has order 9.

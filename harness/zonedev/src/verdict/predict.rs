@@ -197,7 +197,7 @@ fn predict_folio(
             (from < to).then_some((from, to, &s.held))
         })
     };
-    let (mut ptes, mut pmd_pages, mut pins) = (0u64, 0u64, [0u64; 3]);
+    let (mut ptes, mut pmd_pages, mut pins) = (0u64, 0u64, [0u64; PIN_HOWS.len()]);
     for (from, to, held) in within() {
         let pages = to - from;
         ptes = ptes.saturating_add(held.ptes.saturating_mul(pages));
@@ -299,7 +299,7 @@ impl Sum {
         }
     }
 
-    fn pins(&mut self, rules: &PageRules, pins: &[u64; 3]) {
+    fn pins(&mut self, rules: &PageRules, pins: &[u64; PIN_HOWS.len()]) {
         for (how, n) in PIN_HOWS.into_iter().zip(*pins) {
             let (each, kind) = match rules.pin(how) {
                 PinKind::Get => (1, " (get)"),

@@ -1,0 +1,138 @@
+//! Calls that change a mapping: munmap, mprotect, mremap, madvise, msync.
+
+use std::ptr::NonNull;
+
+use nix::errno::Errno;
+use nix::libc::c_void;
+use proto::{Advice, Backing, Protection, Size, StepResult};
+
+use super::maps::{self, Space};
+use super::serve::{Actor, unknown};
+use super::{access, files};
+use crate::wire::{Context, Reply, errno, failed};
+
+type Done = Result<Reply, StepResult>;
+
+/// A range as a system call takes it.
+struct Span {
+    at: *mut c_void,
+    bytes: usize,
+}
+
+impl Actor {
+    fn span(&self, map: &str, offset: Size, length: Option<Size>) -> Result<Span, StepResult> {
+        let (m, range) = self.range(map, offset, length)?;
+        Ok(Span {
+            at: (m.address + range.start * Size::PAGE) as *mut c_void,
+            bytes: ((range.end - range.start) * Size::PAGE) as usize,
+        })
+    }
+}
+
+fn ok() -> Done {
+    Ok(StepResult::Ok {}.into())
+}
+
+/// munmap(2) of a mapping, or of a range of it.
+pub(super) fn unmap(actor: &mut Actor, map: &str, offset: Size, length: Option<Size>) -> Done {
+    if offset.bytes() == 0 && length.is_none() {
+        return maps::unmap(actor, map);
+    }
+    let span = actor.span(map, offset, length)?;
+    // SAFETY: within a mapping that this actor made; no Rust object lives there.
+    Errno::result(unsafe { libc::munmap(span.at, span.bytes) }).map_err(|e| errno("munmap", e))?;
+    ok()
+}
+
+/// mprotect(2).
+pub(super) fn protect(
+    actor: &Actor,
+    map: &str,
+    offset: Size,
+    length: Option<Size>,
+    to: Protection,
+) -> Done {
+    let span = actor.span(map, offset, length)?;
+    let protection = match to {
+        Protection::None => libc::PROT_NONE,
+        Protection::Read => libc::PROT_READ,
+        Protection::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+    };
+    // SAFETY: within a mapping that this actor made; no Rust object lives there.
+    Errno::result(unsafe { libc::mprotect(span.at, span.bytes, protection) })
+        .map_err(|e| errno("mprotect", e))?;
+    ok()
+}
+
+/// mremap(2) to addresses of that alignment. The answer tells where.
+pub(super) fn remap(actor: &mut Actor, map: &str, align: Size) -> Done {
+    let m = actor
+        .maps
+        .get_mut(map)
+        .ok_or_else(|| unknown("a mapping", map))?;
+    let bytes = m.pages * Size::PAGE;
+    let (space, to) = Space::reserve(bytes, maps::colour(align, m.first_page())?)?;
+    // SAFETY: moves a mapping that this actor made, in which no Rust object lives, to addresses
+    // that `space` reserved for it.
+    let at = unsafe {
+        libc::mremap(
+            m.address as *mut c_void,
+            bytes as usize,
+            bytes as usize,
+            libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+            to.get() as *mut c_void,
+        )
+    };
+    if at == libc::MAP_FAILED {
+        return Err(errno("mremap", Errno::last()));
+    }
+    m.moved(to.get() as u64, space);
+    let mut reply = Reply::from(StepResult::Ok {});
+    reply.address = Some(m.address);
+    Ok(reply)
+}
+
+/// madvise(2).
+pub(super) fn advise(
+    actor: &Actor,
+    map: &str,
+    offset: Size,
+    length: Option<Size>,
+    advice: Advice,
+    context: &Context,
+) -> Done {
+    let span = actor.span(map, offset, length)?;
+    let word = match advice {
+        Advice::Dontneed => libc::MADV_DONTNEED,
+        Advice::Dontfork => libc::MADV_DONTFORK,
+        Advice::Hwpoison => libc::MADV_HWPOISON,
+        Advice::Remove => libc::MADV_REMOVE,
+    };
+    // SAFETY: within a mapping that this actor made; no Rust object lives there.
+    let call = || Errno::result(unsafe { libc::madvise(span.at, span.bytes, word) });
+    let (done, signal) = access::awaiting(call);
+    if let Some(signal) = signal {
+        return Err(StepResult::Signal {
+            signal: signal.as_str().to_owned(),
+        });
+    }
+    done.map_err(|e| errno("madvise", e))?;
+    let mut reply = Reply::from(StepResult::Ok {});
+    if advice == Advice::Remove
+        && let Some(m) = actor.maps.get(map)
+        && let (Some(of), Backing::File { file, .. }) = (&m.file, &m.backing)
+    {
+        reply.facts.push(files::extents(file, of, context)?);
+    }
+    Ok(reply)
+}
+
+/// msync(2) of a whole mapping.
+pub(super) fn sync(actor: &Actor, map: &str) -> Done {
+    let span = actor.span(map, Size(0), None)?;
+    let at = NonNull::new(span.at).ok_or_else(|| failed("sync: the mapping has no address"))?;
+    // SAFETY: a mapping that this actor made.
+    Errno::result(unsafe { libc::msync(at.as_ptr(), span.bytes, libc::MS_SYNC) })
+        .map_err(|e| errno("msync", e))?;
+    ok()
+}

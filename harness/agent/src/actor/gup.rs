@@ -1,0 +1,44 @@
+//! Calls that pin pages and let go of them before they come back.
+
+use std::io::IoSliceMut;
+
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::getpid;
+use proto::{GupHow, Size, StepResult};
+
+use super::serve::Actor;
+use super::touch;
+use crate::wire::{Context, Reply, errno, failed};
+
+type Done = Result<Reply, StepResult>;
+
+/// Makes the call on a range of a mapping.
+pub(super) fn gup(
+    actor: &Actor,
+    how: GupHow,
+    map: &str,
+    (offset, length): (Size, Option<Size>),
+    context: &Context,
+) -> Done {
+    let (m, range) = actor.range(map, offset, length)?;
+    let address = m.address + range.start * Size::PAGE;
+    let bytes = ((range.end - range.start) * Size::PAGE) as usize;
+    let mut into = vec![0; bytes];
+    let (done, facts) = match how {
+        GupHow::ProcessVmReadv => touch::during(map, m, range, false, context, || {
+            let remote = [RemoteIoVec {
+                base: address as usize,
+                len: bytes,
+            }];
+            process_vm_readv(getpid(), &mut [IoSliceMut::new(&mut into)], &remote)
+        })?,
+    };
+    let result = match done {
+        Ok(n) if n == bytes => StepResult::Ok {},
+        Ok(n) => failed(format!("read {bytes} bytes of memory: {n} came")),
+        Err(e) => errno("process_vm_readv", e),
+    };
+    let mut reply = Reply::from(result);
+    reply.facts = facts;
+    Ok(reply)
+}

@@ -1,0 +1,297 @@
+//! Threads that do one thing each at nearly the same time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::sync::Barrier;
+use std::thread;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, OFlag, SpliceFFlags, fallocate};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::getpid;
+use proto::{Backing, Op, ProgramOutput, Size, StepResult};
+
+use super::maps::Mapping;
+use super::serve::Actor;
+use super::{access, files, hmm};
+use crate::wire::{Context, Reply, failed, io_errno, word};
+
+type Done = Result<Reply, StepResult>;
+
+/// The longest delay, in turns of an empty loop: some microseconds, as a fault takes.
+const DELAY: u64 = 4096;
+
+/// One thread's part, made ready.
+enum Arm<'a> {
+    Load(&'a Mapping, Range<u64>),
+    Store(&'a Mapping, Range<u64>, u64),
+    Truncate(File, u64),
+    Fallocate(File, FallocateFlags, Range<u64>),
+    Zap(&'a Mapping, Range<u64>),
+    Splice(&'a Mapping, Range<u64>),
+    Readv(&'a Mapping, Range<u64>),
+    Migrate(hmm::Ask<'a>),
+}
+
+impl<'a> Arm<'a> {
+    fn of(actor: &'a Actor, op: &Op, context: &Context) -> Result<Self, StepResult> {
+        Ok(match op {
+            Op::Touch {
+                map,
+                offset,
+                length,
+                write,
+            } => {
+                let (m, range) = actor.range(map, *offset, *length)?;
+                match write {
+                    true => Arm::Store(m, range, context.generation),
+                    false => Arm::Load(m, range),
+                }
+            }
+            Op::Truncate { file, size } => Arm::Truncate(files::open(file)?, size.bytes()),
+            Op::Fallocate {
+                file,
+                mode,
+                offset,
+                length,
+            } => {
+                let range = offset.bytes()..offset.bytes() + length.bytes();
+                Arm::Fallocate(files::open(file)?, files::flags(*mode), range)
+            }
+            Op::Madvise {
+                map,
+                offset,
+                length,
+                ..
+            } => {
+                let (m, range) = actor.range(map, *offset, *length)?;
+                Arm::Zap(m, range)
+            }
+            Op::Pin {
+                map,
+                offset,
+                length,
+                ..
+            } => {
+                let (m, range) = actor.range(map, *offset, Some(*length))?;
+                Arm::Splice(m, range)
+            }
+            Op::Gup {
+                map,
+                offset,
+                length,
+                ..
+            } => {
+                let (m, range) = actor.range(map, *offset, *length)?;
+                Arm::Readv(m, range)
+            }
+            Op::HmmMigrate {
+                map,
+                offset,
+                length,
+            } => Arm::Migrate(hmm::Ask::migrate(actor, map, *offset, *length)?),
+            op => return Err(failed(format!("race: no thread can do `{}`", op.word()))),
+        })
+    }
+
+    /// Does it once. The word tells what came of it.
+    fn go(&mut self) -> &'static str {
+        match self {
+            Arm::Load(m, range) => each(m, range, |at, _| access::load(at).map(drop)),
+            Arm::Store(m, range, generation) => each(m, range, |at, page| {
+                access::store(at, word(*generation, m.first_page() + page))
+            }),
+            Arm::Truncate(file, size) => told(file.set_len(*size).map_err(|_| Errno::last())),
+            Arm::Fallocate(file, flags, range) => told(
+                fallocate(
+                    &*file,
+                    *flags,
+                    range.start as i64,
+                    (range.end - range.start) as i64,
+                )
+                .map(drop),
+            ),
+            Arm::Zap(m, range) => {
+                let (at, bytes) = bytes(m, range);
+                // SAFETY: within a mapping that this actor made; no Rust object lives there.
+                let done =
+                    unsafe { libc::madvise(at as *mut libc::c_void, bytes, libc::MADV_DONTNEED) };
+                told(Errno::result(done).map(drop))
+            }
+            Arm::Splice(m, range) => told(splice(m, range)),
+            Arm::Readv(m, range) => {
+                let (base, len) = bytes(m, range);
+                let mut into = vec![0; len];
+                let mut local = [std::io::IoSliceMut::new(&mut into)];
+                told(process_vm_readv(getpid(), &mut local, &[RemoteIoVec { base, len }]).map(drop))
+            }
+            Arm::Migrate(ask) => told(ask.go()),
+        }
+    }
+}
+
+fn told(done: Result<(), Errno>) -> &'static str {
+    match done {
+        Ok(()) => "ok",
+        Err(e) => e.desc(),
+    }
+}
+
+fn bytes(m: &Mapping, range: &Range<u64>) -> (usize, usize) {
+    (
+        (m.address + range.start * Size::PAGE) as usize,
+        ((range.end - range.start) * Size::PAGE) as usize,
+    )
+}
+
+fn each(
+    m: &Mapping,
+    range: &Range<u64>,
+    one: impl Fn(u64, u64) -> Result<(), nix::sys::signal::Signal>,
+) -> &'static str {
+    let mut said = "ok";
+    for page in range.clone() {
+        if let Err(signal) = one(m.address + page * Size::PAGE, page) {
+            said = signal.as_str();
+        }
+    }
+    said
+}
+
+/// References to the pages go into a pipe, and go with it.
+fn splice(m: &Mapping, range: &Range<u64>) -> Result<(), Errno> {
+    let (at, length) = bytes(m, range);
+    let (_read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let from = libc::iovec {
+        iov_base: at as *mut libc::c_void,
+        iov_len: length,
+    };
+    let flags = SpliceFFlags::SPLICE_F_NONBLOCK.bits();
+    // SAFETY: one iovec that outlives the call, over a mapping of this actor.
+    Errno::result(unsafe { libc::vmsplice(write.as_raw_fd(), &raw const from, 1, flags) }).map(drop)
+}
+
+/// Runs the race, and leaves what [`Op::Race`] says.
+pub(super) fn race(
+    actor: &mut Actor,
+    rounds: u32,
+    seed: u64,
+    arms: &[Op],
+    context: &Context,
+) -> Done {
+    let names: BTreeSet<&str> = arms.iter().filter_map(Op::map).collect();
+    let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
+    let mapped = names
+        .iter()
+        .filter_map(|n| match &actor.maps.get(*n)?.backing {
+            Backing::File { file, .. } => Some(file.as_str()),
+            _ => None,
+        });
+    for file in mapped.chain(arms.iter().filter_map(Op::file)) {
+        let length = files::open(file)?
+            .metadata()
+            .map_err(|e| io_errno("fstat", &e))?
+            .len();
+        sizes.insert(file.to_owned(), length);
+    }
+    let mut ready = Vec::new();
+    for op in arms {
+        ready.push(Arm::of(actor, op, context)?);
+    }
+    let barrier = Barrier::new(ready.len());
+    let tallies: Vec<BTreeMap<&str, u32>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0u64..)
+            .zip(ready)
+            .map(|(arm, mut part)| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    let mut tally = BTreeMap::new();
+                    for round in 0..rounds {
+                        barrier.wait();
+                        for _ in 0..delay(seed, round, arm) {
+                            std::hint::spin_loop();
+                        }
+                        *tally.entry(part.go()).or_default() += 1;
+                    }
+                    tally
+                })
+            })
+            .collect();
+        let joined = threads.into_iter().map(|t| t.join().unwrap_or_default());
+        joined.collect()
+    });
+    let mut text = format!("race of {rounds} rounds with seed {seed}\n");
+    for (op, tally) in arms.iter().zip(tallies) {
+        text += &format!("{}: {tally:?}\n", op.word());
+    }
+    leave(actor, &names, &sizes, context)?;
+    let mut reply = Reply::from(StepResult::Ok {});
+    for file in sizes.keys() {
+        reply
+            .facts
+            .push(files::extents(file, &files::open(file)?, context)?);
+    }
+    reply.output = Some(ProgramOutput {
+        text,
+        code: 0,
+        cut: false,
+    });
+    Ok(reply)
+}
+
+/// How long one thread waits in one round: splitmix64 of all three.
+fn delay(seed: u64, round: u32, arm: u64) -> u64 {
+    let mut z = seed
+        .wrapping_add(u64::from(round).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .wrapping_add(arm.wrapping_mul(0xbf58_476d_1ce4_e5b9));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) % DELAY
+}
+
+fn leave(
+    actor: &Actor,
+    names: &BTreeSet<&str>,
+    sizes: &BTreeMap<String, u64>,
+    context: &Context,
+) -> Result<(), StepResult> {
+    for (file, size) in sizes {
+        let file = files::open(file)?;
+        for size in [0, *size] {
+            file.set_len(size).map_err(|e| io_errno("ftruncate", &e))?;
+        }
+    }
+    for name in names {
+        let (m, range) = actor.range(name, Size(0), None)?;
+        let said = match m.backing {
+            Backing::Anon {} => Arm::Store(m, range, context.generation).go(),
+            _ => Arm::Zap(m, range).go(),
+        };
+        if said != "ok" {
+            return Err(failed(format!(
+                "put `{name}` in order after a race: {said}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_one_schedule_and_another_seed_another() {
+        let of = |seed| -> Vec<u64> {
+            (0..20)
+                .flat_map(|round| [delay(seed, round, 0), delay(seed, round, 1)])
+                .collect()
+        };
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
+        assert!(of(1).iter().all(|d| *d < DELAY));
+        assert!(of(1).windows(2).any(|w| w[0] > w[1]));
+    }
+}

@@ -1,0 +1,184 @@
+//! What calls that change an address space do to the ledger.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::{Ledger, LedgerError, Slot};
+use crate::{Advice, Backing, Op, Protection, Size};
+
+impl Ledger {
+    /// munmap(2) of `range` of a mapping; of the whole of it, the mapping goes.
+    pub(super) fn unmapped(
+        &mut self,
+        actor: &str,
+        map: &str,
+        range: Option<Range<usize>>,
+    ) -> Result<(), LedgerError> {
+        match range {
+            None => {
+                self.maps.remove(&(actor.to_owned(), map.to_owned()));
+            }
+            Some(range) => self.zap(actor, map, range)?,
+        }
+        self.evict_unlinked();
+        Ok(())
+    }
+
+    /// madvise(2) has followed the advice.
+    pub(super) fn advised(
+        &mut self,
+        actor: &str,
+        map: &str,
+        range: Range<usize>,
+        advice: Advice,
+    ) -> Result<(), LedgerError> {
+        match advice {
+            Advice::Dontneed => self.zap(actor, map, range)?,
+            Advice::Dontfork => {
+                let m = self.map_mut(actor, map)?;
+                m.split(range.start);
+                m.split(range.end);
+                m.not_forked.push(range);
+            }
+            // MADV_REMOVE is fallocate(2) of a hole below the range.
+            Advice::Remove => {
+                let m = self.map(actor, map)?;
+                let first = m.first_page();
+                if let Some(file) = m.file().map(str::to_owned) {
+                    let pages = first + range.start as u64..first + range.end as u64;
+                    self.cut(&file, pages, false);
+                }
+            }
+            // memory_failure() takes the page out of every page table.
+            Advice::Hwpoison => {
+                let pages: Vec<u64> = {
+                    let m = self.map(actor, map)?;
+                    range.filter_map(|p| self.dax_pfn(m, p as u64)).collect()
+                };
+                self.unmap_pfns(&pages);
+            }
+        }
+        Ok(())
+    }
+
+    /// mprotect(2) of a range: only what splits a PMD entry changes what is mapped.
+    pub(super) fn protected(
+        &mut self,
+        actor: &str,
+        map: &str,
+        range: Range<usize>,
+        _access: Protection,
+    ) -> Result<(), LedgerError> {
+        let m = self.map_mut(actor, map)?;
+        m.split(range.start);
+        m.split(range.end);
+        Ok(())
+    }
+
+    /// mremap(2) to addresses of another alignment splits PMD entries, and so zaps a file's;
+    /// all else moves (move_page_tables()).
+    pub(super) fn moved(&mut self, actor: &str, map: &str, align: Size) -> Result<(), LedgerError> {
+        let m = self.map_mut(actor, map)?;
+        if align.bytes() != Size::PMD {
+            for slot in &mut m.slots {
+                if *slot == Slot::Pmd {
+                    *slot = Slot::None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a race leaves: see [`Op::Race`].
+    pub(super) fn raced(&mut self, actor: &str, arms: &[Op]) -> Result<(), LedgerError> {
+        let mut files: BTreeSet<String> = arms
+            .iter()
+            .filter_map(Op::file)
+            .map(str::to_owned)
+            .collect();
+        let maps: BTreeSet<&str> = arms.iter().filter_map(Op::map).collect();
+        for map in maps {
+            let m = self.map(actor, map)?;
+            let whole = 0..m.slots.len();
+            match m.file() {
+                Some(file) => {
+                    files.insert(file.to_owned());
+                    self.zap(actor, map, whole)?;
+                }
+                None if m.backing == (Backing::Anon {}) => {
+                    // Whatever was on the device is back.
+                    self.touch_anon(&(actor.to_owned(), map.to_owned()), whole, true);
+                }
+                None => self.zap(actor, map, whole)?,
+            }
+        }
+        for file in &files {
+            self.cut(file, 0..u64::MAX, true);
+        }
+        Ok(())
+    }
+
+    /// Takes all entries of a range of a mapping; private copies and device pages are freed with
+    /// the last entry.
+    fn zap(&mut self, actor: &str, map: &str, range: Range<usize>) -> Result<(), LedgerError> {
+        let m = self.map_mut(actor, map)?;
+        m.split(range.start);
+        m.split(range.end);
+        m.slots[range].fill(Slot::None);
+        Ok(())
+    }
+
+    fn unmap_pfns(&mut self, pfns: &[u64]) {
+        let keys: Vec<_> = self.maps.keys().cloned().collect();
+        for key in keys {
+            let Some(m) = self.maps.get(&key) else {
+                continue;
+            };
+            let hit: Vec<usize> = (0..m.slots.len())
+                .filter(|&p| {
+                    self.dax_pfn(m, p as u64)
+                        .is_some_and(|pfn| pfns.contains(&pfn))
+                })
+                .collect();
+            if let Some(m) = self.maps.get_mut(&key) {
+                for page in hit {
+                    let stretch = m.stretch(page as u64);
+                    let slots = match m.slots[page] {
+                        Slot::Pmd => &mut m.slots[stretch],
+                        _ => &mut m.slots[page..page + 1],
+                    };
+                    slots.fill(Slot::None);
+                }
+            }
+        }
+    }
+
+    pub(super) fn fork(&mut self, parent: &str, child: &str) {
+        let copies: Vec<_> = self
+            .maps
+            .iter()
+            .filter(|((actor, _), _)| actor == parent)
+            .map(|((_, name), m)| {
+                let mut m = m.clone();
+                let not_forked = std::mem::take(&mut m.not_forked);
+                for (page, slot) in m.slots.iter_mut().enumerate() {
+                    // vma_needs_copy(): a shared mapping without anon_vma is filled by
+                    // faults; copy_huge_pmd() leaves a file's PMDs to faults as well.
+                    let absent = not_forked.iter().any(|r| r.contains(&page));
+                    if !m.anon_vma || *slot == Slot::Pmd || absent {
+                        *slot = Slot::None;
+                    }
+                }
+                ((child.to_owned(), name.clone()), m)
+            })
+            .collect();
+        self.maps.extend(copies);
+        for (_, of) in self
+            .mirrors
+            .iter_mut()
+            .filter(|(_, of)| of.contains(parent))
+        {
+            of.insert(child.to_owned());
+        }
+    }
+}
