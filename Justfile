@@ -10,6 +10,10 @@ default:
 test-matrix *args:
     {{zonedev}} matrix {{args}}
 
+# The same on every fixture, and with each fixture's teardown: some minutes more.
+test-matrix-full *args:
+    {{zonedev}} matrix --full {{args}}
+
 # Unit, property, snapshot and integration tests; the last boot a real kernel.
 test *args:
     ZONEDEV_TEST_KERNEL="$({{zonedev}} build --bzimage 5.10)" cargo test --workspace --locked {{args}}

@@ -10,10 +10,16 @@ use serde::{Deserialize, Serialize};
 
 /// Where actors find PID 1.
 pub(crate) const SOCKET: &str = "/run/agent.sock";
-/// Where the fixture's file system is mounted.
-pub(crate) const MOUNT: &str = "/mnt";
 /// Where the root file system for programs is mounted.
 pub(crate) const ROOT: &str = "/root";
+
+/// Where the file system of a namespace is mounted.
+pub(crate) fn mount_point(namespace: Option<&str>) -> String {
+    match namespace {
+        None => "/mnt".to_owned(),
+        Some(name) => format!("/run/mnt-{name}"),
+    }
+}
 
 /// An actor's first frame on its connection.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,6 +50,35 @@ pub(crate) struct Context {
     pub(crate) expected: Vec<ExpectedRun>,
     /// With a direct pin: the network block device to use.
     pub(crate) nbd: Option<String>,
+}
+
+impl Context {
+    /// The namespace that an operation means: of this mode and name; without a name, the one
+    /// that has none, or the only one.
+    pub(crate) fn namespace(
+        &self,
+        mode: &str,
+        name: Option<&str>,
+    ) -> Result<&NamespaceInfo, StepResult> {
+        let mut of = self.namespaces.iter().filter(|n| n.mode == mode);
+        let found = match name {
+            Some(name) => of.find(|n| n.name == name),
+            None => of
+                .clone()
+                .find(|n| n.name.is_empty())
+                .or_else(|| of.next().filter(|_| of.next().is_none())),
+        };
+        found.ok_or_else(|| {
+            failed(match name {
+                Some(name) => {
+                    format!("find the {mode} namespace `{name}`: there is none of that name")
+                }
+                None => {
+                    format!("find the {mode} namespace: create one first, or name one of several")
+                }
+            })
+        })
+    }
 }
 
 /// Pages of a mapping that hold words of one generation.
@@ -182,6 +217,35 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_is_found_by_name_or_where_only_one_can_be_meant() {
+        let one = |dev: &str, name: &str| NamespaceInfo {
+            dev: dev.into(),
+            name: name.into(),
+            mode: "fsdax".into(),
+            resource: 0,
+            size: 0,
+            align: 0,
+        };
+        let of = |list: &[(&str, &str)], name: Option<&str>| {
+            let context = Context {
+                namespaces: list.iter().map(|(dev, name)| one(dev, name)).collect(),
+                ..Context::default()
+            };
+            context.namespace("fsdax", name).map(|n| n.dev.clone()).ok()
+        };
+        let both = [("pmem0", "second"), ("pmem1", "first")];
+        assert_eq!(of(&both, Some("first")).as_deref(), Some("pmem1"));
+        assert_eq!(of(&both, Some("third")), None);
+        assert_eq!(of(&both, None), None);
+        assert_eq!(of(&both[..1], None).as_deref(), Some("pmem0"));
+        assert_eq!(
+            of(&[("pmem0", "b"), ("pmem1", "")], None).as_deref(),
+            Some("pmem1")
+        );
+        assert_eq!(of(&[], None), None);
+    }
 
     #[test]
     fn frames_come_out_whole_however_they_were_cut() {

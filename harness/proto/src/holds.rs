@@ -17,6 +17,10 @@ pub enum PageType {
     Devdax,
     /// MEMORY_DEVICE_PRIVATE.
     Private,
+    /// MEMORY_DEVICE_COHERENT.
+    Coherent,
+    /// MEMORY_DEVICE_PCI_P2PDMA.
+    P2pdma,
 }
 
 /// What holds a page.

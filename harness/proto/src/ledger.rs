@@ -47,8 +47,10 @@ enum Slot {
     Zero,
     /// An ordinary page; equal ids are one page shared by fork.
     Anon(u64),
-    /// The same, moved to the device.
-    Private(u64),
+    /// The same, moved to a device: its minor number.
+    Private(u64, u8),
+    /// The same, on a device whose memory the CPU maps.
+    Coherent(u64, u8),
 }
 
 #[derive(Clone, Debug)]
@@ -57,7 +59,7 @@ struct Map {
     slots: Vec<Slot>,
     /// Whether the VMA has an anon_vma, so that fork() copies its entries.
     anon_vma: bool,
-    /// Frames of private pages as pagemap last said, by page.
+    /// Frames of private and coherent pages as pagemap last said, by page.
     looked_up: BTreeMap<u64, u64>,
     /// Ranges that a child of fork() does not get (MADV_DONTFORK).
     not_forked: Vec<std::ops::Range<usize>>,
@@ -66,7 +68,7 @@ struct Map {
 impl Map {
     fn first_page(&self) -> u64 {
         match &self.backing {
-            Backing::File { first_page, .. } | Backing::Device { first_page } => *first_page,
+            Backing::File { first_page, .. } | Backing::Device { first_page, .. } => *first_page,
             Backing::Anon {} => 0,
         }
     }
@@ -184,13 +186,13 @@ pub struct Ledger {
     files: BTreeMap<String, File>,
     /// By actor and name: a pin goes with the process that took it.
     pins: BTreeMap<(String, String), Pin>,
-    /// The open files of the test_hmm device, by who shares each through fork.
-    mirrors: Vec<BTreeSet<String>>,
-    /// First frame of the device-dax device.
-    device_pfn: Option<u64>,
+    /// The open files of test_hmm devices: minor number, and who shares each through fork.
+    mirrors: Vec<(u8, BTreeSet<String>)>,
+    /// First frame of each device-dax device, by the name of its namespace.
+    devices: BTreeMap<String, u64>,
     behaviour: Behaviour,
-    /// What mkfs made.
-    file_system: String,
+    /// What mkfs made, by the name of the namespace.
+    file_systems: BTreeMap<Option<String>, String>,
     next_id: u64,
     unlinks: u64,
 }
@@ -201,9 +203,13 @@ impl Ledger {
         self.behaviour = behaviour;
     }
 
-    /// Names the physical address of the device-dax device's first byte.
-    pub fn set_device(&mut self, resource: u64) {
-        self.device_pfn = Some(resource / Size::PAGE);
+    /// Names the physical address of the first byte of each device-dax device, by the name of
+    /// its namespace.
+    pub fn set_devices(&mut self, devices: impl IntoIterator<Item = (String, u64)>) {
+        self.devices = devices
+            .into_iter()
+            .map(|(name, resource)| (name, resource / crate::Size::PAGE))
+            .collect();
     }
 
     /// Follows one finished operation of `actor`.
@@ -313,15 +319,19 @@ impl Ledger {
             }
             Op::Fork { child } => self.fork(actor, child),
             Op::Exit {} => self.drop_actor(actor),
-            Op::Umount {} => self.files.clear(),
-            Op::Mkfs { fs } => self.file_system.clone_from(fs),
+            Op::Umount { namespace } => self
+                .files
+                .retain(|file, _| namespace_of(file) != namespace.as_deref()),
+            Op::Mkfs { fs, namespace, .. } => {
+                self.file_systems.insert(namespace.clone(), fs.clone());
+            }
             Op::DestroyNamespace {} => {
                 self.files.clear();
                 self.unmap_device();
-                self.device_pfn = None;
+                self.devices.clear();
                 // Where it didn't wait for them, they hold what is no page any more.
                 self.pins
-                    .retain(|_, pin| pin.page_type == PageType::Private);
+                    .retain(|_, pin| !matches!(pin.page_type, PageType::Fsdax | PageType::Devdax));
             }
             Op::Pin {
                 pin,
@@ -373,10 +383,11 @@ impl Ledger {
                 self.fault_anon(&(actor.to_owned(), map.clone()), range, true);
             }
             Op::Race { arm, .. } => self.raced(actor, arm)?,
-            Op::HmmOpen {} => {
+            Op::HmmOpen { device } => {
                 // Opening again closes what was open.
                 self.close_mirror(actor);
-                self.mirrors.push(BTreeSet::from([actor.to_owned()]));
+                let of = BTreeSet::from([actor.to_owned()]);
+                self.mirrors.push((device.unwrap_or(0), of));
             }
             Op::HmmClose {} => self.close_mirror(actor),
             _ => {}
@@ -451,7 +462,9 @@ impl Ledger {
                 let m = self.map_mut(actor, map)?;
                 m.looked_up.clear();
                 for run in runs {
-                    if let PagemapState::SwapPfn { pfn, .. } = run.state {
+                    if let PagemapState::SwapPfn { pfn, .. } | PagemapState::Present { pfn } =
+                        run.state
+                    {
                         let end = run.page.saturating_add(run.pages).min(m.slots.len() as u64);
                         for page in run.page..end {
                             m.looked_up
@@ -462,6 +475,13 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    fn is_on_xfs(&self, file: &str) -> bool {
+        let namespace = namespace_of(file).map(str::to_owned);
+        self.file_systems
+            .get(&namespace)
+            .is_some_and(|fs| fs == "xfs")
     }
 
     fn drop_actor(&mut self, actor: &str) {
@@ -478,6 +498,7 @@ impl Ledger {
             .retain(|name, f| !f.unlinked || maps.values().any(|m| m.of_file(name)));
     }
 
+    /// The kind of DAX page behind a mapping; of anonymous memory, of what is on a device.
     fn page_type(&self, m: &Map) -> PageType {
         match m.backing {
             Backing::File { .. } => PageType::Fsdax,
@@ -495,10 +516,23 @@ impl Ledger {
             Backing::File {
                 file, first_page, ..
             } => self.files.get(file)?.pfn(first_page + page),
-            Backing::Device { first_page } => Some(self.device_pfn? + first_page + page),
+            Backing::Device {
+                first_page,
+                namespace,
+            } => Some(self.devices.get(namespace)? + first_page + page),
             Backing::Anon {} => None,
         }
     }
+}
+
+/// The first minor number of test_hmm's devices with coherent memory (test_hmm_init()).
+fn is_coherent(device: u8) -> bool {
+    device >= 2
+}
+
+/// The name of the namespace that a file lies on.
+fn namespace_of(file: &str) -> Option<&str> {
+    file.split_once('/').map(|(namespace, _)| namespace)
 }
 
 #[cfg(test)]

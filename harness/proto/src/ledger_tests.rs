@@ -426,7 +426,8 @@ fn the_last_to_close_the_device_brings_everybody_s_pages_back() {
             hmm_close_evicts: evicts,
             ..Behaviour::default()
         });
-        l.apply("main", &Op::HmmOpen {}, &OK, &[]).unwrap();
+        l.apply("main", &Op::HmmOpen { device: None }, &OK, &[])
+            .unwrap();
         let anon = Fact::Mapped {
             map: "m".into(),
             backing: Backing::Anon {},
@@ -641,8 +642,17 @@ fn a_write_to_a_hole_takes_its_zero_page_away() {
 fn a_shifted_range_takes_one_block_more_on_xfs() {
     for (fs, left) in [("ext4", 2), ("xfs", 1)] {
         let mut l = Ledger::default();
-        l.apply("main", &Op::Mkfs { fs: fs.into() }, &OK, &[])
-            .unwrap();
+        l.apply(
+            "main",
+            &Op::Mkfs {
+                fs: fs.into(),
+                reflink: false,
+                namespace: None,
+            },
+            &OK,
+            &[],
+        )
+        .unwrap();
         created(&mut l, "a", 8, 0x1000);
         mapped(&mut l, "main", "m", "a", 8, false);
         touch(&mut l, "main", "m", 0, 8, true, 8, Some(false));
@@ -657,3 +667,6 @@ fn a_shifted_range_takes_one_block_more_on_xfs() {
         assert_eq!(of(&l, HoldBy::Entry { order: 0 }), [(0x1000, left)], "{fs}");
     }
 }
+
+#[path = "ledger_device_tests.rs"]
+mod devices;

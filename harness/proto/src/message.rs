@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Hold, Mismatch, Op, Outcome};
 
 /// Rises with every change that an older peer would misread.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// One operation to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,13 +79,16 @@ pub enum HostMessage {
 pub struct NamespaceInfo {
     /// Block or character device, such as `pmem0` or `dax0.0`.
     pub dev: String,
-    /// `fsdax` or `devdax`.
+    /// The name in its label; empty where it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// `fsdax`, `devdax` or `raw`.
     pub mode: String,
     /// Physical address of the first byte of data.
     pub resource: u64,
     /// Bytes of data.
     pub size: u64,
-    /// Alignment, bytes.
+    /// Alignment, bytes; 0 where it has none.
     pub align: u64,
 }
 

@@ -90,29 +90,77 @@ pub enum Op {
     // --- provisioning, done by PID 1
     /// `ndctl create-namespace` on the NVDIMM region.
     CreateNamespace {
-        /// `fsdax` or `devdax`.
+        /// `fsdax`, `devdax` or `raw` (no struct pages; `map` and `align` mean nothing then).
         mode: String,
         /// Where struct pages live: `mem` or `dev`.
         #[serde(default = "map_mem")]
         map: String,
-        /// Alignment of the namespace (4K, 2M).
+        /// Alignment of the namespace (4K, 2M, 1G).
         #[serde(default = "pmd")]
         align: Size,
         /// Size; absent: all that is free.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size: Option<Size>,
+        /// A name for it, written into its label, where a fixture has several of one mode.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// The region to make it in, counted by address from 0; absent: the first with room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        region: Option<u32>,
+        /// The NUMA node that its region must belong to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<u32>,
     },
-    /// mkfs of the fixture's pmem block device (4K blocks, extents that can be 2M aligned).
+    /// mkfs of a namespace's block device (4K blocks, extents that can be 2M aligned).
     Mkfs {
         /// `ext4` or `xfs`.
         fs: String,
+        /// With reflink (xfs).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        reflink: bool,
+        /// Name of the namespace; absent: the one without a name, or the only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
     },
-    /// Mount the pmem block device with `-o dax`.
-    Mount {},
+    /// Mount a namespace's block device with `-o dax`. The files of a namespace with a name
+    /// are called `NAME/FILE` from then on.
+    Mount {
+        /// As with `mkfs`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+    },
     /// Unmount it.
-    Umount {},
-    /// `ndctl destroy-namespace -f` of the fixture's namespace.
+    Umount {
+        /// As with `mkfs`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+    },
+    /// `ndctl destroy-namespace -f` of all of the fixture's namespaces.
     DestroyNamespace {},
+    /// `cxl create-region` of all persistent CXL memory of one memory device; namespaces are
+    /// made in it as on an NVDIMM.
+    CreateRegion {},
+    /// `cxl destroy-region -f` of all regions.
+    DestroyRegion {},
+    /// Load a module of the image.
+    Insmod {
+        /// Its name, such as `test_hmm`.
+        module: String,
+    },
+    /// Unload a module.
+    Rmmod {
+        /// Its name.
+        module: String,
+    },
+    /// Unbind a PCI driver from every device that it has.
+    UnbindPci {
+        /// Its name, such as `nvme`.
+        driver: String,
+    },
+    /// Check that the fixture is torn down: no mount of its devices, no namespace, region,
+    /// module or bound driver that provisioning brought, nobody but PID 1 at work. At the
+    /// checkpoints that follow, the host finds no ZONE_DEVICE page that belongs to it.
+    TornDown {},
 
     // --- files
     /// Create a file with its blocks allocated and zeroed, and sync it.
@@ -204,6 +252,9 @@ pub enum Op {
     MapDevice {
         /// Name of the mapping.
         map: String,
+        /// Name of the devdax namespace; absent: the one without a name, or the only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
         /// Offset in the device.
         #[serde(default)]
         offset: Size,
@@ -341,8 +392,13 @@ pub enum Op {
     },
 
     // --- device-private memory (test_hmm)
-    /// Open the test_hmm device.
-    HmmOpen {},
+    /// Open a test_hmm device.
+    HmmOpen {
+        /// Its minor number: 0 (the default) and 1 have device-private memory, 2 and 3
+        /// device-coherent memory, where the driver was given ranges for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<u8>,
+    },
     /// Migrate a range of an anonymous mapping to the device.
     HmmMigrate {
         /// The mapping.
@@ -441,9 +497,15 @@ impl Op {
         match self {
             Op::CreateNamespace { .. } => "create-namespace",
             Op::Mkfs { .. } => "mkfs",
-            Op::Mount {} => "mount",
-            Op::Umount {} => "umount",
+            Op::Mount { .. } => "mount",
+            Op::Umount { .. } => "umount",
             Op::DestroyNamespace {} => "destroy-namespace",
+            Op::CreateRegion {} => "create-region",
+            Op::DestroyRegion {} => "destroy-region",
+            Op::Insmod { .. } => "insmod",
+            Op::Rmmod { .. } => "rmmod",
+            Op::UnbindPci { .. } => "unbind-pci",
+            Op::TornDown {} => "torn-down",
             Op::Create { .. } => "create",
             Op::Truncate { .. } => "truncate",
             Op::Fallocate { .. } => "fallocate",
@@ -468,7 +530,7 @@ impl Op {
             Op::Pin { .. } => "pin",
             Op::Release { .. } => "release",
             Op::Gup { .. } => "gup",
-            Op::HmmOpen {} => "hmm-open",
+            Op::HmmOpen { .. } => "hmm-open",
             Op::HmmRead { .. } => "hmm-read",
             Op::HmmWrite { .. } => "hmm-write",
             Op::HmmMigrate { .. } => "hmm-migrate",
@@ -544,9 +606,15 @@ impl Op {
             self,
             Op::CreateNamespace { .. }
                 | Op::Mkfs { .. }
-                | Op::Mount {}
-                | Op::Umount {}
+                | Op::Mount { .. }
+                | Op::Umount { .. }
                 | Op::DestroyNamespace {}
+                | Op::CreateRegion {}
+                | Op::DestroyRegion {}
+                | Op::Insmod { .. }
+                | Op::Rmmod { .. }
+                | Op::UnbindPci { .. }
+                | Op::TornDown {}
                 | Op::Run { .. }
                 | Op::MountRoot {}
                 | Op::Checkpoint { .. }

@@ -42,6 +42,11 @@ pub enum StepResult {
         /// Found instead.
         found: u64,
     },
+    /// The kernel or the machine has no such thing, so that nothing built on it can be.
+    Lacks {
+        /// What, as a fragment for people.
+        what: String,
+    },
     /// A helper program or the agent failed; the message says how.
     Failed {
         /// A fragment for people.
@@ -51,7 +56,7 @@ pub enum StepResult {
 
 impl StepResult {
     /// The short word that a case's `expect` uses: `ok`, `ENOMEM`, `SIGBUS`,
-    /// `blocked`, `died`, `wrong-data`, `failed`.
+    /// `blocked`, `died`, `wrong-data`, `lacks`, `failed`.
     pub fn word(&self) -> &str {
         match self {
             StepResult::Ok {} => "ok",
@@ -60,6 +65,7 @@ impl StepResult {
             StepResult::Blocked { .. } => "blocked",
             StepResult::Died { .. } => "died",
             StepResult::WrongData { .. } => "wrong-data",
+            StepResult::Lacks { .. } => "lacks",
             StepResult::Failed { .. } => "failed",
         }
     }
@@ -83,6 +89,9 @@ pub enum Backing {
     Device {
         /// First 4K page of the device that is mapped.
         first_page: u64,
+        /// Name of its namespace; empty where it has none.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        namespace: String,
     },
     /// Private anonymous memory.
     Anon {},

@@ -51,21 +51,31 @@ fn cells(kernels: &[&str]) -> Vec<CellRecord> {
     ids.iter().map(|id| folder.read_cell(id).unwrap()).collect()
 }
 
-const TYPES: [PageType; 3] = [PageType::Fsdax, PageType::Devdax, PageType::Private];
+const TYPES: [PageType; 5] = [
+    PageType::Fsdax,
+    PageType::Devdax,
+    PageType::Private,
+    PageType::Coherent,
+    PageType::P2pdma,
+];
 
 fn kind(page_type: PageType) -> PageKind {
     match page_type {
         PageType::Fsdax => PageKind::FsDax,
         PageType::Devdax => PageKind::Generic,
         PageType::Private => PageKind::Private,
+        PageType::Coherent => PageKind::Coherent,
+        PageType::P2pdma => PageKind::PciP2pdma,
     }
 }
 
-fn rules(contract: &mut Contract, page_type: PageType) -> &mut PageRules {
+fn rules(contract: &mut Contract, page_type: PageType) -> Option<&mut PageRules> {
     match page_type {
-        PageType::Fsdax => &mut contract.fsdax,
-        PageType::Devdax => &mut contract.devdax,
-        PageType::Private => &mut contract.private,
+        PageType::Fsdax => Some(&mut contract.fsdax),
+        PageType::Devdax => Some(&mut contract.devdax),
+        PageType::Private => Some(&mut contract.private),
+        PageType::Coherent => contract.coherent.as_mut(),
+        PageType::P2pdma => contract.p2pdma.as_mut(),
     }
 }
 
@@ -114,7 +124,7 @@ fn mutations(of: &Contract) -> Vec<Mutation> {
                    change: &dyn Fn(&mut PageRules),
                    depends: Box<dyn Fn(&CellRecord) -> bool>| {
         let mut contract = of.clone();
-        change(rules(&mut contract, t));
+        change(rules(&mut contract, t).unwrap());
         assert_ne!(&contract, of, "{t:?} {name} changes nothing");
         out.push(Mutation {
             name: format!("{t:?} {name}"),
@@ -123,7 +133,9 @@ fn mutations(of: &Contract) -> Vec<Mutation> {
         });
     };
     for t in TYPES {
-        let now = of.rules(t).clone();
+        let Some(now) = of.rules(t).cloned() else {
+            continue;
+        };
         let folio = now.folio;
         let pte = move |c: &CellRecord| claims(c, t, |h| h.by == HoldBy::Pte {});
         let pmd = move |c: &CellRecord| claims(c, t, |h| h.by == HoldBy::Pmd {});

@@ -63,6 +63,7 @@ impl Bench {
             accel: Accel::Tcg,
             cpus: 2,
             memory_mib: 512,
+            nodes: 1,
             kernel: kernel.into(),
             initrd,
             cmdline: BASE_CMDLINE.to_owned(),
@@ -71,11 +72,13 @@ impl Bench {
                     id: "pmem0".into(),
                     size_mib: 256,
                     label_kib: 128,
+                    node: 0,
                 },
                 Nvdimm {
                     id: "pmem1".into(),
                     size_mib: 128,
                     label_kib: 128,
+                    node: 0,
                 },
             ],
             disks: Vec::new(),
@@ -316,6 +319,7 @@ async fn ends_are_seen_and_can_be_read() {
         id: "pmem0".into(),
         size_mib: 32,
         label_kib: 0,
+        node: 0,
     }];
     let (guest, agent) = bench.boot().await;
     assert_eq!(guest.end(), None);
@@ -419,6 +423,7 @@ async fn a_qemu_that_ends_says_why() {
         accel: Accel::Tcg,
         cpus: 1,
         memory_mib: 64,
+        nodes: 1,
         kernel: "/no/such/kernel".into(),
         initrd: "/no/such/initrd".into(),
         cmdline: String::new(),

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
-use proto::{Extent, Fact, FallocateMode, NamespaceInfo, Size, StepResult};
+use proto::{Extent, Fact, FallocateMode, Size, StepResult};
 
-use crate::wire::{Context, ExpectedRun, MOUNT, Reply, errno, failed, io_errno, word};
+use crate::wire::{Context, ExpectedRun, Reply, errno, failed, io_errno, mount_point, word};
 
 type Done = Result<Reply, StepResult>;
 
@@ -142,22 +142,26 @@ fn told(name: &str, file: &File, context: &Context) -> Done {
     Ok(reply)
 }
 
-fn path(name: &str) -> Result<PathBuf, StepResult> {
-    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
-        return Err(failed(format!(
-            "name a file `{name}`: files live in the root of the file system; use a plain name"
-        )));
+/// `FILE` or `NAMESPACE/FILE`.
+fn split(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('/') {
+        Some((namespace, file)) => (Some(namespace), file),
+        None => (None, name),
     }
-    Ok(PathBuf::from(MOUNT).join(name))
 }
 
-/// The namespace below the mounted file system.
-pub(super) fn pmem(context: &Context) -> Result<&NamespaceInfo, StepResult> {
-    context
-        .namespaces
+fn path(name: &str) -> Result<PathBuf, StepResult> {
+    let (namespace, file) = split(name);
+    if [namespace.unwrap_or("x"), file]
         .iter()
-        .find(|n| n.mode == "fsdax")
-        .ok_or_else(|| failed("find a pmem block device: create an fsdax namespace first"))
+        .any(|part| part.is_empty() || part.contains('/') || part.starts_with('.'))
+    {
+        return Err(failed(format!(
+            "name a file `{name}`: files live in the root of a file system; use FILE or \
+             NAMESPACE/FILE with plain names"
+        )));
+    }
+    Ok(PathBuf::from(mount_point(namespace)).join(file))
 }
 
 const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
@@ -191,7 +195,7 @@ struct Fiemap {
 
 /// Where the file's blocks with data lie.
 pub(super) fn extents(name: &str, file: &File, context: &Context) -> Result<Fact, StepResult> {
-    let base = pmem(context)?.resource;
+    let base = context.namespace("fsdax", split(name).0)?.resource;
     let mut out: Vec<Extent> = Vec::new();
     let mut start = 0;
     loop {

@@ -20,7 +20,6 @@ pub(super) struct Mirror {
     pub(super) inherited: bool,
 }
 
-const NODE: &str = "/dev/hmm_dmirror0";
 /// DMIRROR_NDEVICES of kernels that make no nodes.
 const NODES: u64 = 2;
 
@@ -49,15 +48,16 @@ const WRITE: libc::c_ulong = command(1);
 /// HMM_DMIRROR_MIGRATE on 5.10, HMM_DMIRROR_MIGRATE_TO_DEV later.
 const MIGRATE_TO_DEV: libc::c_ulong = command(2);
 
-/// Opens the device.
-pub(super) fn open(actor: &mut Actor) -> Done {
-    if !Path::new(NODE).exists() {
+/// Opens the device with this minor number.
+pub(super) fn open(actor: &mut Actor, device: u8) -> Done {
+    let node = format!("/dev/hmm_dmirror{device}");
+    if u64::from(device) < NODES && !Path::new(&node).exists() {
         make_nodes()?;
     }
     let file = OpenOptions::new()
         .read(true)
         .write(true)
-        .open(NODE)
+        .open(&node)
         .map_err(|e| io_errno("open", &e))?;
     actor.hmm = Some(Mirror {
         file,

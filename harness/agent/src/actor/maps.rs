@@ -32,7 +32,7 @@ impl Mapping {
     /// Index in the file, device or mapping of the first 4K page.
     pub(super) fn first_page(&self) -> u64 {
         match &self.backing {
-            Backing::File { first_page, .. } | Backing::Device { first_page } => *first_page,
+            Backing::File { first_page, .. } | Backing::Device { first_page, .. } => *first_page,
             Backing::Anon {} => 0,
         }
     }
@@ -138,14 +138,11 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
         }
         Op::MapDevice {
             map,
+            namespace,
             offset,
             length,
         } => {
-            let dev = context
-                .namespaces
-                .iter()
-                .find(|n| n.mode == "devdax")
-                .ok_or_else(|| failed("find a dax device: create a devdax namespace first"))?;
+            let dev = context.namespace("devdax", namespace.as_deref())?;
             let of = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -157,7 +154,11 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
                 offset: *offset,
                 colour: first_page % 512,
             };
-            let mut m = place(of, at, MapFlags::MAP_SHARED, Backing::Device { first_page })?;
+            let backing = Backing::Device {
+                first_page,
+                namespace: dev.name.clone(),
+            };
+            let mut m = place(of, at, MapFlags::MAP_SHARED, backing)?;
             m.file = None;
             (map, m)
         }

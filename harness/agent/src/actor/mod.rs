@@ -3,16 +3,20 @@
 mod access;
 mod aio;
 mod change;
+mod drivers;
 mod files;
 mod gup;
 mod hmm;
 mod maps;
+mod namespace;
 mod pins;
 mod program;
 mod provision;
 mod race;
+mod region;
 mod root;
 mod serve;
+mod teardown;
 mod touch;
 mod uring;
 

@@ -5,16 +5,15 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use proto::{Op, Size, StepResult};
+use proto::{Op, StepResult};
 
-use super::files::pmem;
-use super::{program, root};
-use crate::wire::{Context, MOUNT, Reply, errno, failed, io_errno};
+use super::{drivers, namespace, program, region, root, teardown};
+use crate::wire::{Context, Reply, errno, failed, io_errno, mount_point};
 
-type Done = Result<Reply, StepResult>;
+pub(super) type Done = Result<Reply, StepResult>;
 
 /// For ndctl and mkfs, which take a second or two under emulation.
-const TOOL: Duration = Duration::from_secs(100);
+pub(super) const TOOL: Duration = Duration::from_secs(100);
 /// For a program of a case: the kernel's own tests run for minutes.
 const PROGRAM: Duration = Duration::from_secs(580);
 
@@ -24,23 +23,26 @@ const UUID: &str = "5a4f4e45-4445-5600-8000-000000000001";
 /// Runs one of the operations that PID 1 hands to its worker.
 pub(super) fn run(op: &Op, context: &Context) -> Done {
     match op {
-        Op::CreateNamespace {
-            mode,
-            map,
-            align,
-            size,
-        } => create(mode, map, *align, *size),
-        Op::DestroyNamespace {} => {
-            program::must(&["ndctl", "destroy-namespace", "-f", "all"], &[], TOOL)?;
-            ok()
-        }
-        Op::Mkfs { fs } => mkfs(fs, context),
-        Op::Mount {} => {
-            let dev = format!("/dev/{}", pmem(context)?.dev);
-            fs::create_dir_all(MOUNT).map_err(|e| io_errno("mkdir", &e))?;
+        Op::CreateNamespace { .. } => namespace::create(op),
+        Op::DestroyNamespace {} => namespace::destroy(),
+        Op::CreateRegion {} => region::create(),
+        Op::DestroyRegion {} => region::destroy(),
+        Op::Insmod { module } => drivers::insmod(module),
+        Op::Rmmod { module } => drivers::rmmod(module),
+        Op::UnbindPci { driver } => drivers::unbind_pci(driver),
+        Op::TornDown {} => teardown::check(),
+        Op::Mkfs {
+            fs,
+            reflink,
+            namespace,
+        } => mkfs(fs, *reflink, &block(context, namespace.as_deref())?),
+        Op::Mount { namespace } => {
+            let dev = block(context, namespace.as_deref())?;
+            let at = mount_point(namespace.as_deref());
+            fs::create_dir_all(&at).map_err(|e| io_errno("mkdir", &e))?;
             mount(
                 Some(dev.as_str()),
-                MOUNT,
+                at.as_str(),
                 Some(fs_of(&dev)?),
                 MsFlags::empty(),
                 Some("dax"),
@@ -48,8 +50,9 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
             .map_err(|e| errno("mount", e))?;
             ok()
         }
-        Op::Umount {} => {
-            umount2(MOUNT, MntFlags::empty()).map_err(|e| errno("umount", e))?;
+        Op::Umount { namespace } => {
+            let at = mount_point(namespace.as_deref());
+            umount2(at.as_str(), MntFlags::empty()).map_err(|e| errno("umount", e))?;
             ok()
         }
         Op::MountRoot {} => {
@@ -70,66 +73,33 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
     }
 }
 
-fn ok() -> Done {
+pub(super) fn ok() -> Done {
     Ok(StepResult::Ok {}.into())
 }
 
-fn create(mode: &str, map: &str, align: Size, size: Option<Size>) -> Done {
-    label_regions()?;
-    let align = align.bytes().to_string();
-    let size = size.map(|s| s.bytes().to_string());
-    let mut argv = vec![
-        "ndctl",
-        "create-namespace",
-        "-f",
-        "-m",
-        mode,
-        "-M",
-        map,
-        "-a",
-        &align,
-    ];
-    if let Some(size) = &size {
-        argv.extend(["-s", size]);
-    }
-    program::must(&argv, &[], TOOL)?;
-    ok()
-}
-
-/// A blank NVDIMM's region is one namespace without labels, with no room to
-/// create another one in: its label area is initialised first.
-fn label_regions() -> Result<(), StepResult> {
-    const ND: &str = "/sys/bus/nd/devices";
-    /// ND_DEVICE_NAMESPACE_IO of include/uapi/linux/ndctl.h.
-    const WITHOUT_LABELS: &str = "4";
-    let devices = fs::read_dir(ND).map_err(|e| io_errno("open", &e))?;
-    for entry in devices.flatten() {
-        let region = entry.file_name().to_string_lossy().into_owned();
-        let read = |name: &str| fs::read_to_string(format!("{ND}/{region}/{name}"));
-        if !region.starts_with("region")
-            || !read("nstype").is_ok_and(|t| t.trim() == WITHOUT_LABELS)
-        {
-            continue;
-        }
-        // `nmem0,offset,length,position`
-        let mapping = read("mapping0").map_err(|e| io_errno("open", &e))?;
-        let dimm = mapping.split(',').next().unwrap_or_default();
-        program::must(&["ndctl", "disable-region", &region], &[], TOOL)?;
-        program::must(&["ndctl", "init-labels", "-f", dimm], &[], TOOL)?;
-        program::must(&["ndctl", "enable-region", &region], &[], TOOL)?;
-    }
-    Ok(())
+/// The block device of a namespace. One without struct pages has a block device as well.
+fn block(context: &Context, name: Option<&str>) -> Result<String, StepResult> {
+    let found = context
+        .namespace("fsdax", name)
+        .or_else(|e| context.namespace("raw", name).map_err(|_| e))?;
+    Ok(format!("/dev/{}", found.dev))
 }
 
 /// Every feature is named, so that neither mkfs's version nor its configuration
 /// chooses: kernels from 5.10 on must mount the result. The stripe is 2M, so
 /// that large files are allocated where a PMD can map them.
-fn mkfs(fs: &str, context: &Context) -> Done {
-    let dev = format!("/dev/{}", pmem(context)?.dev);
+fn mkfs(fs: &str, reflink: bool, dev: &str) -> Done {
+    if reflink && fs != "xfs" {
+        return Err(failed(format!(
+            "make {fs} with reflink: only xfs has it here"
+        )));
+    }
+    let reflink = u8::from(reflink);
     let extended = format!(
         "hash_seed={UUID},stride=512,stripe_width=512,lazy_itable_init=0,lazy_journal_init=0,nodiscard"
     );
-    let metadata = format!("crc=1,finobt=1,reflink=0,rmapbt=0,bigtime=0,inobtcount=0,uuid={UUID}");
+    let metadata =
+        format!("crc=1,finobt=1,reflink={reflink},rmapbt=0,bigtime=0,inobtcount=0,uuid={UUID}");
     let argv: Vec<&str> = match fs {
         "ext4" => vec![
             "mkfs.ext4",
@@ -146,7 +116,7 @@ fn mkfs(fs: &str, context: &Context) -> Done {
             "-O",
             "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,\
              large_file,huge_file,dir_nlink,extra_isize,metadata_csum",
-            &dev,
+            dev,
         ],
         // Below 300 MiB mkfs.xfs makes a file system only when told that we know.
         "xfs" => vec![
@@ -163,7 +133,7 @@ fn mkfs(fs: &str, context: &Context) -> Done {
             "nrext64=0",
             "-d",
             "su=2m,sw=1",
-            &dev,
+            dev,
         ],
         _ => return Err(failed(format!("make file system `{fs}`: use ext4 or xfs"))),
     };

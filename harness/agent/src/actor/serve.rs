@@ -155,7 +155,7 @@ impl Actor {
             } => pins::pin(self, pin, *how, map, (*offset, *length), context),
             Op::Release { pin } => pins::release(self, pin),
             Op::Race { rounds, seed, arm } => race::race(self, *rounds, *seed, arm, context),
-            Op::HmmOpen {} => hmm::open(self),
+            Op::HmmOpen { device } => hmm::open(self, device.unwrap_or(0)),
             Op::HmmMigrate {
                 map,
                 offset,

@@ -16,7 +16,8 @@ type Words = BTreeMap<u64, (u64, u64)>;
 enum Behind {
     /// Identity of a file, which outlives its name.
     File(u64),
-    Device,
+    /// By the name of its namespace.
+    Device(String),
     Nothing,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct Coming {
 pub(super) struct Expect {
     names: BTreeMap<String, u64>,
     files: BTreeMap<u64, Words>,
-    device: Words,
+    devices: BTreeMap<String, Words>,
     views: BTreeMap<(String, String), View>,
     last_file: u64,
 }
@@ -57,7 +58,10 @@ impl Expect {
                 first_page,
                 private,
             } => (Behind::File(self.id(file)), *first_page, *private),
-            Backing::Device { first_page } => (Behind::Device, *first_page, false),
+            Backing::Device {
+                first_page,
+                namespace,
+            } => (Behind::Device(namespace.clone()), *first_page, false),
             Backing::Anon {} => (Behind::Nothing, 0, true),
         };
         let view = View {
@@ -74,14 +78,14 @@ impl Expect {
         let Some(view) = self.views.get_mut(&(actor.to_owned(), map.to_owned())) else {
             return;
         };
-        let words = match view.behind {
+        let words = match &view.behind {
             _ if view.private => {
                 let first = view.first_page;
                 view.own.extend(range.map(|p| (p, (generation, first + p))));
                 return;
             }
-            Behind::File(id) => self.files.entry(id).or_default(),
-            Behind::Device => &mut self.device,
+            Behind::File(id) => self.files.entry(*id).or_default(),
+            Behind::Device(name) => self.devices.entry(name.clone()).or_default(),
             Behind::Nothing => return,
         };
         words.extend(range.map(|p| (view.first_page + p, (generation, view.first_page + p))));
@@ -190,9 +194,9 @@ impl Expect {
         let Some(view) = self.views.get(&(actor.to_owned(), map.to_owned())) else {
             return Vec::new();
         };
-        let below = match view.behind {
-            Behind::File(id) => self.files.get(&id),
-            Behind::Device => Some(&self.device),
+        let below = match &view.behind {
+            Behind::File(id) => self.files.get(id),
+            Behind::Device(name) => self.devices.get(name),
             Behind::Nothing => None,
         };
         runs(range.map(|page| {

@@ -297,7 +297,10 @@ impl Agent {
         self.follow_members(name, &job.op, &result, &facts, address);
         if matches!(
             job.op,
-            Op::CreateNamespace { .. } | Op::DestroyNamespace {} | Op::Run { .. }
+            Op::CreateNamespace { .. }
+                | Op::DestroyNamespace {}
+                | Op::DestroyRegion {}
+                | Op::Run { .. }
         ) {
             self.look_at_namespaces();
         }
@@ -502,9 +505,9 @@ impl Agent {
     /// Takes the namespaces as they are now.
     pub(super) fn look_at_namespaces(&mut self) {
         self.namespaces = namespaces::scan();
-        if let Some(dax) = self.namespaces.iter().find(|n| n.mode == "devdax") {
-            self.ledger.set_device(dax.resource);
-        }
+        let devices = self.namespaces.iter().filter(|n| n.mode == "devdax");
+        self.ledger
+            .set_devices(devices.map(|n| (n.name.clone(), n.resource)));
     }
 
     /// A child of PID 1 has ended.

@@ -5,25 +5,40 @@ use std::path::Path;
 
 use proto::NamespaceInfo;
 
-/// Every namespace whose pages are ZONE_DEVICE pages, by device name.
+/// Every namespace that is in use, by device name.
 pub(super) fn scan() -> Vec<NamespaceInfo> {
     let mut out = Vec::new();
     for block in names("/sys/block") {
-        // Only a namespace with struct pages has a pfn device below its block device.
         let device = format!("/sys/block/{block}/device");
-        if block.starts_with("pmem")
-            && let Ok(real) = fs::canonicalize(&device)
-            && real
-                .file_name()
-                .is_some_and(|n| n.to_string_lossy().starts_with("pfn"))
-        {
+        if !block.starts_with("pmem") {
+            continue;
+        }
+        let Ok(real) = fs::canonicalize(&device) else {
+            continue;
+        };
+        // An fsdax namespace has a pfn device below its block device, or needs none: the range
+        // that the e820 map calls pmem gets its pages without (pmem_should_map_pages()).
+        let below = real
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        if below.starts_with("pfn") {
             out.extend(read(&real, &block, "fsdax"));
+        } else if below.starts_with("namespace") {
+            let mode = fs::read_to_string(real.join("mode")).unwrap_or_default();
+            let mode = match mode.trim() {
+                "memory" => "fsdax",
+                _ => "raw",
+            };
+            out.extend(read(&real, &block, mode));
         }
     }
     for dax in names("/sys/bus/dax/devices") {
         let dir = format!("/sys/bus/dax/devices/{dax}");
-        if Path::new(&dir).join("driver").exists() {
-            out.extend(read(Path::new(&dir), &dax, "devdax"));
+        if let Ok(real) = fs::canonicalize(&dir)
+            && real.join("driver").exists()
+        {
+            out.extend(read(&real, &dax, "devdax"));
         }
     }
     out
@@ -32,11 +47,34 @@ pub(super) fn scan() -> Vec<NamespaceInfo> {
 fn read(dir: &Path, dev: &str, mode: &str) -> Option<NamespaceInfo> {
     Some(NamespaceInfo {
         dev: dev.to_owned(),
+        name: name(dir).unwrap_or_default(),
         mode: mode.to_owned(),
         resource: number(&dir.join("resource"))?,
         size: number(&dir.join("size")).filter(|s| *s > 0)?,
-        align: number(&dir.join("align"))?,
+        align: match mode {
+            "devdax" => number(&dir.join("align"))?,
+            _ => number(&dir.join("align")).unwrap_or(0),
+        },
     })
+}
+
+/// The name in the label of the namespace that a device was made of: itself, or what a pfn or
+/// dax device above it names.
+fn name(dir: &Path) -> Option<String> {
+    let label = |namespace: &Path| {
+        let name = fs::read_to_string(namespace.join("alt_name")).ok()?;
+        Some(name.trim().to_owned())
+    };
+    for at in dir.ancestors() {
+        if let Ok(namespace) = fs::read_to_string(at.join("namespace")) {
+            let bus = Path::new("/sys/bus/nd/devices");
+            return label(&bus.join(namespace.trim()));
+        }
+        if at.join("alt_name").exists() {
+            return label(at);
+        }
+    }
+    None
 }
 
 fn number(path: &Path) -> Option<u64> {

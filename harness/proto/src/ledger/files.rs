@@ -16,7 +16,7 @@ impl Ledger {
             // All that lies behind moves, and is flushed out of the page cache first
             // (ext4_collapse_range()); xfs_prepare_shift() begins one block earlier.
             FallocateMode::CollapseRange | FallocateMode::InsertRange => {
-                let before = u64::from(self.file_system == "xfs");
+                let before = u64::from(self.is_on_xfs(file));
                 self.cut(file, from.saturating_sub(before)..u64::MAX, false);
             }
         }

@@ -182,7 +182,11 @@ impl Ledger {
             })
             .collect();
         self.maps.extend(copies);
-        for of in self.mirrors.iter_mut().filter(|of| of.contains(parent)) {
+        for (_, of) in self
+            .mirrors
+            .iter_mut()
+            .filter(|(_, of)| of.contains(parent))
+        {
             of.insert(child.to_owned());
         }
     }

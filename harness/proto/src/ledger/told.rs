@@ -9,16 +9,19 @@ impl Ledger {
         let mut out = Vec::new();
         for ((actor, name), m) in &self.maps {
             let who = format!("{actor}/{name}");
-            let page_type = self.page_type(m);
             for (page, slot) in m.slots.iter().enumerate() {
                 let page = page as u64;
+                let page_type = match slot {
+                    Slot::Coherent(..) => PageType::Coherent,
+                    _ => self.page_type(m),
+                };
                 let by = match slot {
-                    Slot::Pte | Slot::Private(_) => HoldBy::Pte {},
+                    Slot::Pte | Slot::Private(..) | Slot::Coherent(..) => HoldBy::Pte {},
                     Slot::Pmd => HoldBy::Pmd {},
                     _ => continue,
                 };
                 let pfn = match slot {
-                    Slot::Private(_) => m.looked_up.get(&page).copied(),
+                    Slot::Private(..) | Slot::Coherent(..) => m.looked_up.get(&page).copied(),
                     _ => self.dax_pfn(m, page),
                 };
                 if let Some(pfn) = pfn {
@@ -91,8 +94,11 @@ impl Ledger {
                     (Slot::Pte | Slot::Pmd, PagemapState::Present { pfn }) => {
                         dax == Some(pfn.saturating_add(page - run.page))
                     }
-                    (Slot::Zero | Slot::Anon(_), PagemapState::Present { .. }) => true,
-                    (Slot::Private(_), PagemapState::SwapPfn { .. }) => true,
+                    (
+                        Slot::Zero | Slot::Anon(_) | Slot::Coherent(..),
+                        PagemapState::Present { .. },
+                    ) => true,
+                    (Slot::Private(..), PagemapState::SwapPfn { .. }) => true,
                     _ => false,
                 };
                 if agrees {
@@ -104,7 +110,8 @@ impl Ledger {
                     Slot::Pmd => "a PMD to its DAX pages",
                     Slot::Zero => "the zero page",
                     Slot::Anon(_) => "an anonymous page",
-                    Slot::Private(_) => "a device-private page",
+                    Slot::Private(..) => "a device-private page",
+                    Slot::Coherent(..) => "a device-coherent page",
                 };
                 let found = match run.state {
                     PagemapState::None {} => "nothing",

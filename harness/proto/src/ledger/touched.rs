@@ -152,11 +152,11 @@ impl Ledger {
         let back: BTreeSet<u64> = m.slots[range.clone()]
             .iter()
             .filter_map(|s| match s {
-                Slot::Private(id) => Some(*id),
+                Slot::Private(id, _) => Some(*id),
                 _ => None,
             })
             .collect();
-        self.move_ids(&back, false);
+        self.bring_back(&back);
         self.fault_anon(key, range, write);
     }
 
@@ -170,7 +170,7 @@ impl Ledger {
     ) {
         let mut shared = BTreeMap::<u64, usize>::new();
         for slot in self.maps.values().flat_map(|m| &m.slots) {
-            if let Slot::Anon(id) = slot {
+            if let Slot::Anon(id) | Slot::Coherent(id, _) = slot {
                 *shared.entry(*id).or_default() += 1;
             }
         }
@@ -180,7 +180,9 @@ impl Ledger {
             m.anon_vma |= write;
             for slot in &mut m.slots[range] {
                 let copy = match slot {
-                    Slot::Anon(id) => write && shared.get(id).is_some_and(|n| *n > 1),
+                    Slot::Anon(id) | Slot::Coherent(id, _) => {
+                        write && shared.get(id).is_some_and(|n| *n > 1)
+                    }
                     Slot::Zero | Slot::None if write => true,
                     Slot::None => {
                         *slot = Slot::Zero;

@@ -1,5 +1,7 @@
 //! What a build leaves in the cache, and its record.
 
+use std::collections::BTreeMap;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +88,32 @@ impl KernelArtifact {
     /// All that `make` said.
     pub fn log(&self) -> Utf8PathBuf {
         self.dir.join("build.log")
+    }
+
+    /// Its modules, by name and path; none for most kernels.
+    pub fn modules(&self) -> Result<BTreeMap<String, Utf8PathBuf>, BuildError> {
+        let mut found = BTreeMap::new();
+        let mut dirs = vec![self.dir.join("modules")];
+        while let Some(dir) = dirs.pop() {
+            if !dir.is_dir() {
+                continue;
+            }
+            let read = |e| BuildError::io("read", &dir, e);
+            for entry in dir.read_dir_utf8().map_err(read)? {
+                let entry = entry.map_err(read)?;
+                let path = entry.into_path();
+                // `build` and `source` are links into the tree that it was built in.
+                if path.is_symlink() {
+                    continue;
+                }
+                if path.is_dir() {
+                    dirs.push(path);
+                } else if let Some(name) = path.file_name().and_then(|n| n.strip_suffix(".ko")) {
+                    found.insert(name.to_owned(), path);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The kernel in `dir`, if a whole one of our version is there.

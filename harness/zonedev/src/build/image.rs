@@ -7,6 +7,7 @@ use std::time::Instant;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::agent;
+use super::artifact::KernelArtifact;
 use super::cache::Cache;
 use super::context::BuildCtx;
 use super::cpio::{Archive, Node};
@@ -18,6 +19,9 @@ use crate::spec::ImageSpec;
 
 /// Where a guest finds its kernel's own selftests.
 pub const SELFTESTS_DIR: &str = "/usr/bin";
+
+/// Where a guest finds its kernel's own modules.
+const MODULES: &str = "/lib/modules";
 
 /// A built initramfs.
 #[derive(Debug, Clone)]
@@ -35,6 +39,7 @@ pub struct ImageArtifact {
 pub fn build_image(
     ctx: &BuildCtx,
     image: &ImageSpec,
+    kernel: &KernelArtifact,
     selftests: &Selftests,
     sink: &dyn BuildSink,
 ) -> Result<ImageArtifact, BuildError> {
@@ -87,6 +92,14 @@ pub fn build_image(
         if let Ok(path) = test {
             own.add(Utf8Path::new(SELFTESTS_DIR).join(name), program(path)?);
         }
+    }
+    for (name, path) in kernel.modules()? {
+        let bytes = fs_err::read(&path).map_err(|e| BuildError::io("read", &path, e))?;
+        let executable = false;
+        own.add(
+            format!("{MODULES}/{name}.ko"),
+            Node::File { executable, bytes },
+        );
     }
     if !own.is_empty() {
         archives.push(own.to_bytes());

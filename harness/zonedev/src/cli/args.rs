@@ -37,7 +37,9 @@ enum Command {
 Examples:
   zonedev matrix -k 6.12 -k 7.3 -s fsdax
   zonedev matrix -k 6.12 -k 6.12+./0001-my.patch -E pin
-  zonedev matrix -k tree:../linux@v6.12 -k tree:../linux")]
+  zonedev matrix -k tree:../linux@v6.12 -k tree:../linux
+  zonedev matrix --full                           every fixture, and its teardown
+  zonedev matrix -E fsdax-xfs-reflink             a fixture by name")]
     Matrix(MatrixArgs),
     /// List kernels, suites, cases or the cells of a request
     List(ListArgs),
@@ -65,7 +67,8 @@ pub(super) struct Selection {
     /// Only cases whose SUITE/FIXTURE/CASE contains this text (repeatable: all of them)
     #[arg(short = 'E', long = "filter", value_name = "TEXT")]
     pub(super) filters: Vec<String>,
-    /// All cases, those too that run only where they are asked for
+    /// All cases and fixtures, those too that run only where they are asked for, and every
+    /// fixture's teardown
     #[arg(long)]
     pub(super) full: bool,
     /// A built checkout of fstests: its dax group becomes cases of the suite upstream

@@ -27,23 +27,26 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
         }
         ListWhat::Cases => {
             let Cases {
-                all: cases, filter, ..
+                all: cases,
+                fixtures,
+                filter,
             } = setup::cases(project, &args.selection)?;
             let mut any = false;
             for case in &cases {
-                let fixtures: Vec<&str> = case
+                let on: Vec<&str> = case
                     .fixtures
                     .iter()
-                    .filter(|f| filter.selects(case, f))
-                    .map(String::as_str)
+                    .filter_map(|f| fixtures.get(f))
+                    .filter(|f| filter.selects(case, f, &fixtures))
+                    .map(|f| f.name.as_str())
                     .collect();
-                if !fixtures.is_empty() {
+                if !on.is_empty() {
                     any = true;
                     outln!(
                         "{}/{}  [{}]\n    {}",
                         case.suite,
                         case.name,
-                        fixtures.join(", "),
+                        on.join(", "),
                         case.title
                     );
                 }
@@ -64,9 +67,13 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
                 .collect();
             let plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
             for group in &plan.groups {
-                outln!("{}", group.boot);
+                let skipped = match &group.skip {
+                    Some(reason) => format!("  (skipped: {reason})"),
+                    None => String::new(),
+                };
+                outln!("{}{skipped}", group.boot);
                 for cell in &group.cells {
-                    outln!("{}", cell.id);
+                    outln!("{}{skipped}", cell.id);
                 }
             }
             selected(!plan.groups.is_empty())

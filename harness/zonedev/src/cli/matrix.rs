@@ -35,7 +35,7 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
         .iter()
         .map(|r| (r.name.clone(), r.contract.clone()))
         .collect();
-    let plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
+    let mut plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
     if plan.groups.is_empty() {
         return Err(Failure::nothing_selected(
             "no case was selected",
@@ -54,6 +54,7 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     let listener = tokio::spawn(listen(folder, receiver));
 
     let host = Host::look(&ctx, args.accel).await?;
+    setup::skip_on_host(&mut plan, &host.qemu).await?;
     let accel = host.probe.accel;
     let _ = events.send(Event::RunStarted {
         id: id.clone(),
@@ -90,7 +91,13 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
         .jobs
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
         .max(1);
-    let needed = setup::memory_needed(plan.groups.iter().map(|g| &g.fixture), jobs);
+    let needed = setup::memory_needed(
+        plan.groups
+            .iter()
+            .filter(|g| g.skip.is_none())
+            .map(|g| &g.fixture),
+        jobs,
+    );
     let config = EngineConfig {
         launcher: host.launcher(needed)?,
         accel,
@@ -217,7 +224,9 @@ struct Snapshots {
 impl Snapshots {
     fn of(plan: &Plan, project: &Utf8Path) -> Self {
         let cells = plan.groups.iter().flat_map(|g| &g.cells);
+        // A teardown comes from its fixture, as the boot does.
         let cases = cells
+            .filter(|c| c.id.suite != "boot")
             .map(|c| ((c.id.suite.clone(), c.id.case.clone()), c.case_path.clone()))
             .collect();
         Self {

@@ -8,7 +8,7 @@ use guestmem::KernelInfo;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::build::{self, BuildCtx, BuildEvent, BuildSink, Cache, KernelArtifact};
-use crate::plan::Filter;
+use crate::plan::{Filter, Plan};
 use crate::record::{Event, KernelRecord};
 use crate::run::{RunError, Side};
 use crate::spec::{
@@ -70,23 +70,24 @@ pub(super) fn contract(project: &Utf8Path, name: &str) -> Result<Contract, Failu
 pub(super) struct Cases {
     /// All there are.
     pub(super) all: Vec<Case>,
-    /// The fixtures that they name.
+    /// All fixtures.
     pub(super) fixtures: BTreeMap<String, Fixture>,
     /// The selection among them.
     pub(super) filter: Filter,
 }
 
-/// Reads all cases and the fixtures that they name.
+/// Reads all cases and fixtures.
 pub(super) fn cases(project: &Utf8Path, selection: &Selection) -> Result<Cases, Failure> {
     let mut cases = SuiteStore::new(project.join("suites")).cases()?;
     if let Some(path) = &selection.fstests {
         cases.extend(build::fstests_cases(path)?);
     }
     let store = FixtureStore::new(project.join("images/fixtures"));
-    let mut fixtures = BTreeMap::new();
-    for name in cases.iter().flat_map(|c| &c.fixtures) {
-        if !fixtures.contains_key(name) {
-            fixtures.insert(name.clone(), store.load(name)?);
+    let fixtures = store.all()?;
+    for case in &cases {
+        for name in case.fixtures.iter().filter(|n| !fixtures.contains_key(*n)) {
+            // Names the file that is missing.
+            store.load(name)?;
         }
     }
     let filter = Filter::new(&selection.suites, &selection.filters, &cases)?.full(selection.full);
@@ -235,7 +236,7 @@ pub(super) async fn sides(
         let task = tokio::task::spawn_blocking(move || -> Result<Side, Failure> {
             let tests =
                 build::build_selftests(&ctx, &selftests, &resolved, &artifact, &wanted, &sink)?;
-            let image = build::build_image(&ctx, &spec, &tests, &sink)?;
+            let image = build::build_image(&ctx, &spec, &artifact, &tests, &sink)?;
             let config = fs_err::read_to_string(artifact.config())?;
             let info =
                 KernelInfo::from_vmlinux(artifact.vmlinux().as_std_path()).map_err(|source| {
@@ -336,6 +337,28 @@ impl Host {
             memory,
         })
     }
+}
+
+/// Skips what this host's QEMU has no devices for.
+pub(super) async fn skip_on_host(plan: &mut Plan, qemu: &Qemu) -> Result<(), Failure> {
+    if plan
+        .groups
+        .iter()
+        .all(|g| g.fixture.qemu_devices.is_empty())
+    {
+        return Ok(());
+    }
+    let devices = qemu.devices().await?;
+    for group in plan.groups.iter_mut().filter(|g| g.skip.is_none()) {
+        let lacks = group
+            .fixture
+            .qemu_devices
+            .iter()
+            .find(|d| !devices.contains(*d));
+        group.skip =
+            lacks.map(|device| format!("this host's QEMU {} has no {device}", qemu.version));
+    }
+    Ok(())
 }
 
 /// Bytes that `jobs` templates of these fixtures may take at once.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use proto::Op;
+
 use crate::record::{CellId, KnownFailure};
-use crate::spec::{Case, Contract, Fixture, PlannedStep, SpecError};
+use crate::spec::{Case, Contract, Fixture, PlannedStep, Reads, SpecError};
 
 use super::Filter;
+use super::filter::{BOOT, TEARDOWN};
 
 /// A case to run on one kernel.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct PlannedCell {
     pub config: Vec<String>,
     /// Programs of the initramfs that it runs.
     pub programs: Vec<String>,
+    /// Is about the fixture itself.
+    pub of_fixture: bool,
 }
 
 /// All cells of one kernel on one fixture: they share a template.
@@ -39,6 +44,8 @@ pub struct Group {
     pub boot: CellId,
     /// The cases.
     pub cells: Vec<PlannedCell>,
+    /// Why none of it can run on this kernel or host, if it can't.
+    pub skip: Option<String>,
 }
 
 /// What a request comes to.
@@ -53,6 +60,25 @@ impl Plan {
     pub fn cells(&self) -> usize {
         self.groups.iter().map(|g| 1 + g.cells.len()).sum()
     }
+}
+
+/// Every page idle before, the fixture's own operations, and the check that nothing is left.
+fn teardown(fixture: &Fixture) -> Vec<PlannedStep> {
+    let checkpoint = |name: &str| Op::Checkpoint { name: name.into() };
+    [checkpoint("before")]
+        .into_iter()
+        .chain(fixture.teardown.iter().cloned())
+        .chain([Op::TornDown {}, checkpoint("torn down")])
+        .map(|op| PlannedStep {
+            actor: "main".into(),
+            op,
+            expected: "ok".into(),
+            splats: Vec::new(),
+            may_block: false,
+            reads: Reads::default(),
+            test: None,
+        })
+        .collect()
 }
 
 /// Makes the plan.
@@ -79,7 +105,8 @@ pub fn plan(
             };
             let mut cells = Vec::new();
             for case in cases {
-                if !case.fixtures.contains(fixture_name) || !filter.selects(case, fixture_name) {
+                if !case.fixtures.contains(fixture_name) || !filter.selects(case, fixture, fixtures)
+                {
                     continue;
                 }
                 cells.push(PlannedCell {
@@ -102,13 +129,28 @@ pub fn plan(
                     skip: case.skip.clone(),
                     config: case.config.clone(),
                     programs: case.programs().map(str::to_owned).collect(),
+                    of_fixture: false,
+                });
+            }
+            if filter.selects_teardown(fixture) {
+                cells.push(PlannedCell {
+                    id: id(BOOT, TEARDOWN),
+                    title: "the fixture taken down, and nothing of it left".into(),
+                    case_path: fixture.path.clone(),
+                    steps: teardown(fixture),
+                    known_failures: Vec::new(),
+                    skip: None,
+                    config: Vec::new(),
+                    programs: Vec::new(),
+                    of_fixture: true,
                 });
             }
             if !cells.is_empty() {
                 out.groups.push(Group {
+                    skip: fixture.skip_reason(contract)?,
                     side,
                     fixture: fixture.clone(),
-                    boot: id("boot", "provision"),
+                    boot: id(BOOT, "provision"),
                     cells,
                 });
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use guestmem::PagesReading;
+use guestmem::{PageKind, PagesReading};
 use proto::{Checkpoint, Op, Outcome};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -258,6 +258,10 @@ pub struct CellRecord {
     /// Tests that are known to fail on this kernel (the case's `known` list).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known_failures: Vec<KnownFailure>,
+    /// Kinds of page that its fixture gives: its first checkpoint has them. Of the cells of a
+    /// fixture itself only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixture_pages: Vec<PageKind>,
     /// Milliseconds from its start to its end.
     pub took_ms: u64,
 }

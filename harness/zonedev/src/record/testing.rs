@@ -69,6 +69,7 @@ pub(crate) fn hold(pfn: u64, pages: u64, page_type: PageType, by: HoldBy, who: &
 pub(crate) fn namespace(mode: &str, pfn: u64, pages: u64, align: u64) -> NamespaceInfo {
     NamespaceInfo {
         dev: "x".into(),
+        name: String::new(),
         mode: mode.into(),
         resource: pfn * 4096,
         size: pages * 4096,
@@ -131,6 +132,7 @@ pub(crate) fn cell(case: &str, side: usize, kernel: &str) -> CellRecord {
         splats: Vec::new(),
         results: Vec::new(),
         known_failures: Vec::new(),
+        fixture_pages: Vec::new(),
         took_ms: 80,
     }
 }

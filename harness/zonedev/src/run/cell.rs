@@ -52,7 +52,11 @@ impl Limits {
 
     fn for_op(&self, op: &Op) -> Duration {
         match op {
-            Op::Run { .. } | Op::Mkfs { .. } | Op::CreateNamespace { .. } => self.program,
+            Op::Run { .. }
+            | Op::Mkfs { .. }
+            | Op::CreateNamespace { .. }
+            | Op::DestroyNamespace {}
+            | Op::CreateRegion {} => self.program,
             _ => self.step,
         }
     }
@@ -104,7 +108,10 @@ impl Drive<'_> {
                     if let Some(output) = &outcome.output {
                         record.results.extend(read_program(step, output));
                     }
-                    let failed = matches!(outcome.result, StepResult::Failed { .. });
+                    let failed = matches!(
+                        outcome.result,
+                        StepResult::Failed { .. } | StepResult::Lacks { .. }
+                    );
                     record.steps[i].outcome = Some(outcome);
                     if let (Op::Checkpoint { name }, Some(claims)) = (&step.op, checkpoint)
                         && let Err(e) = self.checkpoint(name, i, claims, record).await

@@ -83,6 +83,9 @@ pub struct Engine {
     groups: Arc<Semaphore>,
 }
 
+/// The title of the cell that stands for boot and provisioning.
+const PROVISION: &str = "boot and provisioning";
+
 /// A template, or the reason why each case boots for itself, or why none can.
 enum Start {
     Clone(Template),
@@ -138,6 +141,9 @@ impl Engine {
     }
 
     async fn group(&self, group: Group) -> Result<Vec<CellRecord>, RunError> {
+        if let Some(reason) = &group.skip {
+            return self.skip(&group, reason);
+        }
         let _turn = turn(&self.groups).await?;
         let reader = PageReader::new(Arc::clone(&self.sides[group.side].info));
         let (boot, start) = self.template(&group, &reader).await?;
@@ -159,6 +165,26 @@ impl Engine {
         Ok(out)
     }
 
+    /// The records of a group that can't run.
+    fn skip(&self, group: &Group, reason: &str) -> Result<Vec<CellRecord>, RunError> {
+        let folder = RunFolder::open(&self.config.folder);
+        let cells = group.cells.iter().map(|c| (&c.id, c.title.as_str()));
+        [(&group.boot, PROVISION)]
+            .into_iter()
+            .chain(cells)
+            .map(|(id, title)| {
+                let mut record = self.empty(id, title, "boot");
+                record.end = End::Skipped {
+                    reason: reason.to_owned(),
+                };
+                folder.cell_dir(id)?;
+                folder.write_cell(&record)?;
+                self.tell_end(&record);
+                Ok(record)
+            })
+            .collect()
+    }
+
     /// Boots and provisions; this is a cell of its own, since a warning that a kernel gives
     /// once is silent in every clone.
     async fn template(
@@ -168,8 +194,9 @@ impl Engine {
     ) -> Result<(CellRecord, Start), RunError> {
         let _guest = turn(&self.guests).await?;
         let started = Instant::now();
-        let mut record = self.empty(&group.boot, "boot and provisioning", "boot");
+        let mut record = self.empty(&group.boot, PROVISION, "boot");
         let what = format!("{} with {}", group.boot.kernel, group.fixture.name);
+        record.fixture_pages.clone_from(&group.fixture.pages);
         self.tell(Event::BootStarted { what: what.clone() });
         let folder = RunFolder::open(&self.config.folder);
         let dir = folder.cell_dir(&group.boot)?;
@@ -182,7 +209,12 @@ impl Engine {
         let cloneable =
             group.fixture.boots_because.is_none() && self.config.isolation == Isolation::Clone;
         match (booted, failure) {
-            (Some(_), Some(end)) => start = Start::Failed(end),
+            (Some(_), Some(end)) => {
+                if matches!(end, End::Skipped { .. }) {
+                    record.end = end.clone();
+                }
+                start = Start::Failed(end);
+            }
             (Some((guest, session)), None) if cloneable => {
                 match guest.save_template(session).await {
                     Ok(template) => start = Start::Clone(template),
@@ -308,6 +340,9 @@ impl Engine {
         };
         let mut record = self.empty(&cell.id, &cell.title, isolation);
         record.known_failures.clone_from(&cell.known_failures);
+        if cell.of_fixture {
+            record.fixture_pages.clone_from(&fixture.pages);
+        }
         let folder = RunFolder::open(&self.config.folder);
         let dir = folder.cell_dir(&cell.id)?;
         match (start, self.missing(&cell)) {
@@ -415,6 +450,7 @@ impl Engine {
             accel: self.config.accel,
             cpus: fixture.cpus,
             memory_mib: fixture.memory.bytes() >> 20,
+            nodes: fixture.nodes,
             kernel: side.kernel.clone(),
             initrd: side.initrd.clone(),
             cmdline: cmdline.trim_end().to_owned(),
@@ -426,10 +462,11 @@ impl Engine {
                     id: format!("nv{i}"),
                     size_mib: n.size.bytes() >> 20,
                     label_kib: n.labels.bytes() >> 10,
+                    node: n.node,
                 })
                 .collect(),
             disks: self.disks(fixture),
-            extra: Vec::new(),
+            extra: fixture.qemu.clone(),
             cloneable: fixture.boots_because.is_none(),
         }
     }
@@ -454,6 +491,7 @@ impl Engine {
             isolation: isolation.to_owned(),
             contract: self.sides[id.side].contract.name.clone(),
             known_failures: Vec::new(),
+            fixture_pages: Vec::new(),
             end: End::Finished {},
             steps: Vec::new(),
             checkpoints: Vec::new(),
@@ -506,6 +544,11 @@ fn provisioning_failure(record: &CellRecord) -> Option<End> {
         let outcome = s.outcome.as_ref()?;
         let said = match &outcome.result {
             StepResult::Ok {} => return None,
+            StepResult::Lacks { what } => {
+                return Some(End::Skipped {
+                    reason: format!("the guest lacks {what}"),
+                });
+            }
             StepResult::Failed { message } => message.clone(),
             other => other.word().to_owned(),
         };

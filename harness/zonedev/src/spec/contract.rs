@@ -25,9 +25,33 @@ pub struct Contract {
     pub devdax: PageRules,
     /// MEMORY_DEVICE_PRIVATE.
     pub private: PageRules,
+    /// MEMORY_DEVICE_COHERENT, where the kernel has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coherent: Option<PageRules>,
+    /// MEMORY_DEVICE_PCI_P2PDMA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p2pdma: Option<PageRules>,
+    /// What kernels of this contract have; fixtures ask for it.
+    #[serde(default)]
+    pub features: Features,
     /// Behaviours from which the agent's ledger predicts.
     #[serde(default)]
     pub behaviour: Behaviour,
+}
+
+/// What a kernel has or lacks, as far as fixtures differ by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Features {
+    /// xfs mounts a file system with reflink with `-o dax` (from 6.0 on).
+    #[serde(default)]
+    pub dax_reflink: bool,
+    /// test_hmm gives device-coherent memory (from 6.0 on).
+    #[serde(default)]
+    pub coherent: bool,
+    /// Regions of persistent CXL memory can be made (from 6.0 on).
+    #[serde(default)]
+    pub cxl: bool,
 }
 
 /// The rules of one kind of page. All numbers are references as `_refcount` counts them.
@@ -201,20 +225,26 @@ impl Contract {
         Ok(contract)
     }
 
-    fn sections(&self) -> [(&'static str, &PageRules); 3] {
+    fn sections(&self) -> impl Iterator<Item = (&'static str, &PageRules)> {
         [
-            ("fsdax", &self.fsdax),
-            ("devdax", &self.devdax),
-            ("private", &self.private),
+            ("fsdax", Some(&self.fsdax)),
+            ("devdax", Some(&self.devdax)),
+            ("private", Some(&self.private)),
+            ("coherent", self.coherent.as_ref()),
+            ("p2pdma", self.p2pdma.as_ref()),
         ]
+        .into_iter()
+        .filter_map(|(name, rules)| Some((name, rules?)))
     }
 
-    /// The rules of a kind of page.
-    pub fn rules(&self, page_type: PageType) -> &PageRules {
+    /// The rules of a kind of page; `None` where kernels of this contract have no such page.
+    pub fn rules(&self, page_type: PageType) -> Option<&PageRules> {
         match page_type {
-            PageType::Fsdax => &self.fsdax,
-            PageType::Devdax => &self.devdax,
-            PageType::Private => &self.private,
+            PageType::Fsdax => Some(&self.fsdax),
+            PageType::Devdax => Some(&self.devdax),
+            PageType::Private => Some(&self.private),
+            PageType::Coherent => self.coherent.as_ref(),
+            PageType::P2pdma => self.p2pdma.as_ref(),
         }
     }
 
@@ -237,8 +267,20 @@ impl Contract {
             help: format!("use one of: {}", known.join(", ")),
         };
         let Some(fields) = table.get(section).and_then(|s| s.as_object()) else {
-            let known = ["fsdax", "devdax", "private", "behaviour"].map(str::to_owned);
-            return Err(unknown(section, known.to_vec()));
+            const SECTIONS: [&str; 7] = [
+                "fsdax",
+                "devdax",
+                "private",
+                "coherent",
+                "p2pdma",
+                "features",
+                "behaviour",
+            ];
+            // A kernel without such pages has none of which anything holds.
+            if ["coherent", "p2pdma"].contains(&section) {
+                return Ok(false);
+            }
+            return Err(unknown(section, SECTIONS.map(str::to_owned).to_vec()));
         };
         let optional = ["vmsplice", "direct-write", "direct-read", "io-uring"];
         match fields.get(field) {
@@ -247,7 +289,9 @@ impl Contract {
                 let shown = other.to_string();
                 Ok(shown == value)
             }
-            None if section != "behaviour" && optional.contains(&field) => Ok(false),
+            None if !["behaviour", "features"].contains(&section) && optional.contains(&field) => {
+                Ok(false)
+            }
             None => Err(unknown(path, fields.keys().cloned().collect())),
         }
     }
@@ -287,6 +331,27 @@ mod tests {
         assert_eq!(of("6.1"), [(1, 1), (1, 1), (0, 1)]);
         assert_eq!(of("6.12"), [(1, 1), (1, 1), (0, 1)]);
         assert_eq!(of("7.3"), [(0, 1), (1, 2), (0, 1)]);
+    }
+
+    #[test]
+    fn coherent_and_p2pdma_counts() {
+        let of = |name| {
+            let c = contract(name);
+            let counts = |r: &PageRules| (r.idle, r.idle + r.pte);
+            (
+                c.coherent.as_ref().map(counts),
+                c.p2pdma.as_ref().map(counts),
+            )
+        };
+        assert_eq!(of("5.10"), (None, Some((1, 1))));
+        assert_eq!(of("5.10+zone-device-refcount"), (None, Some((0, 0))));
+        assert_eq!(of("6.1"), (Some((0, 1)), Some((1, 1))));
+        assert_eq!(of("6.12"), (Some((0, 1)), Some((1, 1))));
+        assert_eq!(of("7.3"), (Some((0, 1)), Some((0, 1))));
+        assert!(
+            ERAS.iter()
+                .all(|n| contract(n).features.coherent == contract(n).coherent.is_some())
+        );
     }
 
     #[test]
@@ -332,6 +397,8 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(e.contains("no `fsdax.pin`") && e.contains("pins"), "{e}");
+        assert_eq!(patched.holds_condition("features.cxl=false"), Ok(true));
+        assert_eq!(patched.holds_condition("coherent.idle=0"), Ok(false));
         assert!(patched.holds_condition("hugetlb.idle=1").is_err());
         assert!(patched.holds_condition("fsdax.pins").is_err());
         assert!(patched.holds_condition("fsdax.pins=").is_err());

@@ -20,7 +20,7 @@ pub use ceiling::Ceilings;
 pub use contract::*;
 pub(crate) use error::nearest;
 pub use error::{SpecError, SpecFile};
-pub use fixture::{Fixture, FixtureStore, NvdimmSpec};
+pub use fixture::{Fixture, FixtureStore, NvdimmSpec, SkipRule};
 pub use flavour::Flavour;
 pub use image::{Applets, DeviceNode, ImageFile, ImageSpec, Program};
 pub use kernel::{

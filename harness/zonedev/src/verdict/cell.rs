@@ -1,7 +1,9 @@
 //! The verdict of one cell on its own.
 
 use super::check::{Checked, check};
-use crate::record::{CellRecord, CellVerdict, End, KnownFailure, TestStatus, Violation};
+use crate::record::{
+    CellRecord, CellVerdict, End, KnownFailure, TestStatus, Violation, kind_word, region_name,
+};
 use crate::spec::Contract;
 
 /// A cell's verdict, and how much of it was predicted.
@@ -42,6 +44,8 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
             steps(cell, &mut reasons);
             reasons.extend(violations.iter().map(violation_words));
             results(cell, &mut reasons);
+            fixture_pages(cell, &mut reasons);
+            left_over(cell, &mut reasons);
             checked_all(cell, &checks, &mut reasons);
             if reasons.is_empty() {
                 CellVerdict::Pass {}
@@ -141,6 +145,7 @@ fn detail(result: &proto::StepResult) -> String {
         R::Blocked { wchan } => format!(" in {wchan}"),
         R::Died { how } => format!(" ({how})"),
         R::Failed { message } => format!(" ({message})"),
+        R::Lacks { what } => format!(" ({what})"),
         R::WrongData {
             offset,
             expected,
@@ -210,6 +215,46 @@ pub fn known_seen(cell: &CellRecord) -> Vec<&KnownFailure> {
         .iter()
         .filter(|k| failed(&k.test))
         .collect()
+}
+
+/// A fixture that brought no pages has not been provisioned, whatever its steps said.
+fn fixture_pages(cell: &CellRecord, reasons: &mut Vec<String>) {
+    let Some(first) = cell.checkpoints.first() else {
+        return;
+    };
+    for kind in &cell.fixture_pages {
+        if !first.pages.regions.iter().any(|r| r.kind == *kind) {
+            reasons.push(format!(
+                "at \"{}\": the fixture has no {} page",
+                first.name,
+                kind_word(*kind)
+            ));
+        }
+    }
+}
+
+/// After a fixture has been torn down, none of its pages is there. test_hmm's are where the
+/// driver is a part of the kernel.
+fn left_over(cell: &CellRecord, reasons: &mut Vec<String>) {
+    use guestmem::PageKind as K;
+    let position = |is: fn(&proto::Op) -> bool| cell.steps.iter().position(|s| is(&s.op));
+    let Some(down) = position(|op| matches!(op, proto::Op::TornDown {})) else {
+        return;
+    };
+    let unloaded = position(|op| matches!(op, proto::Op::Rmmod { .. })).is_some();
+    for checkpoint in cell.checkpoints.iter().filter(|c| c.step > down) {
+        for region in &checkpoint.pages.regions {
+            if matches!(region.kind, K::Private | K::Coherent) && !unloaded {
+                continue;
+            }
+            reasons.push(format!(
+                "at \"{}\": {} pages of {} are left after the teardown",
+                checkpoint.name,
+                region.pages,
+                region_name(region)
+            ));
+        }
+    }
 }
 
 /// A check that could not run never reads as a pass.

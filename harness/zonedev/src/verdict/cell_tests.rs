@@ -20,7 +20,7 @@ fn mark(name: &str) -> Op {
 fn good() -> CellRecord {
     let mut c = cell("map-touch", 0, "5.10");
     c.steps = vec![
-        step(Op::Mount {}, StepResult::Ok {}),
+        step(Op::Mount { namespace: None }, StepResult::Ok {}),
         step(mark("idle"), StepResult::Ok {}),
     ];
     let pages = vec![region(
@@ -66,7 +66,7 @@ fn what_did_not_run_never_passes() {
     ));
     assert_eq!(reasons(&c), ["a program ran and reported no result"]);
     let mut c = good();
-    c.checkpoints[0].pages.regions[0].kind = PageKind::PciP2pdma;
+    c.checkpoints[0].pages.regions[0].kind = PageKind::Unknown(9);
     let r = reasons(&c);
     assert!(
         r.iter()
@@ -97,7 +97,7 @@ fn an_unexpected_success_is_a_failure_too() {
         errno: "EBUSY".into(),
         call: "mount".into(),
     };
-    c.steps[0] = step(Op::Mount {}, errno);
+    c.steps[0] = step(Op::Mount { namespace: None }, errno);
     assert_eq!(
         reasons(&c),
         ["step 0 mount gave EBUSY from mount, expected ok"]
@@ -174,4 +174,41 @@ fn known_failures_and_their_end() {
         ]
     );
     assert_eq!(known_seen(&c).len(), 1);
+}
+
+#[test]
+fn a_page_that_outlives_its_fixture_is_told() {
+    let mut c = good();
+    c.steps[0] = step(Op::TornDown {}, StepResult::Ok {});
+    c.checkpoints[0].step = 1;
+    assert_eq!(
+        reasons(&c),
+        ["at \"idle\": 4 pages of namespace0.0 FS_DAX are left after the teardown"]
+    );
+    // The driver is a part of the kernel, and its pages stay; unless it is a module.
+    c.checkpoints[0].pages.regions[0].kind = PageKind::Private;
+    assert_eq!(
+        judge_cell(&c, &contract("5.10")).verdict,
+        CellVerdict::Pass {}
+    );
+    let module = "test_hmm".into();
+    c.steps
+        .insert(0, step(Op::Rmmod { module }, StepResult::Ok {}));
+    c.checkpoints[0].step = 2;
+    assert_eq!(reasons(&c).len(), 1);
+}
+
+#[test]
+fn a_fixture_without_the_pages_that_it_gives_fails() {
+    let mut c = good();
+    c.fixture_pages = vec![PageKind::FsDax];
+    assert_eq!(
+        judge_cell(&c, &contract("5.10")).verdict,
+        CellVerdict::Pass {}
+    );
+    c.fixture_pages.push(PageKind::PciP2pdma);
+    assert_eq!(
+        reasons(&c),
+        ["at \"idle\": the fixture has no PCI_P2PDMA page"]
+    );
 }

@@ -65,7 +65,10 @@ pub fn check(checkpoint: &CheckpointRecord, contract: &Contract) -> Checked {
     for region in &checkpoint.pages.regions {
         let (start, end) = data_range(region);
         checked.pages += end - start;
-        if page_type(region.kind).is_none() {
+        if page_type(region.kind)
+            .and_then(|t| contract.rules(t))
+            .is_none()
+        {
             found.add(
                 &region_name(region),
                 Some(start),
@@ -273,8 +276,8 @@ fn check_holds(checkpoint: &CheckpointRecord, contract: &Contract, found: &mut F
             }
             Some(_) => {}
         }
-        let rules = contract.rules(hold.page_type);
         if let HoldBy::Pin { how } = hold.by
+            && let Some(rules) = contract.rules(hold.page_type)
             && rules.pins != PinRule::Allowed
         {
             let expected = match rules.pins {
@@ -308,6 +311,8 @@ fn type_word(page_type: PageType) -> &'static str {
         PageType::Fsdax => "FS_DAX",
         PageType::Devdax => "GENERIC",
         PageType::Private => "PRIVATE",
+        PageType::Coherent => "COHERENT",
+        PageType::P2pdma => "PCI_P2PDMA",
     }
 }
 
@@ -322,7 +327,8 @@ fn check_pins(checkpoint: &CheckpointRecord, contract: &Contract, found: &mut Fo
         .iter()
         .filter(|h| match h.by {
             HoldBy::Pin { how } => {
-                PIN_HOWS.contains(&how) && contract.rules(h.page_type).pin(how) == PinKind::Pin
+                let rules = contract.rules(h.page_type);
+                PIN_HOWS.contains(&how) && rules.is_some_and(|r| r.pin(how) == PinKind::Pin)
             }
             _ => false,
         })

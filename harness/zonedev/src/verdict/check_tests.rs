@@ -21,7 +21,7 @@ const PMD: HoldBy = HoldBy::Pmd {};
 /// What each page is predicted to be, reckoned page by page: slow, and written apart from
 /// `predict`.
 fn reckon(contract: &Contract, page_type: PageType, order: u8, holds: &[Hold]) -> Vec<PageState> {
-    let rules = contract.rules(page_type);
+    let rules = contract.rules(page_type).unwrap();
     let over = |pfn: u64| {
         holds
             .iter()
@@ -97,6 +97,8 @@ fn kind(page_type: PageType) -> PageKind {
         PageType::Fsdax => PageKind::FsDax,
         PageType::Devdax => PageKind::Generic,
         PageType::Private => PageKind::Private,
+        PageType::Coherent => PageKind::Coherent,
+        PageType::P2pdma => PageKind::PciP2pdma,
     }
 }
 
@@ -266,9 +268,9 @@ fn every_check_that_cannot_run_is_a_violation() {
     let one = |kind, s: PageState| checkpoint("x", vec![region(kind, "r", START, &[s])], vec![]);
 
     assert_eq!(what(&one(PageKind::FsDax, state(0))), Vec::<String>::new());
-    assert_eq!(what(&one(PageKind::Coherent, state(0))), ["kind of page"]);
+    assert_eq!(what(&one(PageKind::Unknown(9), state(0))), ["kind of page"]);
     assert_eq!(
-        check(&one(PageKind::Coherent, state(0)), &contract).predicted,
+        check(&one(PageKind::Unknown(9), state(0)), &contract).predicted,
         0
     );
     let absent = PageState {
@@ -433,4 +435,31 @@ fn a_whole_gibibyte_is_checked_in_milliseconds() {
     // Ten times the aim: this runs unoptimised, on machines that do other things too.
     assert!(took.as_millis() < 100, "{took:?}");
     eprintln!("1 GiB devdax in {took:?}");
+}
+
+#[test]
+fn coherent_and_p2pdma_pages_are_predicted_where_the_contract_has_them() {
+    let states = [
+        crate::record::testing::state(0),
+        crate::record::testing::state(0),
+    ];
+    for (page_type, name, covered) in [
+        (PageType::Coherent, "6.12", true),
+        (PageType::Coherent, "5.10", false),
+        (PageType::P2pdma, "7.3", true),
+        (PageType::P2pdma, "5.10+zone-device-refcount", true),
+    ] {
+        let c = reading(page_type, 0, &states, Vec::new());
+        let checked = check(&c, &contract(name));
+        assert_eq!(
+            checked.violations.is_empty(),
+            covered,
+            "{page_type:?} on {name}"
+        );
+        assert_eq!(
+            checked.predicted == checked.pages,
+            covered,
+            "{page_type:?} on {name}"
+        );
+    }
 }

@@ -18,7 +18,9 @@ pub(crate) fn page_type(kind: PageKind) -> Option<PageType> {
         PageKind::Private => Some(PageType::Private),
         PageKind::FsDax => Some(PageType::Fsdax),
         PageKind::Generic => Some(PageType::Devdax),
-        PageKind::Coherent | PageKind::PciP2pdma | PageKind::Unknown(_) => None,
+        PageKind::Coherent => Some(PageType::Coherent),
+        PageKind::PciP2pdma => Some(PageType::P2pdma),
+        PageKind::Unknown(_) => None,
     }
 }
 
@@ -54,7 +56,9 @@ pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<Predic
         let Some(page_type) = page_type(region.kind) else {
             continue;
         };
-        let rules = contract.rules(page_type);
+        let Some(rules) = contract.rules(page_type) else {
+            continue;
+        };
         let holds = || {
             checkpoint
                 .claims

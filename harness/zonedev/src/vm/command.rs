@@ -45,7 +45,14 @@ pub(super) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<String> {
     args.add("-display", "none");
     args.add("-nic", "none");
     args.add("-sandbox", SANDBOX);
-    args.add("-machine", format!("q35,nvdimm=on,memory-backend={RAM_ID}"));
+    // With nodes, RAM is a node's.
+    args.add(
+        "-machine",
+        match machine.nodes {
+            1 => format!("q35,nvdimm=on,memory-backend={RAM_ID}"),
+            _ => "q35,nvdimm=on".to_owned(),
+        },
+    );
     args.accel(machine.accel);
     args.add("-smp", machine.cpus.to_string());
     let memory = match machine.nvdimms.len() {
@@ -70,6 +77,15 @@ pub(super) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<String> {
         "-object",
         backend(RAM_ID, format!("{}M", machine.memory_mib)),
     );
+    for node in (0..machine.nodes).filter(|_| machine.nodes > 1) {
+        args.add(
+            "-numa",
+            match node {
+                0 => format!("node,nodeid=0,cpus=0-{},memdev={RAM_ID}", machine.cpus - 1),
+                _ => format!("node,nodeid={node}"),
+            },
+        );
+    }
     for nvdimm in &machine.nvdimms {
         let id = &nvdimm.id;
         args.add(
@@ -85,9 +101,13 @@ pub(super) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<String> {
             0 => String::new(),
             kib => format!(",label-size={kib}K"),
         };
+        let node = match nvdimm.node {
+            0 => String::new(),
+            node => format!(",node={node}"),
+        };
         args.add(
             "-device",
-            format!("nvdimm,id=dimm-{id},memdev={id},addr={gpa:#x}{label}"),
+            format!("nvdimm,id=dimm-{id},memdev={id},addr={gpa:#x}{label}{node}"),
         );
     }
 
@@ -244,6 +264,21 @@ mod tests {
             clone,
             boot.replace("share=on", "share=off") + "\n-incoming defer"
         );
+    }
+
+    #[test]
+    fn an_nvdimm_can_be_a_node_of_its_own() {
+        let mut machine = machine();
+        machine.nodes = 2;
+        machine.nvdimms[0].node = 1;
+        let text = shown(&machine, Sharing::Shared);
+        for line in [
+            "-machine q35,nvdimm=on\n",
+            "-numa node,nodeid=0,cpus=0-1,memdev=ram\n-numa node,nodeid=1\n",
+            "addr=0x100000000,label-size=128K,node=1\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Machine {
     pub cpus: u32,
     /// RAM, MiB.
     pub memory_mib: u64,
+    /// NUMA nodes. The first has all CPUs and all RAM; 1: nothing is said of nodes.
+    pub nodes: u32,
     /// The kernel, a bzImage.
     pub kernel: Utf8PathBuf,
     /// The initramfs.
@@ -60,6 +62,8 @@ pub struct Nvdimm {
     pub size_mib: u64,
     /// Its label area, KiB: 0 for none, or at least 128.
     pub label_kib: u64,
+    /// Its NUMA node, below the machine's `nodes`.
+    pub node: u32,
 }
 
 impl Nvdimm {
@@ -140,6 +144,12 @@ impl Machine {
                 "{} MiB of RAM, of 64 to {}",
                 self.memory_mib,
                 1 << 18
+            ));
+        }
+        if !(1..=8).contains(&self.nodes) || self.nvdimms.iter().any(|n| n.node >= self.nodes) {
+            return wrong(format!(
+                "{} NUMA nodes, of 1 to 8, or an NVDIMM on another one",
+                self.nodes
             ));
         }
         let mut seen = BTreeSet::from([RAM_ID]);
@@ -243,6 +253,7 @@ pub(super) mod tests {
             accel: Accel::Tcg,
             cpus: 2,
             memory_mib: 512,
+            nodes: 1,
             kernel: "/k/bzImage".into(),
             initrd: "/k/initrd".into(),
             cmdline: BASE_CMDLINE.to_owned(),
@@ -250,6 +261,7 @@ pub(super) mod tests {
                 id: "pmem0".into(),
                 size_mib: 256,
                 label_kib: 128,
+                node: 0,
             }],
             disks: Vec::new(),
             extra: Vec::new(),
@@ -264,11 +276,13 @@ pub(super) mod tests {
             id: "pmem1".into(),
             size_mib: 1024,
             label_kib: 128,
+            node: 0,
         });
         machine.nvdimms.push(Nvdimm {
             id: "pmem2".into(),
             size_mib: 16,
             label_kib: 0,
+            node: 0,
         });
         let show = |m: &Machine| {
             let line =
@@ -374,6 +388,7 @@ pub(super) mod tests {
         };
         assert!(machine().check().is_ok());
         assert!(wrong(|m| m.cpus = 0).contains("0 CPUs"));
+        assert!(wrong(|m| m.nvdimms[0].node = 1).contains("NUMA"));
         assert!(wrong(|m| m.memory_mib = 1).contains("1 MiB of RAM"));
         assert!(wrong(|m| m.nvdimms[0].id = "a,b".into()).contains("\"a,b\""));
         assert!(wrong(|m| m.nvdimms[0].id = "ram".into()).contains("two things are called"));

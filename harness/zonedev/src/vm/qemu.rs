@@ -1,5 +1,6 @@
 //! The QEMU in use: where it is and which it is.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -40,22 +41,17 @@ impl Qemu {
         })
     }
 
+    /// Names of the devices that it has.
+    ///
+    /// Fails where it can't be started or does not answer.
+    pub async fn devices(&self) -> Result<BTreeSet<String>> {
+        let text = ask(&self.path, &["-device", "help"]).await?;
+        Ok(text.lines().filter_map(device).map(str::to_owned).collect())
+    }
+
     /// Asks the program at `path` for its version.
     pub async fn at(path: &Utf8Path) -> Result<Self> {
-        let output = Command::new(path)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(LIMIT, output)
-            .await
-            .map_err(|_| VmError::Timeout {
-                what: format!("{path} --version"),
-                limit: LIMIT,
-            })?
-            .map_err(VmError::io(format!("start {path}")))?;
-        let text = String::from_utf8_lossy(&output.stdout);
+        let text = ask(path, &["--version"]).await?;
         let line = text.lines().next().unwrap_or_default().trim();
         match line.strip_prefix("QEMU emulator version ") {
             Some(version) => Ok(Self {
@@ -67,5 +63,42 @@ impl Qemu {
                 said: line.to_owned(),
             }),
         }
+    }
+}
+
+/// What the program prints.
+async fn ask(path: &Utf8Path, args: &[&str]) -> Result<String> {
+    let output = Command::new(path)
+        .args(args)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(LIMIT, output)
+        .await
+        .map_err(|_| VmError::Timeout {
+            what: format!("{path} {}", args.join(" ")),
+            limit: LIMIT,
+        })?
+        .map_err(VmError::io(format!("start {path}")))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The name in a line of `-device help`: `name "nvme", bus PCI, desc "…"`.
+fn device(line: &str) -> Option<&str> {
+    line.strip_prefix("name \"")?.split('"').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_named_in_its_line() {
+        assert_eq!(
+            device("name \"cxl-type3\", bus PCI, desc \"CXL\""),
+            Some("cxl-type3")
+        );
+        assert_eq!(device("Storage devices:"), None);
     }
 }

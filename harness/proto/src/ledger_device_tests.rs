@@ -1,0 +1,109 @@
+//! Several devices and namespaces at a time.
+
+use super::*;
+
+#[test]
+fn coherent_pages_stay_where_they_are_when_touched_and_go_with_their_own_device() {
+    let mut l = Ledger::default();
+    l.set_behaviour(Behaviour {
+        hmm_close_evicts: true,
+        ..Behaviour::default()
+    });
+    let anon = Fact::Mapped {
+        map: "m".into(),
+        backing: Backing::Anon {},
+        pages: 4,
+    };
+    let op = Op::MapAnon {
+        map: "m".into(),
+        length: Size(16384),
+    };
+    l.apply("main", &op, &OK, &[anon]).unwrap();
+    let open = |device| Op::HmmOpen { device };
+    l.apply("main", &open(Some(2)), &OK, &[]).unwrap();
+    let migrate = Op::HmmMigrate {
+        map: "m".into(),
+        offset: Size(0),
+        length: Some(Size(8192)),
+    };
+    l.apply("main", &migrate, &OK, &[]).unwrap();
+    touch(&mut l, "main", "m", 0, 4, true, 2, None);
+    let runs = vec![PagemapRun {
+        page: 0,
+        pages: 4,
+        state: PagemapState::Present { pfn: 0x40000 },
+    }];
+    let lookup = Fact::Pagemap {
+        map: "m".into(),
+        runs,
+    };
+    let facts = std::slice::from_ref(&lookup);
+    l.apply("main", &Op::Checkpoint { name: "x".into() }, &OK, facts)
+        .unwrap();
+    assert_eq!(l.compare("main", &lookup).unwrap(), []);
+    let held = l.holds();
+    assert_eq!(held.len(), 1);
+    assert_eq!(
+        (held[0].page_type, held[0].pfn, held[0].pages),
+        (PageType::Coherent, 0x40000, 2)
+    );
+    // Another device's end is no matter.
+    l.apply("c", &open(None), &OK, &[]).unwrap();
+    l.apply("c", &Op::HmmClose {}, &OK, &[]).unwrap();
+    assert_eq!(l.holds().len(), 1);
+    l.apply("main", &Op::HmmClose {}, &OK, &[]).unwrap();
+    assert_eq!(l.holds(), []);
+}
+
+#[test]
+fn umount_of_one_namespace_leaves_the_files_of_others() {
+    let entry = HoldBy::Entry { order: 0 };
+    let mut l = Ledger::default();
+    for (file, map, pfn) in [("a", "m", 0x1000), ("second/a", "n", 0x2000)] {
+        created(&mut l, file, 2, pfn);
+        mapped(&mut l, "main", map, file, 2, false);
+        touch(&mut l, "main", map, 0, 2, true, 2, None);
+        let op = Op::Unmap {
+            map: map.into(),
+            offset: Size(0),
+            length: None,
+        };
+        l.apply("main", &op, &OK, &[]).unwrap();
+    }
+    let umount = |namespace: Option<&str>| Op::Umount {
+        namespace: namespace.map(str::to_owned),
+    };
+    assert_eq!(of(&l, entry), [(0x1000, 2), (0x2000, 2)]);
+    l.apply("main", &umount(None), &OK, &[]).unwrap();
+    assert_eq!(of(&l, entry), [(0x2000, 2)]);
+    l.apply("main", &umount(Some("second")), &OK, &[]).unwrap();
+    assert_eq!(of(&l, entry), []);
+}
+
+#[test]
+fn each_dax_device_has_its_own_frames() {
+    let mut l = Ledger::default();
+    l.set_devices([
+        ("first".into(), 0x1000 << 12),
+        ("second".into(), 0x8000 << 12),
+    ]);
+    for (map, namespace) in [("m", "second"), ("n", "first")] {
+        let op = Op::MapDevice {
+            map: map.into(),
+            namespace: Some(namespace.into()),
+            offset: Size(4096),
+            length: Size(4096),
+        };
+        let fact = Fact::Mapped {
+            map: map.into(),
+            backing: Backing::Device {
+                first_page: 1,
+                namespace: namespace.into(),
+            },
+            pages: 1,
+        };
+        l.apply("main", &op, &OK, &[fact]).unwrap();
+        touch(&mut l, "main", map, 0, 1, true, 1, None);
+    }
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1001, 1), (0x8001, 1)]);
+}
