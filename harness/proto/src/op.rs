@@ -463,6 +463,9 @@ pub enum Op {
         /// The directory that it begins in; absent: `/`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cwd: Option<String>,
+        /// How long it may run, in minutes of guest time; absent: as long as most programs may.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        minutes: Option<u64>,
     },
     /// Mount the fixture's root file system, read-only with a tmpfs over it, for programs that
     /// [`Op::Run`] runs in it.

@@ -59,12 +59,18 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
             root::prepare()?;
             ok()
         }
-        Op::Run { argv, root, cwd } => {
+        Op::Run {
+            argv,
+            root,
+            cwd,
+            minutes,
+        } => {
+            let limit = minutes.map_or(PROGRAM, |m| Duration::from_secs(m.saturating_mul(60)));
             let place = program::Place {
                 root: *root,
                 cwd: cwd.as_deref().unwrap_or("/"),
             };
-            let output = program::run(argv, &[], &place, PROGRAM)?;
+            let output = program::run(argv, &[], &place, limit)?;
             let mut reply = Reply::from(StepResult::Ok {});
             reply.output = Some(output);
             Ok(reply)

@@ -195,6 +195,11 @@ impl Agent {
                 return outcome(failed(format!("follow `{name}`: it is at nothing")), began);
             };
             let limit = match job.op {
+                // Longer than the worker's own, which says more.
+                Op::Run {
+                    minutes: Some(minutes),
+                    ..
+                } => Duration::from_secs(minutes.saturating_mul(60).saturating_add(20)),
                 Op::Run { .. } => PROGRAM_LIMIT,
                 _ => LIMIT,
             };

@@ -107,33 +107,24 @@ pub(crate) fn obtain(
     report.phase(Phase::Download, format!("the index of {}", spec.suite));
     // Whether a failure matters, the look-ups say.
     let update = proc::output(root.command("apt-get").args(["-qq", "update"]))?;
-    let offered = |name: &str, version: &str| -> Result<Option<(String, u64)>, BuildError> {
-        let out = proc::output(
-            root.command("apt-cache")
-                .args(["show", &format!("{name}={version}")]),
-        )?;
-        let found = parse_packages(&String::from_utf8_lossy(&out.stdout));
-        Ok(found.get(&(name.to_owned(), version.to_owned())).cloned())
-    };
     let mut lock = known.clone();
-    let mut why = None;
-    if known.asked != asked {
-        why = Some("the list of packages changed".to_owned());
-    } else {
-        for deb in known
+    let why = if known.asked == asked {
+        let missing: Vec<&LockedDeb> = known
             .package
             .iter()
             .filter(|d| !deb_path(&ctx.cache, &d.sha256).exists())
-        {
-            if offered(&deb.name, &deb.version)?.is_none_or(|(sha256, _)| sha256 != deb.sha256) {
-                why = Some(format!(
-                    "{} {} is gone from the mirror",
-                    deb.name, deb.version
-                ));
-                break;
-            }
-        }
-    }
+            .collect();
+        let names = missing.iter().map(|d| d.name.as_str());
+        let shown = proc::output(root.command("apt-cache").arg("show").args(names))?;
+        let offered = parse_packages(&String::from_utf8_lossy(&shown.stdout));
+        let gone = missing.iter().find(|d| {
+            let found = offered.get(&(d.name.clone(), d.version.clone()));
+            found.is_none_or(|(sha256, _)| *sha256 != d.sha256)
+        });
+        gone.map(|d| format!("{} {} is gone from the mirror", d.name, d.version))
+    } else {
+        Some("the list of packages changed".to_owned())
+    };
     if let Some(why) = why {
         let what = format!("the packages of the root file system are not as locked: {why}");
         if ctx.locked {

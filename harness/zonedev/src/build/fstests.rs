@@ -48,6 +48,7 @@ pub fn fstests_cases(checkout: &Utf8Path) -> Result<Vec<Case>, BuildError> {
                     argv: vec![RUN.into(), fs.into(), format!("{group}/{test}")],
                     root: true,
                     cwd: Some(DIR.into()),
+                    minutes: Some(15),
                 };
                 out.push(Case::of_program(
                     SUITE,

@@ -180,3 +180,27 @@ mod tests {
         assert!(new("fs").is_err());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::SpecFile;
+
+    #[test]
+    fn what_is_not_the_default_runs_where_it_is_asked_for() {
+        let text = "title = \"t\"\nfixtures = [\"mm\"]\ndefault = false\n\
+                    [[step]]\ndo = \"checkpoint\"\nname = \"c\"\n";
+        let file = SpecFile::from_text("suites/upstream/cow.toml".into(), text);
+        let cases = Case::parse("upstream", "cow", &file).unwrap();
+        let selects = |suites: &[&str], texts: &[&str], full: bool| {
+            let own = |list: &[&str]| -> Vec<String> { list.iter().map(|s| (*s).into()).collect() };
+            let filter = Filter::new(&own(suites), &own(texts), &cases).unwrap();
+            filter.full(full).selects(&cases[0], "mm")
+        };
+        assert!(!selects(&[], &[], false));
+        assert!(selects(&[], &[], true));
+        assert!(selects(&["upstream"], &[], false));
+        assert!(selects(&[], &["mm/cow"], false));
+        assert!(!selects(&[], &["pin"], true));
+    }
+}

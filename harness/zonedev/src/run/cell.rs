@@ -52,6 +52,12 @@ impl Limits {
 
     fn for_op(&self, op: &Op) -> Duration {
         match op {
+            Op::Run {
+                minutes: Some(minutes),
+                ..
+            } => {
+                Duration::from_secs(minutes.saturating_mul(60).saturating_add(60)).max(self.program)
+            }
             Op::Run { .. }
             | Op::Mkfs { .. }
             | Op::CreateNamespace { .. }

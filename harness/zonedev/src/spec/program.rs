@@ -16,6 +16,7 @@
 //! | `reads` | `program` (default) or `fstests`: how its results are read |
 //! | `config` | options that the kernel must have, without `CONFIG_`; where one is missing the case is skipped |
 //! | `skip` | why it never runs |
+//! | `minutes` | how long it may run, in minutes of guest time, where that is longer than usual |
 //! | `splats` | titles of kernel reports that it causes on purpose |
 
 use proto::Op;
@@ -58,6 +59,7 @@ pub(super) struct ProgramTable {
     skip: Option<String>,
     #[serde(default)]
     splats: Vec<String>,
+    minutes: Option<u64>,
 }
 
 /// A program of a list.
@@ -114,6 +116,7 @@ pub(super) fn programs(
             run: Op::Run {
                 argv,
                 root: table.root.unwrap_or(shared.root),
+                minutes: table.minutes,
                 cwd: table.cwd.or_else(|| shared.cwd.clone()),
             },
             reads: table.reads.unwrap_or(shared.reads),

@@ -60,6 +60,7 @@ fn what_did_not_run_never_passes() {
         Op::Run {
             root: false,
             cwd: None,
+            minutes: None,
             argv: vec!["hmm-tests".into()],
         },
         StepResult::Ok {},
