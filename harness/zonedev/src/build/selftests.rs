@@ -23,7 +23,14 @@ use crate::spec::{ResolvedKernel, SelftestSpec, SeriesRef};
 const RECIPE: &str = "zonedev selftest 1";
 
 /// The parts of a tree that selftests are made of.
-const PARTS: [&str; 4] = ["tools/testing/selftests", "tools/include", "lib", "mm"];
+const PARTS: [&str; 6] = [
+    "tools/testing/selftests",
+    "tools/include",
+    "tools/arch/x86/include",
+    "arch/x86/include/uapi",
+    "lib",
+    "mm",
+];
 
 /// Selftests by name: where the program is, or why there is none.
 pub type Selftests = BTreeMap<String, Result<Utf8PathBuf, String>>;
