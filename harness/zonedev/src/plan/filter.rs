@@ -179,12 +179,6 @@ mod tests {
         assert!(!new("fsdax").unwrap().selects_teardown(&fixture("f", false)));
         assert!(new("fs").is_err());
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spec::SpecFile;
 
     #[test]
     fn what_is_not_the_default_runs_where_it_is_asked_for() {
@@ -195,7 +189,8 @@ mod tests {
         let selects = |suites: &[&str], texts: &[&str], full: bool| {
             let own = |list: &[&str]| -> Vec<String> { list.iter().map(|s| (*s).into()).collect() };
             let filter = Filter::new(&own(suites), &own(texts), &cases).unwrap();
-            filter.full(full).selects(&cases[0], "mm")
+            let all = BTreeMap::from([("mm".to_owned(), fixture("mm", false))]);
+            filter.full(full).selects(&cases[0], &all["mm"], &all)
         };
         assert!(!selects(&[], &[], false));
         assert!(selects(&[], &[], true));
