@@ -7,7 +7,7 @@ use proto::{Checkpoint, Op, ProgramOutput, StepResult};
 
 use crate::observe;
 use crate::record::{CellRecord, CheckpointRecord, End, StepRecord, TestResult};
-use crate::spec::{Contract, PlannedStep, Reads};
+use crate::spec::{Contract, HUNG, PlannedStep, Reads};
 use crate::verdict;
 use crate::vm::{self, Accel, Guest};
 
@@ -105,11 +105,11 @@ impl Drive<'_> {
                 blocked_after_ms: step.may_block.then_some(BLOCKED_AFTER_MS),
                 mark: format!("zonedev: step {i}"),
             };
-            match self
-                .session
-                .run(self.guest, request, self.limits.for_op(&step.op))
-                .await
-            {
+            let limit = match step.expected.as_str() {
+                HUNG => self.limits.greeting,
+                _ => self.limits.for_op(&step.op),
+            };
+            match self.session.run(self.guest, request, limit).await {
                 Ok((outcome, checkpoint)) => {
                     if let Some(output) = &outcome.output {
                         record.results.extend(read_program(step, output));

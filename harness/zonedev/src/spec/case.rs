@@ -15,7 +15,8 @@
 //! Conditions joined with `&` must all hold.
 //!
 //! Where a step is expected to end with `died`, later steps of its actor are left out; checkpoints
-//! are the host's and stay.
+//! are the host's and stay. Where one is expected to end with `hung`, the guest answers no more:
+//! it is the last step, and passes only with all the reports that `splats` name.
 //!
 //! A file can list programs instead of steps (`[[program]]`, see [`super::program`]): each is a
 //! case of its own. With `default = false` a file's cases run only where they are asked for.
@@ -173,6 +174,9 @@ const COMMON: [&str; 7] = [
 fn yes() -> bool {
     true
 }
+
+/// What a step is expected to do where the guest is expected to hang of it.
+pub(crate) const HUNG: &str = "hung";
 
 fn main_actor() -> String {
     "main".into()
@@ -368,6 +372,7 @@ impl Case {
             if expected == "died" {
                 dead.insert(&s.actor);
             }
+            let last = expected == HUNG;
             out.push(PlannedStep {
                 actor: s.actor.clone(),
                 op: s.op.clone(),
@@ -377,6 +382,9 @@ impl Case {
                 reads: s.reads,
                 test: s.test.clone(),
             });
+            if last {
+                break;
+            }
         }
         Ok(out)
     }

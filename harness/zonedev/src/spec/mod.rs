@@ -15,6 +15,7 @@ mod program;
 mod rootfs;
 mod selftest;
 
+pub(crate) use case::HUNG;
 pub use case::{Case, Known, PlannedStep, Reads, SuiteStore};
 pub use ceiling::Ceilings;
 pub use contract::*;

@@ -4,7 +4,7 @@ use super::check::{Checked, check};
 use crate::record::{
     CellRecord, CellVerdict, End, KnownFailure, TestStatus, Violation, kind_word, region_name,
 };
-use crate::spec::Contract;
+use crate::spec::{Contract, HUNG};
 
 /// A cell's verdict, and how much of it was predicted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,7 @@ fn ended(cell: &CellRecord, reasons: &mut Vec<String>) {
                 step_words(cell, *step)
             ));
         }
+        End::Hung { step, .. } if hangs_as_expected(cell, *step) => {}
         End::Hung { step, at } => {
             reasons.push(format!(
                 "{} did not end: {at}",
@@ -90,6 +91,18 @@ fn ended(cell: &CellRecord, reasons: &mut Vec<String>) {
         }
         End::Finished {} | End::Skipped { .. } | End::HarnessError { .. } => {}
     }
+}
+
+/// A guest is only expected to hang with the report that the step expects of it.
+fn hangs_as_expected(cell: &CellRecord, step: usize) -> bool {
+    cell.steps.get(step).is_some_and(|s| {
+        let came = |title: &String| {
+            cell.splats
+                .iter()
+                .any(|r| r.step == Some(step) && r.title == *title)
+        };
+        s.expected == HUNG && !s.expected_splats.is_empty() && s.expected_splats.iter().all(came)
+    })
 }
 
 /// Kernel reports that no step expects, and expected ones that never came are no matter: a
