@@ -302,10 +302,10 @@ impl Ledger {
                 map,
                 offset,
                 length,
-                access,
+                ..
             } => {
                 let range = self.range(actor, map, *offset, *length)?;
-                self.protected(actor, map, range, *access)?;
+                self.protected(actor, map, range)?;
             }
             Op::Mremap { map, align } => self.moved(actor, map, *align)?,
             Op::Madvise {

@@ -7,6 +7,7 @@
 
 pub mod frame;
 mod holds;
+mod how;
 mod ledger;
 mod message;
 mod op;
@@ -14,11 +15,12 @@ mod outcome;
 mod size;
 
 pub use holds::{Hold, HoldBy, Mismatch, PageType};
+pub use how::{Advice, FallocateMode, GupHow, PinHow, Protection};
 pub use ledger::{Ledger, LedgerError};
 pub use message::{
     AgentMessage, Behaviour, Checkpoint, HostMessage, NamespaceInfo, PROTOCOL_VERSION, Request,
 };
-pub use op::{Advice, FallocateMode, GupHow, Op, PinHow, Protection};
+pub use op::Op;
 pub use outcome::{
     Backing, Extent, Fact, Outcome, PagemapRun, PagemapState, ProgramOutput, StepResult,
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{Ledger, LedgerError, Slot};
-use crate::{Advice, Backing, Op, Protection, Size};
+use crate::{Advice, Backing, Op, Size};
 
 impl Ledger {
     /// munmap(2) of `range` of a mapping; of the whole of it, the mapping goes.
@@ -67,7 +67,6 @@ impl Ledger {
         actor: &str,
         map: &str,
         range: Range<usize>,
-        _access: Protection,
     ) -> Result<(), LedgerError> {
         let m = self.map_mut(actor, map)?;
         m.split(range.start);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto::Op;
 
 use crate::record::{CellId, KnownFailure};
-use crate::spec::{Case, Contract, Fixture, PlannedStep, Reads, SpecError};
+use crate::spec::{Case, Contract, Fixture, PlannedStep, SpecError};
 
 use super::Filter;
 use super::filter::{BOOT, TEARDOWN};
@@ -69,15 +69,7 @@ fn teardown(fixture: &Fixture) -> Vec<PlannedStep> {
         .into_iter()
         .chain(fixture.teardown.iter().cloned())
         .chain([Op::TornDown {}, checkpoint("torn down")])
-        .map(|op| PlannedStep {
-            actor: "main".into(),
-            op,
-            expected: "ok".into(),
-            splats: Vec::new(),
-            may_block: false,
-            reads: Reads::default(),
-            test: None,
-        })
+        .map(PlannedStep::must)
         .collect()
 }
 

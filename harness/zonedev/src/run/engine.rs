@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::plan::{Group, Plan, PlannedCell};
 use crate::record::{CellId, CellRecord, End, Event, RunFolder};
-use crate::spec::{Contract, Fixture, PlannedStep, Reads};
+use crate::spec::{Contract, Fixture, PlannedStep};
 use crate::verdict;
 use crate::vm::{Accel, BASE_CMDLINE, Guest, Launcher, Machine, Nvdimm, Template};
 
@@ -300,15 +300,7 @@ impl Engine {
             .chain([Op::Checkpoint {
                 name: "provisioned".into(),
             }])
-            .map(|op| PlannedStep {
-                actor: "main".into(),
-                op,
-                expected: "ok".into(),
-                splats: Vec::new(),
-                may_block: false,
-                reads: Reads::default(),
-                test: None,
-            })
+            .map(PlannedStep::must)
             .collect();
         let mut drive = Drive {
             guest: &guest,

@@ -127,6 +127,21 @@ pub struct PlannedStep {
     pub test: Option<String>,
 }
 
+impl PlannedStep {
+    /// What the first actor must do, on every kernel: provisioning and teardown.
+    pub(crate) fn must(op: Op) -> Self {
+        Self {
+            actor: main_actor(),
+            op,
+            expected: ok(),
+            splats: Vec::new(),
+            may_block: false,
+            reads: Reads::default(),
+            test: None,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CaseFile {
