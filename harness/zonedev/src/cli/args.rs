@@ -109,7 +109,7 @@ pub(super) struct MatrixArgs {
     pub(super) selection: Selection,
     #[command(flatten)]
     pub(super) build: BuildOptions,
-    /// Guests at a time [default: the host's processors]
+    /// Guests at a time [default: one more than the host has processors]
     #[arg(short, value_name = "N")]
     pub(super) jobs: Option<usize>,
     /// The accelerator [default: KVM if a trial boot works, else TCG]

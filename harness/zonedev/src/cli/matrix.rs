@@ -89,7 +89,10 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
 
     let jobs = args
         .jobs
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+        .unwrap_or_else(|| {
+            // One more than processors: a guest that waits for a timer leaves one idle.
+            1 + std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        })
         .max(1);
     let needed = setup::memory_needed(
         plan.groups

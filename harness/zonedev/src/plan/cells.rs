@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto::Op;
 
 use crate::record::{CellId, KnownFailure};
-use crate::spec::{Case, Contract, Fixture, PlannedStep, SpecError};
+use crate::spec::{Case, Contract, Facts, Fixture, PlannedStep, SpecError};
 
 use super::Filter;
 use super::filter::{BOOT, TEARDOWN};
@@ -105,7 +105,7 @@ pub fn plan(
                     id: id(&case.suite, &case.name),
                     title: case.title.clone(),
                     case_path: case.path.clone(),
-                    steps: case.steps(contract)?,
+                    steps: case.steps(Facts { contract, fixture })?,
                     known_failures: case
                         .known
                         .iter()

@@ -32,6 +32,8 @@ pub(super) struct Limits {
     pub(super) step: Duration,
     /// One program.
     pub(super) program: Duration,
+    /// One operation of which the guest is expected to hang.
+    pub(super) hang: Duration,
 }
 
 impl Limits {
@@ -47,6 +49,7 @@ impl Limits {
             greeting: Duration::from_secs(10 * scale),
             step: Duration::from_secs(15 * scale),
             program: Duration::from_secs(120 * scale),
+            hang: Duration::from_secs(4 * scale),
         }
     }
 
@@ -106,7 +109,7 @@ impl Drive<'_> {
                 mark: format!("zonedev: step {i}"),
             };
             let limit = match step.expected.as_str() {
-                HUNG => self.limits.greeting,
+                HUNG => self.limits.hang,
                 _ => self.limits.for_op(&step.op),
             };
             match self.session.run(self.guest, request, limit).await {

@@ -12,7 +12,8 @@
 //! | `splats_if` | the same under a condition |
 //! | `when`, `unless` | run the step only where the contract says so, or does not |
 //!
-//! Conditions joined with `&` must all hold.
+//! Conditions (see [`super::Facts`]) joined with `&` must all hold. Where several expectations
+//! hold, the last in alphabetical order is meant: one with a further condition follows its plain one.
 //!
 //! Where a step is expected to end with `died`, later steps of its actor are left out; checkpoints
 //! are the host's and stay. Where one is expected to end with `hung`, the guest answers no more:
@@ -29,7 +30,7 @@ use serde::Deserialize;
 
 use super::ceiling::Ceilings;
 use super::program::{ProgramTable, Shared};
-use super::{Contract, SpecError, SpecFile};
+use super::{Facts, SpecError, SpecFile};
 
 /// A case as its file says it.
 #[derive(Clone, Debug)]
@@ -338,24 +339,12 @@ impl Case {
         })
     }
 
-    /// The steps for a kernel of this contract.
+    /// The steps for a kernel and a fixture.
     ///
     /// # Errors
-    /// Where a condition names a property that no contract has.
-    pub fn steps(&self, contract: &Contract) -> Result<Vec<PlannedStep>, SpecError> {
-        let holds = |condition: &str| {
-            let mut all = true;
-            for one in condition.split('&') {
-                all &= contract.holds_condition(one.trim()).map_err(|e| {
-                    SpecError::whole_file(
-                        &self.path,
-                        format!("the condition `{condition}` can't be decided: {e}"),
-                        "write it as TYPE.PROPERTY=VALUE, as in kernels/contracts/; join several with &",
-                    )
-                })?;
-            }
-            Ok::<bool, SpecError>(all)
-        };
+    /// Where a condition names a property that there is not.
+    pub fn steps(&self, facts: Facts<'_>) -> Result<Vec<PlannedStep>, SpecError> {
+        let holds = |condition: &str| facts.hold(condition, &self.path);
         let mut out = Vec::new();
         let mut dead = BTreeSet::new();
         for s in &self.steps {

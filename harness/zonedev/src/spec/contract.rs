@@ -6,7 +6,6 @@
 use proto::{Behaviour, PageType, PinHow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::{SpecError, SpecFile};
 
@@ -150,24 +149,6 @@ pub enum PinKind {
     Pin,
 }
 
-/// A condition such as `fsdax.pins=refused` that can't be answered.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum ConditionError {
-    /// It isn't written so.
-    #[error("read the condition `{0}`: write it as TYPE.FIELD=VALUE, such as fsdax.pins=refused")]
-    Form(String),
-    /// It names what no contract has.
-    #[error("read the condition `{condition}`: a contract has no `{path}`; {help}")]
-    Unknown {
-        /// As written.
-        condition: String,
-        /// The part that is unknown.
-        path: String,
-        /// What there is.
-        help: String,
-    },
-}
-
 impl PageRules {
     /// What a pin of this sort takes on each page; FOLL_GET where the contract doesn't say,
     /// which [`Contract::parse`] allows only where pins are never held.
@@ -245,54 +226,6 @@ impl Contract {
             PageType::Private => Some(&self.private),
             PageType::Coherent => self.coherent.as_ref(),
             PageType::P2pdma => self.p2pdma.as_ref(),
-        }
-    }
-
-    /// Whether a condition of a case holds here: `fsdax.pins=refused`, `behaviour.hmm_close_evicts=true`.
-    ///
-    /// # Errors
-    /// Where it isn't a condition, or names a field that contracts don't have.
-    pub fn holds_condition(&self, condition: &str) -> Result<bool, ConditionError> {
-        let form = || ConditionError::Form(condition.to_owned());
-        let (path, value) = condition.split_once('=').ok_or_else(form)?;
-        let (path, value) = (path.trim(), value.trim());
-        let (section, field) = path.split_once('.').ok_or_else(form)?;
-        if value.is_empty() {
-            return Err(form());
-        }
-        let table = serde_json::to_value(self).unwrap_or_default();
-        let unknown = |path: &str, known: Vec<String>| ConditionError::Unknown {
-            condition: condition.to_owned(),
-            path: path.to_owned(),
-            help: format!("use one of: {}", known.join(", ")),
-        };
-        let Some(fields) = table.get(section).and_then(|s| s.as_object()) else {
-            const SECTIONS: [&str; 7] = [
-                "fsdax",
-                "devdax",
-                "private",
-                "coherent",
-                "p2pdma",
-                "features",
-                "behaviour",
-            ];
-            // A kernel without such pages has none of which anything holds.
-            if ["coherent", "p2pdma"].contains(&section) {
-                return Ok(false);
-            }
-            return Err(unknown(section, SECTIONS.map(str::to_owned).to_vec()));
-        };
-        let optional = ["vmsplice", "direct-write", "direct-read", "io-uring"];
-        match fields.get(field) {
-            Some(serde_json::Value::String(text)) => Ok(text == value),
-            Some(other) => {
-                let shown = other.to_string();
-                Ok(shown == value)
-            }
-            None if !["behaviour", "features"].contains(&section) && optional.contains(&field) => {
-                Ok(false)
-            }
-            None => Err(unknown(path, fields.keys().cloned().collect())),
         }
     }
 }
@@ -373,35 +306,6 @@ mod tests {
             .filter(|n| contract(n).behaviour.hmm_close_evicts)
             .collect();
         assert_eq!(evicts, [&"6.1", &"6.12", &"7.3"]);
-    }
-
-    #[test]
-    fn conditions() {
-        let patched = contract("5.10+zone-device-refcount");
-        assert_eq!(patched.holds_condition("fsdax.pins=refused"), Ok(true));
-        assert_eq!(
-            contract("5.10").holds_condition("fsdax.pins = refused"),
-            Ok(false)
-        );
-        assert_eq!(patched.holds_condition("fsdax.idle=0"), Ok(true));
-        assert_eq!(
-            patched.holds_condition("behaviour.hmm_close_evicts=false"),
-            Ok(true)
-        );
-        assert_eq!(
-            patched.holds_condition("private.direct-read=pin"),
-            Ok(false)
-        );
-        let e = patched
-            .holds_condition("fsdax.pin=refused")
-            .unwrap_err()
-            .to_string();
-        assert!(e.contains("no `fsdax.pin`") && e.contains("pins"), "{e}");
-        assert_eq!(patched.holds_condition("features.cxl=false"), Ok(true));
-        assert_eq!(patched.holds_condition("coherent.idle=0"), Ok(false));
-        assert!(patched.holds_condition("hugetlb.idle=1").is_err());
-        assert!(patched.holds_condition("fsdax.pins").is_err());
-        assert!(patched.holds_condition("fsdax.pins=").is_err());
     }
 
     #[test]

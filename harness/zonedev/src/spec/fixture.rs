@@ -24,7 +24,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::case::folder;
-use super::{Contract, SpecError, SpecFile};
+use super::{Contract, Facts, SpecError, SpecFile};
 
 /// An emulated NVDIMM.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -194,15 +194,12 @@ impl Fixture {
     /// # Errors
     /// Where a condition names a property that no contract has.
     pub fn skip_reason(&self, contract: &Contract) -> Result<Option<String>, SpecError> {
+        let facts = Facts {
+            contract,
+            fixture: self,
+        };
         for rule in &self.skip {
-            let holds = contract.holds_condition(&rule.when).map_err(|e| {
-                SpecError::whole_file(
-                    &self.path,
-                    format!("the condition `{}` can't be decided: {e}", rule.when),
-                    "write it as SECTION.PROPERTY=VALUE, as in kernels/contracts/",
-                )
-            })?;
-            if holds {
+            if facts.hold(&rule.when, &self.path)? {
                 return Ok(Some(rule.reason.clone()));
             }
         }
