@@ -48,6 +48,10 @@ pub(crate) struct Context {
     pub(crate) generation: u64,
     /// With `verify`, `read` and `hmm-read`: what each page of the range holds.
     pub(crate) expected: Vec<ExpectedRun>,
+    /// With `touch`: the file has blocks there, so that its extents need not be asked for. They
+    /// can't be while a truncate of it waits.
+    #[serde(default)]
+    pub(crate) has_blocks: bool,
     /// With a direct pin: the network block device to use.
     pub(crate) nbd: Option<String>,
 }

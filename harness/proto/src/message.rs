@@ -43,6 +43,11 @@ pub struct Behaviour {
     /// file once its pages are idle (dax_break_layout() calls dax_delete_mapping_range(), 6.15).
     #[serde(default)]
     pub layout_break_drops_entries: bool,
+    /// A truncate that waits for a pin waits for page-table entries too: whoever touches the page
+    /// meanwhile keeps it waiting, for as long as the page stays mapped. From 6.15 on an entry is
+    /// a reference, and wait_page_idle() waits for none.
+    #[serde(default)]
+    pub layout_break_waits_for_mappings: bool,
     /// Tearing a region down waits until no page of it is held (before 5.18, when each page
     /// held a reference to its pgmap).
     #[serde(default)]

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, SpliceFFlags, fallocate};
@@ -22,6 +24,9 @@ type Done = Result<Reply, StepResult>;
 
 /// The longest delay, in turns of an empty loop: some microseconds, as a fault takes.
 const DELAY: u64 = 4096;
+
+/// How long no thread's turn ends before what it may wait for is looked after.
+const STALLED: Duration = Duration::from_millis(50);
 
 /// One thread's part, made ready.
 enum Arm<'a> {
@@ -200,12 +205,18 @@ pub(super) fn race(
     for op in arms {
         ready.push(Arm::of(actor, op, context)?);
     }
+    let files: Vec<&Mapping> = names
+        .iter()
+        .filter_map(|n| actor.maps.get(*n))
+        .filter(|m| matches!(m.backing, Backing::File { .. }))
+        .collect();
     let barrier = Barrier::new(ready.len());
+    let turns = AtomicU64::new(0);
     let tallies: Vec<BTreeMap<&str, u32>> = thread::scope(|scope| {
         let threads: Vec<_> = (0u64..)
             .zip(ready)
             .map(|(arm, mut part)| {
-                let barrier = &barrier;
+                let (barrier, turns) = (&barrier, &turns);
                 scope.spawn(move || {
                     let mut tally = BTreeMap::new();
                     for round in 0..rounds {
@@ -214,11 +225,13 @@ pub(super) fn race(
                             std::hint::spin_loop();
                         }
                         *tally.entry(part.go()).or_default() += 1;
+                        turns.fetch_add(1, Ordering::Relaxed);
                     }
                     tally
                 })
             })
             .collect();
+        free_waiters(&files, &turns, || threads.iter().all(|t| t.is_finished()));
         let joined = threads.into_iter().map(|t| t.join().unwrap_or_default());
         joined.collect()
     });
@@ -239,6 +252,24 @@ pub(super) fn race(
         cut: false,
     });
     Ok(reply)
+}
+
+/// From 6.15 on a truncate that waits for a pin waits for page-table entries as well, also for
+/// those of another thread's fault meanwhile, which would stand for ever: its thread waits for the
+/// round's end. Where no turn ends for a while, the entries are taken away. A wake-up that was
+/// lost stays lost, since no entry is there then.
+fn free_waiters(files: &[&Mapping], turns: &AtomicU64, done: impl Fn() -> bool) {
+    let mut last = 0;
+    while !done() {
+        thread::sleep(STALLED);
+        let now = turns.load(Ordering::Relaxed);
+        if now == last {
+            for m in files {
+                Arm::Zap(m, 0..m.pages).go();
+            }
+        }
+        last = now;
+    }
 }
 
 /// How long one thread waits in one round: splitmix64 of all three.

@@ -77,7 +77,7 @@ pub(super) fn touch(
             from = to;
         }
     }
-    if write {
+    if write && !context.has_blocks {
         blocks(m, context, &mut facts)?;
     }
     let result = match (signal, wrong) {

@@ -133,6 +133,15 @@ impl Agent {
                 let range = self.pages_of(name, map, *offset, *length);
                 context.expected = self.expect.of(name, map, range);
             }
+            Op::Touch {
+                map,
+                offset,
+                length,
+                write: true,
+            } => {
+                let range = self.pages_of(name, map, *offset, *length);
+                context.has_blocks = self.ledger.has_blocks(name, map, range);
+            }
             Op::Pin {
                 pin,
                 how: PinHow::DirectWrite | PinHow::DirectRead,
@@ -169,6 +178,7 @@ impl Agent {
             began: Instant::now(),
             generation: self.generation,
             given_up: None,
+            blocked: false,
         };
         if let Some(member) = self.table.members.get_mut(name) {
             member.job = Some(job);
@@ -222,17 +232,26 @@ impl Agent {
                     && same >= SAMPLES
                 {
                     let wchan = s.wchan.clone();
-                    let (op, by) = (job.op.clone(), job.by.clone());
-                    return self.blocked(&by, &op, wchan, began);
+                    return self.blocked(name, wchan, began);
                 }
             }
             self.pump(Some(EVERY));
         }
     }
 
-    fn blocked(&mut self, by: &str, op: &Op, wchan: String, began: Instant) -> Outcome {
+    /// What a blocked operation has done already is told once, not at each `wait`.
+    fn blocked(&mut self, name: &str, wchan: String, began: Instant) -> Outcome {
         let result = StepResult::Blocked { wchan };
-        match self.ledger.apply(by, op, &result, &[]) {
+        let job = self
+            .table
+            .members
+            .get_mut(name)
+            .and_then(|m| m.job.as_mut());
+        let Some(job) = job.filter(|j| !j.blocked) else {
+            return outcome(result, began);
+        };
+        job.blocked = true;
+        match self.ledger.apply(&job.by, &job.op, &result, &[]) {
             Ok(()) => outcome(result, began),
             Err(e) => outcome(failed(e.to_string()), began),
         }

@@ -31,6 +31,8 @@ pub(super) struct Job {
     /// Of a direct pin that is given up since not all of it came to the device:
     /// what taking it taught, and why it is given up.
     pub(super) given_up: Option<(Vec<Fact>, String)>,
+    /// Whether the host was told that it is blocked.
+    pub(super) blocked: bool,
 }
 
 /// A process that runs operations.

@@ -151,6 +151,18 @@ impl Ledger {
         }
     }
 
+    /// Whether the file behind a mapping has a block for each of these pages of the mapping, so
+    /// that a store there changes no extent.
+    pub fn has_blocks(&self, actor: &str, map: &str, mut pages: std::ops::Range<u64>) -> bool {
+        let Ok(m) = self.map(actor, map) else {
+            return false;
+        };
+        let Some(file) = m.file().and_then(|name| self.files.get(name)) else {
+            return false;
+        };
+        pages.all(|p| file.pfn(m.first_page() + p).is_some())
+    }
+
     /// The mappings that an actor has, by name.
     pub fn maps_of(&self, actor: &str) -> Vec<String> {
         self.maps

@@ -118,6 +118,9 @@ pub(super) struct MatrixArgs {
     /// How cases are kept apart
     #[arg(long, default_value = "clone")]
     pub(super) isolation: IsolationArg,
+    /// Keep the memory of a guest that hangs, as guest.core in its cell's folder (for drgn, crash)
+    #[arg(long)]
+    pub(super) dump_hung: bool,
     /// Where the run's folder goes [default: target/runs/ID]
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<Utf8PathBuf>,

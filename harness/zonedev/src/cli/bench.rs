@@ -92,6 +92,7 @@ async fn guest(
             launcher: host.launcher(setup::memory_needed([fixture].into_iter(), 1))?,
             accel: host.probe.accel,
             isolation: Isolation::Boot,
+            dump_hung: false,
             jobs: 1,
             folder: path.clone(),
             roots: Default::default(),

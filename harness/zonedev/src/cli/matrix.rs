@@ -108,6 +108,7 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
             IsolationArg::Clone => Isolation::Clone,
             IsolationArg::Boot => Isolation::Boot,
         },
+        dump_hung: args.dump_hung,
         jobs,
         folder: path.clone(),
         roots,

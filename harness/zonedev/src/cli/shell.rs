@@ -38,6 +38,7 @@ pub(super) async fn run(project: &Utf8Path, args: ShellArgs) -> Result<Exit, Fai
         launcher: host.launcher(setup::memory_needed([&fixture].into_iter(), 1))?,
         accel: host.probe.accel,
         isolation: Isolation::Boot,
+        dump_hung: false,
         jobs: 1,
         folder,
         roots,

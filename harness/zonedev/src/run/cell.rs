@@ -87,12 +87,34 @@ pub(super) struct Drive<'a> {
 
 impl Drive<'_> {
     /// Runs the steps into `record` until the last or until one that ends the cell.
+    ///
+    /// # Errors
+    /// What ended the talk, where the record does not expect it; the record has it too.
     pub(super) async fn steps(
         &mut self,
         steps: &[PlannedStep],
         record: &mut CellRecord,
         told: &(dyn Fn(usize, &str) + Sync),
-    ) {
+    ) -> Result<(), SessionError> {
+        let mut at = None;
+        let talk = self.walk(steps, record, told, &mut at).await;
+        if let Err(e) = &talk {
+            record.end = ended(e, at, self.guest);
+        }
+        match talk {
+            Err(SessionError::Silent(_)) if at.is_some_and(|i| steps[i].expected == HUNG) => Ok(()),
+            talk => talk,
+        }
+    }
+
+    /// `at`: the step that runs, while one does.
+    async fn walk(
+        &mut self,
+        steps: &[PlannedStep],
+        record: &mut CellRecord,
+        told: &(dyn Fn(usize, &str) + Sync),
+        at: &mut Option<usize>,
+    ) -> Result<(), SessionError> {
         for (i, step) in steps.iter().enumerate() {
             record.steps.push(StepRecord {
                 actor: step.actor.clone(),
@@ -112,48 +134,36 @@ impl Drive<'_> {
                 HUNG => self.limits.hang,
                 _ => self.limits.for_op(&step.op),
             };
-            match self.session.run(self.guest, request, limit).await {
-                Ok((outcome, checkpoint)) => {
-                    if let Some(output) = &outcome.output {
-                        record.results.extend(read_program(step, output));
-                    }
-                    let failed = matches!(
-                        outcome.result,
-                        StepResult::Failed { .. } | StepResult::Lacks { .. }
-                    );
-                    record.steps[i].outcome = Some(outcome);
-                    if let (Op::Checkpoint { name }, Some(claims)) = (&step.op, checkpoint)
-                        && let Err(e) = self.checkpoint(name, i, claims, record).await
-                    {
-                        record.end = ended(e, Some(i), self.guest);
-                        return;
-                    }
-                    if failed {
-                        // Later steps build on this one; what they would show is not its effect.
-                        return;
-                    }
-                }
-                Err(e) => {
-                    record.end = ended(e, Some(i), self.guest);
-                    return;
-                }
+            *at = Some(i);
+            let (outcome, checkpoint) = self.session.run(self.guest, request, limit).await?;
+            if let Some(output) = &outcome.output {
+                record.results.extend(read_program(step, output));
+            }
+            let failed = matches!(
+                outcome.result,
+                StepResult::Failed { .. } | StepResult::Lacks { .. }
+            );
+            record.steps[i].outcome = Some(outcome);
+            if let (Op::Checkpoint { name }, Some(claims)) = (&step.op, checkpoint) {
+                self.checkpoint(name, i, claims, record).await?;
+            }
+            if failed {
+                // Later steps build on this one; what they would show is not its effect.
+                return Ok(());
             }
         }
+        *at = None;
         let request = RequestParts {
             actor: "main",
             op: &Op::Checkpoint { name: "end".into() },
             blocked_after_ms: None,
             mark: END_MARK.into(),
         };
-        if let Err(e) = self
-            .session
+        self.session
             .run(self.guest, request, self.limits.step)
-            .await
-        {
-            record.end = ended(e, None, self.guest);
-            return;
-        }
+            .await?;
         wait_for_mark(self.guest, self.limits.step).await;
+        Ok(())
     }
 
     /// Reads until the pages agree or a bounded number of readings did not.
@@ -254,7 +264,7 @@ async fn wait_for_mark(guest: &Guest, limit: Duration) {
 }
 
 /// What a talk that ended says of the kernel.
-pub(super) fn ended(error: SessionError, step: Option<usize>, guest: &Guest) -> End {
+pub(super) fn ended(error: &SessionError, step: Option<usize>, guest: &Guest) -> End {
     let tail = guest.console_tail(1 << 16);
     let panic = tail.contains("Kernel panic - not syncing");
     match (error, step) {
@@ -264,7 +274,7 @@ pub(super) fn ended(error: SessionError, step: Option<usize>, guest: &Guest) -> 
         (SessionError::Ended(end), _) => {
             let how = match end {
                 _ if panic => "panic".into(),
-                vm::End::Shutdown { reason } => reason,
+                vm::End::Shutdown { reason } => reason.clone(),
                 vm::End::Panicked => "panic".into(),
                 vm::End::Gone => "QEMU exited".into(),
             };

@@ -20,7 +20,7 @@ use crate::vm::{Accel, BASE_CMDLINE, Guest, Launcher, Machine, Nvdimm, Template}
 use super::cell::{Drive, Limits, ended, read_console};
 use super::error::RunError;
 use super::pages::PageReader;
-use super::session::Session;
+use super::session::{Session, SessionError};
 
 /// How cells are kept apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub struct EngineConfig {
     pub accel: Accel,
     /// How cells are kept apart.
     pub isolation: Isolation,
+    /// Whether a guest that hangs leaves a dump of its memory in its cell's folder.
+    pub dump_hung: bool,
     /// Guests at a time.
     pub jobs: usize,
     /// The run's folder.
@@ -284,7 +286,8 @@ impl Engine {
         let mut session = match Session::open(&mut guest, self.behaviour(side), limits.boot).await {
             Ok(session) => session,
             Err(e) => {
-                record.end = match ended(e, None, &guest) {
+                self.keep_silent(&e, &guest).await;
+                record.end = match ended(&e, None, &guest) {
                     End::GuestDied { how, .. } => End::BootFailed {
                         reason: last_words(&guest, &how),
                     },
@@ -309,7 +312,9 @@ impl Engine {
             contract: &self.sides[side].contract,
             limits,
         };
-        drive.steps(&steps, record, &|_, _| ()).await;
+        if let Err(e) = drive.steps(&steps, record, &|_, _| ()).await {
+            self.keep_silent(&e, &guest).await;
+        }
         (record.end == End::Finished {}).then_some((guest, session))
     }
 
@@ -385,7 +390,8 @@ impl Engine {
             None => match Session::open(&mut guest, self.behaviour(side), limits.greeting).await {
                 Ok(session) => session,
                 Err(e) => {
-                    record.end = ended(e, None, &guest);
+                    self.keep_silent(&e, &guest).await;
+                    record.end = ended(&e, None, &guest);
                     return;
                 }
             },
@@ -406,7 +412,36 @@ impl Engine {
             contract: &self.sides[side].contract,
             limits,
         };
-        drive.steps(&cell.steps, record, &told).await;
+        if let Err(e) = drive.steps(&cell.steps, record, &told).await {
+            self.keep_silent(&e, &guest).await;
+        }
+    }
+
+    /// Keeps what tells where a guest that answers no more is: its registers, and where asked for
+    /// its memory, for drgn and crash.
+    async fn keep_silent(&self, error: &SessionError, guest: &Guest) {
+        let SessionError::Silent(_) = error else {
+            return;
+        };
+        let file = guest.console().with_file_name("registers.txt");
+        let kept = match guest.registers().await {
+            Ok(text) => std::fs::write(&file, text).map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        };
+        if let Err(e) = kept {
+            self.tell(Event::Notice {
+                message: format!("the registers of a guest that hangs were not kept: {e}"),
+            });
+        }
+        if !self.config.dump_hung {
+            return;
+        }
+        let path = guest.console().with_file_name("guest.core");
+        let message = match guest.dump(&path).await {
+            Ok(()) => format!("a dump of the guest that hangs: {path}"),
+            Err(e) => format!("the guest that hangs gave no dump: {e}"),
+        };
+        self.tell(Event::Notice { message });
     }
 
     /// Why a case can't run on its kernel, where it can't.

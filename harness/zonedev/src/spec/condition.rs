@@ -129,7 +129,10 @@ fn says(
     };
     match fields.get(field) {
         Some(serde_json::Value::String(text)) => Ok(text == value),
-        Some(other) => Ok(other.to_string() == value),
+        Some(other) => {
+            let shown = other.to_string();
+            Ok(shown == value)
+        }
         None if of_pages && OPTIONAL.contains(&field) => Ok(false),
         None => Err(unknown(
             &format!("{section}.{field}"),

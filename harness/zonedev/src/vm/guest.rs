@@ -233,6 +233,18 @@ impl Guest {
         }
     }
 
+    /// The registers of all vCPUs, as QEMU's monitor prints them.
+    ///
+    /// # Errors
+    /// Where QEMU is gone.
+    pub async fn registers(&self) -> Result<String> {
+        self.ask(qmp::human_monitor_command {
+            cpu_index: None,
+            command_line: "info registers -a".into(),
+        })
+        .await
+    }
+
     /// Kills QEMU; [`Guest::wait`] tells when it is gone.
     pub fn kill(&self) {
         self.process.kill();
