@@ -72,3 +72,14 @@ pub enum GupHow {
     /// process_vm_readv(2) of the actor's own memory: FOLL_PIN.
     ProcessVmReadv,
 }
+
+/// What a device-dax instance is used as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum DaxMode {
+    /// A character device.
+    Devdax,
+    /// Memory of the kernel's.
+    SystemRam,
+}

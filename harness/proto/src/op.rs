@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Advice, FallocateMode, GupHow, PinHow, Protection, Size};
+use crate::{Advice, DaxMode, FallocateMode, GupHow, PinHow, Protection, Size};
 
 /// One operation in a guest. Names of maps, pins, files and actors are the
 /// case's own; an operation runs in the step's actor (a process).
@@ -87,6 +87,13 @@ pub enum Op {
     UnbindPci {
         /// Its name, such as `nvme`.
         driver: String,
+    },
+    /// Bind the device-dax instance to the driver of a mode: `devdax` (device_dax), or
+    /// `system-ram` (kmem), whose memory comes online as movable and is taken offline again
+    /// before it goes back.
+    DaxMode {
+        /// The mode.
+        mode: DaxMode,
     },
     /// Check that the fixture is torn down: no mount of its devices, no namespace, region,
     /// module or bound driver that provisioning brought, nobody but PID 1 at work. At the
@@ -439,6 +446,7 @@ impl Op {
             Op::Insmod { .. } => "insmod",
             Op::Rmmod { .. } => "rmmod",
             Op::UnbindPci { .. } => "unbind-pci",
+            Op::DaxMode { .. } => "dax-mode",
             Op::TornDown {} => "torn-down",
             Op::Create { .. } => "create",
             Op::Truncate { .. } => "truncate",
@@ -548,6 +556,7 @@ impl Op {
                 | Op::Insmod { .. }
                 | Op::Rmmod { .. }
                 | Op::UnbindPci { .. }
+                | Op::DaxMode { .. }
                 | Op::TornDown {}
                 | Op::Run { .. }
                 | Op::MountRoot {}

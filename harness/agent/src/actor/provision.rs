@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use proto::{Op, StepResult};
 
-use super::{drivers, namespace, program, region, root, teardown};
+use super::{dax_mode, drivers, namespace, program, region, root, teardown};
 use crate::wire::{Context, Reply, errno, failed, io_errno, mount_point};
 
 pub(super) type Done = Result<Reply, StepResult>;
@@ -30,6 +30,7 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
         Op::Insmod { module } => drivers::insmod(module),
         Op::Rmmod { module } => drivers::rmmod(module),
         Op::UnbindPci { driver } => drivers::unbind_pci(driver),
+        Op::DaxMode { mode } => dax_mode::set(*mode),
         Op::TornDown {} => teardown::check(),
         Op::Mkfs {
             fs,

@@ -324,6 +324,7 @@ impl Agent {
             Op::CreateNamespace { .. }
                 | Op::DestroyNamespace {}
                 | Op::DestroyRegion {}
+                | Op::DaxMode { .. }
                 | Op::Run { .. }
         ) {
             self.look_at_namespaces();

@@ -35,11 +35,17 @@ pub(super) fn scan() -> Vec<NamespaceInfo> {
     }
     for dax in names("/sys/bus/dax/devices") {
         let dir = format!("/sys/bus/dax/devices/{dax}");
-        if let Ok(real) = fs::canonicalize(&dir)
-            && real.join("driver").exists()
-        {
-            out.extend(read(&real, &dax, "devdax"));
-        }
+        let Ok(real) = fs::canonicalize(&dir) else {
+            continue;
+        };
+        let Ok(driver) = fs::canonicalize(real.join("driver")) else {
+            continue;
+        };
+        let mode = match driver.file_name() {
+            Some(name) if name == "kmem" => "system-ram",
+            _ => "devdax",
+        };
+        out.extend(read(&real, &dax, mode));
     }
     out
 }
@@ -52,7 +58,7 @@ fn read(dir: &Path, dev: &str, mode: &str) -> Option<NamespaceInfo> {
         resource: number(&dir.join("resource"))?,
         size: number(&dir.join("size")).filter(|s| *s > 0)?,
         align: match mode {
-            "devdax" => number(&dir.join("align"))?,
+            "devdax" | "system-ram" => number(&dir.join("align"))?,
             _ => number(&dir.join("align")).unwrap_or(0),
         },
     })

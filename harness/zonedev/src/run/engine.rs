@@ -15,7 +15,9 @@ use crate::plan::{Group, Plan, PlannedCell};
 use crate::record::{CellId, CellRecord, End, Event, RunFolder};
 use crate::spec::{Contract, Fixture, PlannedStep};
 use crate::verdict;
-use crate::vm::{Accel, BASE_CMDLINE, Guest, Launcher, Machine, Nvdimm, Template};
+use crate::vm::{
+    Accel, BASE_CMDLINE, Guest, Launcher, Machine, Nvdimm, Template, clock_parameters,
+};
 
 use super::cell::{Drive, Limits, ended, read_console};
 use super::error::RunError;
@@ -470,7 +472,8 @@ impl Engine {
     fn machine(&self, side: usize, fixture: &Fixture) -> Machine {
         let side = &self.sides[side];
         let cmdline = format!(
-            "{BASE_CMDLINE} nbd.nbds_max=4 nbd.max_part=0 {}",
+            "{BASE_CMDLINE} {} nbd.nbds_max=4 nbd.max_part=0 {}",
+            clock_parameters(),
             fixture.cmdline
         );
         Machine {

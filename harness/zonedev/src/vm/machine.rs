@@ -12,13 +12,9 @@ use super::qemu::Qemu;
 
 /// What every guest's kernel is told: log to the first UART, stay where it was linked, report a panic
 /// by a reset (which stops the machine, see [`super::Guest`]), take all marks written to /dev/kmsg,
-/// trust the emulated processor's random numbers, and not to judge timers or the TSC by a busy host's
-/// pace.
-///
-/// `tsc=reliable` also keeps 7.3 from a deadlock of its own in one slow boot of a hundred: while the
-/// clock is still jiffies, watchdog_wait_seq() on the processor that counts them waits, with
-/// interrupts off, for one that is in stop_machine(), and its time limit is by that same clock.
-pub const BASE_CMDLINE: &str = "console=ttyS0 nokaslr panic=-1 printk.devkmsg=on random.trust_cpu=on no_timer_check tsc=reliable";
+/// trust the emulated processor's random numbers, and not to judge timers by a busy host's pace.
+pub const BASE_CMDLINE: &str =
+    "console=ttyS0 nokaslr panic=-1 printk.devkmsg=on random.trust_cpu=on no_timer_check";
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

@@ -2,6 +2,7 @@
 //! The only room that starts QEMU; no QEMU outlives it.
 
 mod accel;
+mod clock;
 mod command;
 mod error;
 mod event;
@@ -15,6 +16,7 @@ mod spawn;
 mod template;
 
 pub use accel::{Accel, AccelProbe, probe_accel};
+pub use clock::clock_parameters;
 pub use command::AGENT_PORT;
 pub use error::{Fault, Result, VmError};
 pub use event::{End, Event};
