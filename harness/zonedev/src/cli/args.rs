@@ -49,6 +49,8 @@ Examples:
     Shell(ShellArgs),
     /// The pages of a cell's checkpoints as a table, prediction beside observation
     Inspect(InspectArgs),
+    /// What finished runs reached, by suite and kernel, as Markdown: docs/coverage.md
+    Coverage(CoverageArgs),
     /// Say what this host has and lacks
     Doctor,
     /// Measure, as ratios, into target/bench.json
@@ -190,6 +192,14 @@ pub(super) struct InspectArgs {
     pub(super) checkpoint: Option<String>,
 }
 
+/// `zonedev coverage`.
+#[derive(Debug, Args)]
+pub(super) struct CoverageArgs {
+    /// Runs' folders, or `latest`
+    #[arg(required = true)]
+    pub(super) runs: Vec<String>,
+}
+
 /// `zonedev bench`.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
@@ -214,6 +224,7 @@ impl Cli {
             Command::Build(args) => build::run(&project, args).await,
             Command::Shell(args) => shell::run(&project, args).await,
             Command::Inspect(args) => inspect::run(&project, &args),
+            Command::Coverage(args) => inspect::coverage(&project, &args),
             Command::Doctor => doctor::run(&project).await,
             Command::Bench(args) => bench::run(&project, args).await,
         }

@@ -1,22 +1,16 @@
-//! `zonedev inspect`.
+//! What finished runs recorded: `zonedev inspect` and `zonedev coverage`.
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::record::{CellId, RunFolder};
+use crate::record::{CellId, RunFolder, RunRecord};
 use crate::{report, verdict};
 
-use super::args::{BuildOptions, InspectArgs};
+use super::args::{BuildOptions, CoverageArgs, InspectArgs};
 use super::exit::{Exit, Failure};
 use super::setup;
 
 pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failure> {
-    let folder = RunFolder::open(&run_path(project, &args.run));
-    let record = folder.read_record().map_err(|e| {
-        Failure::request(
-            format!("failed to {e}"),
-            "name the folder of a finished run, or `latest`",
-        )
-    })?;
+    let (folder, record) = read(project, &args.run)?;
     let cells: Vec<&CellId> = record
         .cells
         .iter()
@@ -84,6 +78,26 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
         ));
     }
     Ok(Exit::Good)
+}
+
+pub(super) fn coverage(project: &Utf8Path, args: &CoverageArgs) -> Result<Exit, Failure> {
+    let mut records = Vec::new();
+    for run in &args.runs {
+        records.push(read(project, run)?.1);
+    }
+    out!("{}", report::coverage(&records));
+    Ok(Exit::Good)
+}
+
+fn read(project: &Utf8Path, run: &str) -> Result<(RunFolder, RunRecord), Failure> {
+    let folder = RunFolder::open(&run_path(project, run));
+    let record = folder.read_record().map_err(|e| {
+        Failure::request(
+            format!("failed to {e}"),
+            "name the folder of a finished run, or `latest`",
+        )
+    })?;
+    Ok((folder, record))
 }
 
 fn run_path(project: &Utf8Path, run: &str) -> Utf8PathBuf {

@@ -1,11 +1,13 @@
 //! Records and events -> text. Knows records, and nothing of QEMU; everything that may come from
 //! a guest is escaped.
 
+mod coverage;
 mod inspect;
 mod progress;
 mod summary;
 mod text;
 
+pub use coverage::coverage;
 pub use inspect::inspect;
 pub use progress::Progress;
 pub use summary::summary;
