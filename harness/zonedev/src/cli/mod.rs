@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(async {
         tokio::select! {
             result = cli.run() => result,
-            () = interrupted() => Err(Failure::harness("interrupted; what had finished is in the run's folder")),
+            () = interrupted() => Err(Failure::harness("interrupted; what had finished is kept")),
         }
     });
     // A build that runs in a thread of its own is not waited for: its processes end with us.
