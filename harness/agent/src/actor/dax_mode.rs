@@ -5,10 +5,10 @@
 use std::fs;
 use std::path::Path;
 
-use proto::{DaxMode, StepResult};
+use proto::{DaxMode, NamespaceInfo, StepResult};
 
 use super::provision::{Done, ok};
-use crate::wire::{failed, io_errno};
+use crate::wire::{Context, failed, io_errno};
 
 const BUS: &str = "/sys/bus/dax";
 const MEMORY: &str = "/sys/devices/system/memory";
@@ -21,7 +21,7 @@ fn driver(mode: DaxMode) -> &'static str {
 }
 
 /// Binds the only instance there is to the driver of a mode.
-pub(super) fn set(mode: DaxMode) -> Done {
+pub(super) fn set(mode: DaxMode, context: &Context) -> Done {
     let wanted = format!("{BUS}/drivers/{}", driver(mode));
     if !Path::new(&wanted).exists() {
         return Err(StepResult::Lacks {
@@ -31,23 +31,24 @@ pub(super) fn set(mode: DaxMode) -> Done {
             ),
         });
     }
-    let device = only_device()?;
+    let instance = only_instance(context)?;
+    let device = instance.dev.as_str();
     let bound = format!("{BUS}/devices/{device}/driver");
     let is =
         |mode| fs::canonicalize(&bound).is_ok_and(|d| d.file_name() == Some(driver(mode).as_ref()));
     if is(DaxMode::SystemRam) {
-        offline(&device)?;
-        put(&format!("{bound}/remove_id"), &device)?;
+        offline(instance)?;
+        put(&format!("{bound}/remove_id"), device)?;
     }
     if Path::new(&bound).exists() {
-        put(&format!("{bound}/unbind"), &device)?;
+        put(&format!("{bound}/unbind"), device)?;
     }
     if mode == DaxMode::SystemRam {
         put(&format!("{MEMORY}/auto_online_blocks"), "online_movable")?;
         // Its driver takes only what it is told; telling it binds it.
-        put(&format!("{wanted}/new_id"), &device)?;
+        put(&format!("{wanted}/new_id"), device)?;
     } else {
-        put(&format!("{wanted}/bind"), &device)?;
+        put(&format!("{wanted}/bind"), device)?;
     }
     if is(mode) {
         ok()
@@ -59,32 +60,28 @@ pub(super) fn set(mode: DaxMode) -> Done {
     }
 }
 
-fn only_device() -> Result<String, StepResult> {
-    let dir = format!("{BUS}/devices");
-    let names: Vec<String> = fs::read_dir(&dir)
-        .map_err(|e| io_errno(&format!("open {dir}"), &e))?
-        .flatten()
-        .map(|e| e.file_name().to_string_lossy().into_owned())
+fn only_instance(context: &Context) -> Result<&NamespaceInfo, StepResult> {
+    let found: Vec<&NamespaceInfo> = context
+        .namespaces
+        .iter()
+        .filter(|n| ["devdax", "system-ram"].contains(&n.mode.as_str()))
         .collect();
-    match names.as_slice() {
-        [one] => Ok(one.clone()),
+    match found.as_slice() {
+        [one] => Ok(one),
         [] => Err(failed("find a device-dax instance: there is none")),
-        several => Err(failed(format!(
-            "find the device-dax instance: there are {}",
-            several.join(", ")
-        ))),
+        several => {
+            let names: Vec<&str> = several.iter().map(|n| n.dev.as_str()).collect();
+            Err(failed(format!(
+                "find the device-dax instance: there are {}",
+                names.join(", ")
+            )))
+        }
     }
 }
 
-/// Takes the memory blocks of a device offline. The kernel moves what is in them elsewhere.
-fn offline(device: &str) -> Result<(), StepResult> {
-    let number = |name: &str| {
-        let path = format!("{BUS}/devices/{device}/{name}");
-        let text = fs::read_to_string(&path).map_err(|e| io_errno(&format!("read {path}"), &e))?;
-        hex_or_decimal(text.trim())
-            .ok_or_else(|| failed(format!("read {path}: `{}` is no number", text.trim())))
-    };
-    let (first, size) = (number("resource")?, number("size")?);
+/// Takes the memory blocks of an instance offline. The kernel moves what is in them elsewhere.
+fn offline(instance: &NamespaceInfo) -> Result<(), StepResult> {
+    let (first, size) = (instance.resource, instance.size);
     let path = format!("{MEMORY}/block_size_bytes");
     let text = fs::read_to_string(&path).map_err(|e| io_errno(&format!("read {path}"), &e))?;
     let block = u64::from_str_radix(text.trim(), 16)
@@ -99,13 +96,6 @@ fn offline(device: &str) -> Result<(), StepResult> {
         }
     }
     Ok(())
-}
-
-fn hex_or_decimal(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
-    }
 }
 
 fn put(path: &str, text: &str) -> Result<(), StepResult> {

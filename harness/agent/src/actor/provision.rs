@@ -30,7 +30,7 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
         Op::Insmod { module } => drivers::insmod(module),
         Op::Rmmod { module } => drivers::rmmod(module),
         Op::UnbindPci { driver } => drivers::unbind_pci(driver),
-        Op::DaxMode { mode } => dax_mode::set(*mode),
+        Op::DaxMode { mode } => dax_mode::set(*mode, context),
         Op::TornDown {} => teardown::check(),
         Op::Mkfs {
             fs,

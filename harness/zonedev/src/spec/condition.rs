@@ -11,7 +11,7 @@ use super::{Contract, Fixture, SpecError};
 
 /// A condition that can't be answered.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub enum ConditionError {
+enum ConditionError {
     /// It isn't written so.
     #[error("write `{0}` as SECTION.PROPERTY=VALUE or SECTION.PROPERTY!=VALUE")]
     Form(String),

@@ -19,7 +19,7 @@ mod selftest;
 pub(crate) use case::HUNG;
 pub use case::{Case, Known, PlannedStep, Reads, SuiteStore};
 pub use ceiling::Ceilings;
-pub use condition::{ConditionError, Facts};
+pub use condition::Facts;
 pub use contract::*;
 pub(crate) use error::nearest;
 pub use error::{SpecError, SpecFile};
