@@ -19,24 +19,19 @@ fn two_pmds(l: &mut Ledger) {
 fn what_splits_a_vma_within_a_pmd_zaps_all_of_it() {
     let mut l = Ledger::default();
     two_pmds(&mut l);
-    let (map, offset, length) = span("m", 16, 1);
-    let op = Op::Mprotect {
-        map,
-        offset,
-        length,
-        access: crate::Protection::Read,
+    let mprotect = |page, pages| {
+        let (map, offset, length) = span("m", page, pages);
+        Op::Mprotect {
+            map,
+            offset,
+            length,
+            access: crate::Protection::Read,
+        }
     };
-    l.apply("main", &op, &OK, &[]).unwrap();
+    l.apply("main", &mprotect(16, 1), &OK, &[]).unwrap();
     assert_eq!(of(&l, HoldBy::Pmd {}), [(0x1200, 512)]);
     // On a boundary nothing is split.
-    let (map, offset, length) = span("m", 512, 512);
-    let op = Op::Mprotect {
-        map,
-        offset,
-        length,
-        access: crate::Protection::Read,
-    };
-    l.apply("main", &op, &OK, &[]).unwrap();
+    l.apply("main", &mprotect(512, 512), &OK, &[]).unwrap();
     assert_eq!(of(&l, HoldBy::Pmd {}), [(0x1200, 512)]);
     let (map, offset, length) = span("m", 512, 512);
     let op = Op::Unmap {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use guestmem::{Flags, PageKind, PageRun, PageState, PagesReading, Part, Pgmap, Region};
 use proto::{Checkpoint, Hold, HoldBy, NamespaceInfo, Op, Outcome, PageType, StepResult};
 
-use super::{CellId, CellRecord, CheckpointRecord, End, LogLine, StepRecord};
+use super::{
+    CellId, CellRecord, CheckpointRecord, End, LogLine, RECORD_VERSION, RunRecord, StepRecord,
+};
 
 pub(crate) fn state(refcount: i32) -> PageState {
     PageState {
@@ -142,5 +144,30 @@ pub(crate) fn log(text: &str, step: Option<usize>) -> LogLine {
         time_us: Some(1),
         text: text.into(),
         step,
+    }
+}
+
+/// A run in which nothing happened.
+pub(crate) fn run() -> RunRecord {
+    RunRecord {
+        version: RECORD_VERSION,
+        id: "20261122-160000".into(),
+        zonedev: "0.1.0".into(),
+        started: "2026-11-22T16:00:00Z".into(),
+        took_ms: 0,
+        accel: "tcg".into(),
+        accel_reason: None,
+        qemu: "7.2.22".into(),
+        kernels: Vec::new(),
+        cells: Vec::new(),
+        pairs: Vec::new(),
+        skips: Vec::new(),
+        over_ceiling: Vec::new(),
+        known: Vec::new(),
+        pages_read: 0,
+        pages_predicted: 0,
+        phases_ms: BTreeMap::new(),
+        notices: Vec::new(),
+        exit_code: 0,
     }
 }

@@ -92,18 +92,10 @@ pub fn coverage(records: &[RunRecord]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{CellId, KernelRecord, RECORD_VERSION};
+    use crate::record::{CellId, KernelRecord, testing};
 
     fn record(cells: &[(&str, &str, CellVerdict)]) -> RunRecord {
         RunRecord {
-            version: RECORD_VERSION,
-            id: "r".into(),
-            zonedev: "0".into(),
-            started: "2026-11-22T00:00:00Z".into(),
-            took_ms: 0,
-            accel: "tcg".into(),
-            accel_reason: None,
-            qemu: "7.2".into(),
             kernels: ["5.10", "7.3"]
                 .map(|name| KernelRecord {
                     name: name.into(),
@@ -127,15 +119,7 @@ mod tests {
                     (id, verdict.clone())
                 })
                 .collect(),
-            pairs: Vec::new(),
-            skips: Vec::new(),
-            over_ceiling: Vec::new(),
-            known: Vec::new(),
-            pages_read: 0,
-            pages_predicted: 0,
-            phases_ms: BTreeMap::new(),
-            notices: Vec::new(),
-            exit_code: 0,
+            ..testing::run()
         }
     }
 

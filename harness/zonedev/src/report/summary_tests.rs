@@ -95,16 +95,10 @@ fn run() -> RunRecord {
         },
     ));
     RunRecord {
-        version: crate::record::RECORD_VERSION,
-        id: "20261122-160000".into(),
-        zonedev: "0.1.0".into(),
-        started: "2026-11-22T16:00:00Z".into(),
         took_ms: 48_200,
-        accel: "tcg".into(),
         accel_reason: Some(
             "/dev/kvm opens, and its trial boot never reached its first line".into(),
         ),
-        qemu: "7.2.22".into(),
         kernels: vec![
             kernel(
                 "5.10",
@@ -153,6 +147,7 @@ fn run() -> RunRecord {
         phases_ms: [("boot".to_owned(), 9_100), ("cells".to_owned(), 31_000)].into(),
         notices: vec!["5.10: the locked version is gone, built 5.10.262-1 instead".into()],
         exit_code: 1,
+        ..crate::record::testing::run()
     }
 }
 

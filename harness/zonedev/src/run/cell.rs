@@ -263,6 +263,33 @@ async fn wait_for_mark(guest: &Guest, limit: Duration) {
     }
 }
 
+/// Keeps what tells where a guest that answers no more is, beside its console: its registers, and
+/// with `dump` its memory, for drgn and crash. Hands back what there is to tell of it.
+pub(super) async fn keep_silent(error: &SessionError, guest: &Guest, dump: bool) -> Vec<String> {
+    let mut said = Vec::new();
+    let SessionError::Silent(_) = error else {
+        return said;
+    };
+    let file = guest.console().with_file_name("registers.txt");
+    let kept = match guest.registers().await {
+        Ok(text) => std::fs::write(&file, text).map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    };
+    if let Err(e) = kept {
+        said.push(format!(
+            "the registers of a guest that hangs were not kept: {e}"
+        ));
+    }
+    if dump {
+        let path = guest.console().with_file_name("guest.core");
+        said.push(match guest.dump(&path).await {
+            Ok(()) => format!("a dump of the guest that hangs: {path}"),
+            Err(e) => format!("the guest that hangs gave no dump: {e}"),
+        });
+    }
+    said
+}
+
 /// What a talk that ended says of the kernel.
 pub(super) fn ended(error: &SessionError, step: Option<usize>, guest: &Guest) -> End {
     let tail = guest.console_tail(1 << 16);

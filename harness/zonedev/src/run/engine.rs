@@ -19,7 +19,7 @@ use crate::vm::{
     Accel, BASE_CMDLINE, Guest, Launcher, Machine, Nvdimm, Template, clock_parameters,
 };
 
-use super::cell::{Drive, Limits, ended, read_console};
+use super::cell::{Drive, Limits, ended, keep_silent, read_console};
 use super::error::RunError;
 use super::pages::PageReader;
 use super::session::{Session, SessionError};
@@ -419,31 +419,10 @@ impl Engine {
         }
     }
 
-    /// Keeps what tells where a guest that answers no more is: its registers, and where asked for
-    /// its memory, for drgn and crash.
     async fn keep_silent(&self, error: &SessionError, guest: &Guest) {
-        let SessionError::Silent(_) = error else {
-            return;
-        };
-        let file = guest.console().with_file_name("registers.txt");
-        let kept = match guest.registers().await {
-            Ok(text) => std::fs::write(&file, text).map_err(|e| e.to_string()),
-            Err(e) => Err(e.to_string()),
-        };
-        if let Err(e) = kept {
-            self.tell(Event::Notice {
-                message: format!("the registers of a guest that hangs were not kept: {e}"),
-            });
+        for message in keep_silent(error, guest, self.config.dump_hung).await {
+            self.tell(Event::Notice { message });
         }
-        if !self.config.dump_hung {
-            return;
-        }
-        let path = guest.console().with_file_name("guest.core");
-        let message = match guest.dump(&path).await {
-            Ok(()) => format!("a dump of the guest that hangs: {path}"),
-            Err(e) => format!("the guest that hangs gave no dump: {e}"),
-        };
-        self.tell(Event::Notice { message });
     }
 
     /// Why a case can't run on its kernel, where it can't.
