@@ -121,15 +121,7 @@ fn a_write_to_a_hole_takes_its_zero_page_away() {
         offset: Size(4096),
         length: Size(4096),
     };
-    let extents = vec![Extent {
-        page: 1,
-        pages: 1,
-        pfn: 0x1001,
-    }];
-    let fact = Fact::Extents {
-        file: "a".into(),
-        extents,
-    };
+    let fact = extents("a", &[(1, 1, 0x1001)]);
     l.apply("main", &op, &OK, &[fact]).unwrap();
     assert!(!faults_in_the_zero_page(&l, "main", "m", 1, 1));
     assert!(faults_in_the_zero_page(&l, "main", "m", 2, 2));

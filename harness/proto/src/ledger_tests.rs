@@ -25,26 +25,24 @@ fn mapped(l: &mut Ledger, actor: &str, map: &str, file: &str, pages: u64, privat
     l.apply(actor, &op, &OK, &[fact]).unwrap();
 }
 
+/// Where a file's blocks are: first page, pages, first frame.
+fn extents(file: &str, of: &[(u64, u64, u64)]) -> Fact {
+    Fact::Extents {
+        file: file.into(),
+        extents: of
+            .iter()
+            .map(|&(page, pages, pfn)| Extent { page, pages, pfn })
+            .collect(),
+    }
+}
+
 fn created(l: &mut Ledger, file: &str, pages: u64, pfn: u64) {
     let op = Op::Create {
         file: file.into(),
         size: Size(pages * 4096),
     };
-    let extents = vec![Extent {
-        page: 0,
-        pages,
-        pfn,
-    }];
-    l.apply(
-        "main",
-        &op,
-        &OK,
-        &[Fact::Extents {
-            file: file.into(),
-            extents,
-        }],
-    )
-    .unwrap();
+    l.apply("main", &op, &OK, &[extents(file, &[(0, pages, pfn)])])
+        .unwrap();
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -189,16 +187,7 @@ fn a_truncate_that_waits_has_unmapped_but_keeps_the_entries() {
     );
     l.apply("main", &Op::Release { pin: "p".into() }, &OK, &[])
         .unwrap();
-    l.apply(
-        "b",
-        &cut,
-        &OK,
-        &[Fact::Extents {
-            file: "a".into(),
-            extents: vec![],
-        }],
-    )
-    .unwrap();
+    l.apply("b", &cut, &OK, &[extents("a", &[])]).unwrap();
     assert_eq!(l.holds(), []);
 }
 
@@ -485,15 +474,7 @@ fn a_punched_hole_takes_the_whole_files_entries_where_the_layout_break_does() {
             offset: Size(0),
             length: Size(8192),
         };
-        let extents = vec![Extent {
-            page: 2,
-            pages: 2,
-            pfn: 0x1002,
-        }];
-        let fact = Fact::Extents {
-            file: "a".into(),
-            extents,
-        };
+        let fact = extents("a", &[(2, 2, 0x1002)]);
         l.apply("main", &punch, &OK, &[fact]).unwrap();
         assert_eq!(of(&l, HoldBy::Entry { order: 0 }), left);
     }
