@@ -1,0 +1,137 @@
+//! What an operation is about: its word, its mapping and file, who does it.
+
+use super::Op;
+use crate::{Advice, PinHow};
+
+impl Op {
+    /// The word that a case uses for this operation, such as `map-file`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Op::CreateNamespace { .. } => "create-namespace",
+            Op::Mkfs { .. } => "mkfs",
+            Op::Mount { .. } => "mount",
+            Op::Umount { .. } => "umount",
+            Op::DestroyNamespace {} => "destroy-namespace",
+            Op::CreateRegion {} => "create-region",
+            Op::DestroyRegion {} => "destroy-region",
+            Op::Insmod { .. } => "insmod",
+            Op::Rmmod { .. } => "rmmod",
+            Op::UnbindPci { .. } => "unbind-pci",
+            Op::DaxMode { .. } => "dax-mode",
+            Op::TornDown {} => "torn-down",
+            Op::Create { .. } => "create",
+            Op::Truncate { .. } => "truncate",
+            Op::Fallocate { .. } => "fallocate",
+            Op::Rename { .. } => "rename",
+            Op::Write { .. } => "write",
+            Op::Read { .. } => "read",
+            Op::Fsync { .. } => "fsync",
+            Op::Unlink { .. } => "unlink",
+            Op::MapFile { .. } => "map-file",
+            Op::MapDevice { .. } => "map-device",
+            Op::MapAnon { .. } => "map-anon",
+            Op::Touch { .. } => "touch",
+            Op::Verify { .. } => "verify",
+            Op::Unmap { .. } => "unmap",
+            Op::Mprotect { .. } => "mprotect",
+            Op::Mremap { .. } => "mremap",
+            Op::Madvise { .. } => "madvise",
+            Op::Msync { .. } => "msync",
+            Op::Fork { .. } => "fork",
+            Op::Exit {} => "exit",
+            Op::Wait {} => "wait",
+            Op::Pin { .. } => "pin",
+            Op::Release { .. } => "release",
+            Op::Gup { .. } => "gup",
+            Op::HmmOpen { .. } => "hmm-open",
+            Op::HmmRead { .. } => "hmm-read",
+            Op::HmmWrite { .. } => "hmm-write",
+            Op::HmmMigrate { .. } => "hmm-migrate",
+            Op::HmmClose {} => "hmm-close",
+            Op::Race { .. } => "race",
+            Op::Run { .. } => "run",
+            Op::MountRoot {} => "mount-root",
+            Op::Checkpoint { .. } => "checkpoint",
+        }
+    }
+
+    /// Whether a thread of a race can do this.
+    pub fn can_race(&self) -> bool {
+        matches!(
+            self,
+            Op::Touch { .. }
+                | Op::Truncate { .. }
+                | Op::Fallocate { .. }
+                | Op::Gup { .. }
+                | Op::HmmMigrate { .. }
+                | Op::Madvise {
+                    advice: Advice::Dontneed,
+                    ..
+                }
+                | Op::Pin {
+                    how: PinHow::Vmsplice,
+                    ..
+                }
+        )
+    }
+
+    /// The mapping that this is about.
+    pub fn map(&self) -> Option<&str> {
+        match self {
+            Op::MapFile { map, .. }
+            | Op::MapDevice { map, .. }
+            | Op::MapAnon { map, .. }
+            | Op::Touch { map, .. }
+            | Op::Verify { map, .. }
+            | Op::Unmap { map, .. }
+            | Op::Mprotect { map, .. }
+            | Op::Mremap { map, .. }
+            | Op::Madvise { map, .. }
+            | Op::Msync { map }
+            | Op::Pin { map, .. }
+            | Op::Gup { map, .. }
+            | Op::HmmMigrate { map, .. }
+            | Op::HmmRead { map, .. }
+            | Op::HmmWrite { map, .. } => Some(map),
+            _ => None,
+        }
+    }
+
+    /// The file that this is about.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Op::Create { file, .. }
+            | Op::Truncate { file, .. }
+            | Op::Fallocate { file, .. }
+            | Op::Unlink { file }
+            | Op::Rename { file, .. }
+            | Op::Write { file, .. }
+            | Op::Read { file, .. }
+            | Op::Fsync { file }
+            | Op::MapFile { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
+    /// Whether PID 1 does this itself rather than an actor's process.
+    pub fn by_init(&self) -> bool {
+        matches!(
+            self,
+            Op::CreateNamespace { .. }
+                | Op::Mkfs { .. }
+                | Op::Mount { .. }
+                | Op::Umount { .. }
+                | Op::DestroyNamespace {}
+                | Op::CreateRegion {}
+                | Op::DestroyRegion {}
+                | Op::Insmod { .. }
+                | Op::Rmmod { .. }
+                | Op::UnbindPci { .. }
+                | Op::DaxMode { .. }
+                | Op::TornDown {}
+                | Op::Run { .. }
+                | Op::MountRoot {}
+                | Op::Checkpoint { .. }
+        )
+    }
+}
