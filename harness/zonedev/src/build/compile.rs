@@ -1,8 +1,10 @@
 //! Compiling a kernel: a clean build, or from the finished build of its base.
 //!
-//! Every build of one base, patched or not, happens at the same path, `trees/KEY/work`, one at a
-//! time: kbuild writes absolute paths of its tools down, and would build everything again
-//! elsewhere. What is kept of a clean build is `trees/KEY/build`.
+//! Every build of one base, patched or not and in any flavour, happens at the same path,
+//! `trees/PLAIN/work` by the key of the kernel without flavours, one at a time: kbuild writes
+//! absolute paths of its tools down, and would build everything again elsewhere. What is kept of
+//! a build without patches is `trees/KEY/build`. A flavour starts from what is kept of the kernel
+//! without it, so that one option more costs what depends on it.
 
 use std::fs::File;
 use std::time::Instant;
@@ -26,6 +28,7 @@ use crate::spec::ResolvedKernel;
 pub(crate) struct Job<'a> {
     pub(crate) ctx: &'a BuildCtx,
     pub(crate) kernel: &'a ResolvedKernel,
+    pub(crate) plain_key: String,
     pub(crate) base_key: String,
     pub(crate) key: String,
     pub(crate) source: &'a Identified,
@@ -46,7 +49,7 @@ impl Job<'_> {
     /// Builds it.
     pub(crate) fn run(&self, report: &Reporter<'_>) -> Result<KernelArtifact, BuildError> {
         let cache = &self.ctx.cache;
-        let lock = cache.lock(&format!("tree-{}", self.base_key), report)?;
+        let lock = cache.lock(&format!("tree-{}", self.plain_key), report)?;
         if let Some(found) = self.load(&self.key) {
             return Ok(found);
         }
@@ -75,7 +78,7 @@ impl Job<'_> {
         };
         cache.need_space(KERNEL_NEEDS, &format!("the build of {}", report.what()))?;
         let base_report = Reporter::new(&base_name, report.sink());
-        if !(self.tree().join("build").exists() && self.load(&self.base_key).is_some()) {
+        if !(self.kept(&self.base_key).exists() && self.load(&self.base_key).is_some()) {
             let started = Instant::now();
             if self.is_patched() {
                 base_report.started();
@@ -114,8 +117,14 @@ impl Job<'_> {
         KernelArtifact::load(&self.ctx.cache.path("kernels", key), self.kernel)
     }
 
+    /// Where it is built.
     fn tree(&self) -> Utf8PathBuf {
-        self.ctx.cache.path("trees", &self.base_key)
+        self.ctx.cache.path("trees", &self.plain_key)
+    }
+
+    /// The objects that are kept of a build without patches.
+    fn kept(&self, key: &str) -> Utf8PathBuf {
+        self.ctx.cache.path("trees", key).join("build")
     }
 
     /// Makes the kernel and publishes it. What is kept of a failure is its log.
@@ -142,7 +151,8 @@ impl Job<'_> {
         report: &Reporter<'_>,
     ) -> Result<(), BuildError> {
         let build = work.join("build");
-        let kept = self.tree().join("build");
+        let kept = self.kept(&self.base_key);
+        let plain = self.kept(&self.plain_key);
         let pristine = source::pristine(self.ctx, self.source);
         let none = Overlay::default();
         let overlay = run.applied.as_ref().map_or(&none, |a| &a.overlay);
@@ -155,6 +165,9 @@ impl Job<'_> {
             let (old, all) = worktree::outdated(&build, overlay)?;
             expected = Some(old);
             self.foretell(old, all, overlay, report);
+        } else if plain != kept && plain.exists() {
+            worktree::copy_objects(&plain, &build)?;
+            expected = None;
         } else {
             create_dir(&build)?;
         }
@@ -234,6 +247,7 @@ impl Job<'_> {
         if run.applied.is_none() {
             drop_final_products(&build)?;
             remove(&kept)?;
+            create_dir(&self.ctx.cache.path("trees", run.key))?;
             fs_err::rename(&build, &kept).map_err(|e| BuildError::io("move to", &kept, e))?;
         }
         Ok(())

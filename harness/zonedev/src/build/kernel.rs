@@ -25,18 +25,29 @@ struct Inputs {
     series: Vec<SeriesFiles>,
     /// `VARIABLE=VALUE` for make.
     variables: Vec<String>,
+    /// What the same kernel is asked for without its flavours.
+    plain: Vec<Request>,
 }
 
 impl Inputs {
     /// The key of the kernel without its series and without uncommitted changes: of the build
     /// that a patched one starts from.
     fn base_key(&self, source: &Identified) -> String {
+        self.key_of(source, &self.requests, &self.variables)
+    }
+
+    /// The same without its flavours: of the build whose objects the flavours' builds start from.
+    fn plain_key(&self, source: &Identified) -> String {
+        self.key_of(source, &self.plain, &[])
+    }
+
+    fn key_of(&self, source: &Identified, requests: &[Request], variables: &[String]) -> String {
         let t = &self.toolchain;
         let mut hasher = blake3::Hasher::new();
         for part in [
             RECIPE,
             &source.id,
-            &config::allconfig(&self.requests),
+            &config::allconfig(requests),
             &t.cc,
             &t.cc_version,
             &t.ld_version,
@@ -46,7 +57,7 @@ impl Inputs {
                 .update(&(part.len() as u64).to_le_bytes())
                 .update(part.as_bytes());
         }
-        for variable in &self.variables {
+        for variable in variables {
             hasher.update(b"\0make\0").update(variable.as_bytes());
         }
         hasher.finalize().to_hex()[..32].to_owned()
@@ -85,6 +96,7 @@ pub fn build_kernel(
         toolchain: Toolchain::probe(kernel.compiler.as_ref())?,
         requests: config::requests(&kernel.fragments),
         variables: kernel.make.clone(),
+        plain: config::requests(&kernel.fragments[..kernel.plain.min(kernel.fragments.len())]),
         series: kernel
             .series
             .iter()
@@ -128,6 +140,7 @@ pub fn build_kernel(
         let job = Job {
             ctx,
             kernel,
+            plain_key: inputs.plain_key(&source),
             base_key: inputs.base_key(&source),
             key: inputs.key(&source),
             source: &source,

@@ -116,6 +116,8 @@ pub struct ResolvedKernel {
     pub contract: String,
     /// Config fragments in order; later ones win.
     pub fragments: Vec<Fragment>,
+    /// How many of them, from the first, are the kernel's own; the others are its flavours'.
+    pub plain: usize,
     /// `VARIABLE=VALUE` for every run of make.
     pub make: Vec<String>,
     /// Factor on every time limit in the guest.
@@ -334,6 +336,7 @@ impl KernelStore {
         for fragment in &spec.config {
             fragments.push(self.fragment(fragment)?);
         }
+        let plain = fragments.len();
         let flavours: Vec<Flavour> = name
             .flavours
             .iter()
@@ -397,6 +400,7 @@ impl KernelStore {
             make: flavours.iter().flat_map(|f| f.make.clone()).collect(),
             patience: flavours.iter().map(|f| f.patience).product(),
             fragments,
+            plain,
             compiler: spec.compiler,
             objects: spec.objects,
             sources: spec.sources,
