@@ -62,19 +62,21 @@ pub struct Hold {
     pub who: String,
 }
 
-/// A place where pagemap does not say what the ledger predicted.
+/// Something read in the guest that is not what the ledger predicted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Mismatch {
-    /// `actor/map`.
+    /// What was looked at: `pagemap` of a mapping, or the `blocks` under a pin.
+    pub what: String,
+    /// `actor/map`, or a pin's name.
     pub who: String,
-    /// First 4K page within the mapping.
+    /// First 4K page within the mapping or the pin.
     pub page: u64,
     /// 4K pages.
     pub pages: u64,
     /// Predicted, in words.
     pub predicted: String,
-    /// What pagemap says, in words.
+    /// What is there, in words.
     pub found: String,
 }

@@ -176,6 +176,8 @@ impl File {
 struct Pin {
     how: PinHow,
     page_type: PageType,
+    /// The file that it was taken through.
+    file: Option<String>,
     pfns: Vec<u64>,
 }
 

@@ -192,6 +192,43 @@ fn a_truncate_that_waits_has_unmapped_but_keeps_the_entries() {
 }
 
 #[test]
+fn blocks_given_away_under_a_pin_are_told() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 4, 0x1000);
+    mapped(&mut l, "main", "m", "a", 4, false);
+    touch(&mut l, "main", "m", 0, 4, true, 4, None);
+    let pin = Op::Pin {
+        pin: "p".into(),
+        how: PinHow::Vmsplice,
+        map: "m".into(),
+        offset: Size(4096),
+        length: Size(8192),
+    };
+    l.apply("main", &pin, &OK, &[]).unwrap();
+    // A copy by reference shares blocks with the file that still has them.
+    created(&mut l, "shares", 4, 0x1000);
+    assert_eq!(l.reused(), []);
+    for file in ["shares", "a"] {
+        l.apply("main", &Op::Unlink { file: file.into() }, &OK, &[])
+            .unwrap();
+    }
+    let unmap = Op::Unmap {
+        map: "m".into(),
+        offset: Size(0),
+        length: None,
+    };
+    l.apply("main", &unmap, &OK, &[]).unwrap();
+    assert_eq!(l.reused(), [], "free blocks are no one's");
+    // Also where the new file has the old one's name.
+    created(&mut l, "a", 2, 0x1002);
+    let told = l.reused();
+    assert_eq!((told.len(), told[0].page, told[0].pages), (1, 1, 1));
+    l.apply("main", &Op::Release { pin: "p".into() }, &OK, &[])
+        .unwrap();
+    assert_eq!(l.reused(), []);
+}
+
+#[test]
 fn a_refused_pin_holds_nothing() {
     let mut l = Ledger::default();
     created(&mut l, "a", 4, 0x1000);

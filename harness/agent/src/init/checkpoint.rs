@@ -88,7 +88,7 @@ impl Agent {
     /// Looks up what only pagemap names, and compares it with the prediction.
     /// Actors in the middle of an operation are left out.
     fn compare(&mut self, op: &Op) -> Result<Vec<Mismatch>, String> {
-        let mut out = Vec::new();
+        let mut out = self.ledger.reused();
         for (name, member) in &self.table.members {
             if name == WORKER || member.job.is_some() {
                 continue;

@@ -83,11 +83,13 @@ impl Ledger {
                     pfns.extend(self.dax_pfn(m, page));
                 }
                 let page_type = self.page_type(m);
+                let file = m.file().map(str::to_owned);
                 self.pins.insert(
                     (actor.to_owned(), pin.clone()),
                     Pin {
                         how: *how,
                         page_type,
+                        file,
                         pfns,
                     },
                 );

@@ -55,6 +55,11 @@ impl Ledger {
                 name.clone_into(of);
             }
         }
+        for of in self.pins.values_mut().filter_map(|p| p.file.as_mut()) {
+            if of == file {
+                name.clone_into(of);
+            }
+        }
     }
 
     /// write(2) to pages of a file, before `facts` tell where its blocks are now: new blocks take

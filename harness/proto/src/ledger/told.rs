@@ -1,6 +1,6 @@
 //! What the ledger tells: the holds that it predicts, and how pagemap differs.
 
-use super::{Ledger, LedgerError, Slot};
+use super::{File, Ledger, LedgerError, Slot};
 use crate::{Backing, Fact, Hold, HoldBy, Mismatch, PageType, PagemapState};
 
 impl Ledger {
@@ -130,6 +130,7 @@ impl Ledger {
                         l.pages += 1;
                     }
                     _ => out.push(Mismatch {
+                        what: "pagemap".into(),
                         who: format!("{actor}/{map}"),
                         page,
                         pages: 1,
@@ -140,6 +141,40 @@ impl Ledger {
             }
         }
         Ok(out)
+    }
+
+    /// Pins whose pages are blocks of another file than the one that they were taken through: its
+    /// blocks were given away while somebody could still write to them (upstream 0e2f80afcfa6 lets
+    /// an inode's eviction wait for them).
+    pub fn reused(&self) -> Vec<Mismatch> {
+        let mut out: Vec<Mismatch> = Vec::new();
+        for ((_, name), pin) in &self.pins {
+            let Some(of) = &pin.file else { continue };
+            let has = |f: &File, pfn| {
+                f.extents
+                    .iter()
+                    .any(|e| pfn >= e.pfn && pfn - e.pfn < e.pages)
+            };
+            for (page, &pfn) in (0..).zip(&pin.pfns) {
+                // Files that share blocks share them as long as the pinned one has them.
+                let own = self.files.get(of).is_some_and(|f| has(f, pfn));
+                if own || !self.files.values().any(|f| has(f, pfn)) {
+                    continue;
+                }
+                match out.last_mut() {
+                    Some(l) if l.who == *name && l.page + l.pages == page => l.pages += 1,
+                    _ => out.push(Mismatch {
+                        what: "blocks".into(),
+                        who: name.clone(),
+                        page,
+                        pages: 1,
+                        predicted: "of the pinned file, or free".into(),
+                        found: "another file's".into(),
+                    }),
+                }
+            }
+        }
+        out
     }
 
     /// The name under which the ledger knows the file behind a mapping: another

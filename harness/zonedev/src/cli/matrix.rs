@@ -314,9 +314,14 @@ fn judge(
             verdict,
             pages_read,
             pages_predicted,
+            known,
         } = verdict::judge_cell(record, &contracts[record.id.side]);
         out.pages_read += pages_read;
         out.pages_predicted += pages_predicted;
+        out.known.extend(known.into_iter().map(|known| KnownRecord {
+            cell: record.id.clone(),
+            known,
+        }));
         let (id, contract, text) = (&record.id, &record.contract, verdict::normalised(record));
         let (dir, source) = (snapshots.dir(id), snapshots.source(id));
         let file = folder
@@ -365,11 +370,10 @@ fn judge(
         .zip(&out.cells)
         .map(|(record, (_, verdict))| (record, verdict))
         .collect();
-    let (skips, over_ceiling, known) = (
+    let (skips, over_ceiling) = (
         verdict::skips(&judged),
         verdict::over_ceiling(&judged, &ceilings),
-        verdict::known(&judged),
     );
-    (out.skips, out.over_ceiling, out.known) = (skips, over_ceiling, known);
+    (out.skips, out.over_ceiling) = (skips, over_ceiling);
     Ok(out)
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proto::Op;
 
-use crate::record::{CellId, KnownFailure};
-use crate::spec::{Case, Contract, Facts, Fixture, PlannedStep, SpecError};
+use crate::record::{CellId, KnownFailure, KnownWhat};
+use crate::spec::{Case, Contract, Facts, Fixture, Known, PlannedStep, SpecError};
 
 use super::Filter;
 use super::filter::{BOOT, TEARDOWN};
@@ -21,7 +21,7 @@ pub struct PlannedCell {
     pub case_path: camino::Utf8PathBuf,
     /// Steps as the kernel's contract has them.
     pub steps: Vec<PlannedStep>,
-    /// Tests of a program that this contract's kernels are known to fail.
+    /// What this contract's kernels are known to do wrong.
     pub known_failures: Vec<KnownFailure>,
     /// Why it does not run, where it doesn't.
     pub skip: Option<String>,
@@ -111,7 +111,7 @@ pub fn plan(
                         .iter()
                         .filter(|k| k.holds(&contract.name, fixture_name))
                         .map(|k| KnownFailure {
-                            test: k.test.clone(),
+                            what: known_what(k),
                             reason: match &k.commit {
                                 Some(commit) => format!("{} (until {commit})", k.reason),
                                 None => k.reason.clone(),
@@ -149,4 +149,17 @@ pub fn plan(
         }
     }
     Ok(out)
+}
+fn known_what(known: &Known) -> KnownWhat {
+    match &known.violation {
+        Some(v) => KnownWhat::Violation {
+            checkpoint: v.checkpoint.clone(),
+            what: v.what.clone(),
+            expected: v.expected.clone(),
+            found: v.found.clone(),
+        },
+        None => KnownWhat::Test {
+            name: known.test.clone().unwrap_or_default(),
+        },
+    }
 }

@@ -107,14 +107,71 @@ pub struct TestResult {
     pub message: String,
 }
 
-/// A test that stock kernels fail, and why.
+/// What stock kernels are known to do wrong in a cell, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KnownFailure {
-    /// Name of the test.
-    pub test: String,
+    /// What.
+    pub what: KnownWhat,
     /// Why, with the upstream commit that ends it where there is one.
     pub reason: String,
+}
+
+/// What is known to go wrong: this and nothing beside it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum KnownWhat {
+    /// A program's test fails.
+    Test {
+        /// Its name, such as `hmm.hmm_device_private.exclusive`.
+        name: String,
+    },
+    /// The contract is broken so. As [`Violation`] has it.
+    Violation {
+        /// The checkpoint.
+        checkpoint: String,
+        /// What was looked at.
+        what: String,
+        /// By contract and claims.
+        expected: String,
+        /// In the guest.
+        found: String,
+    },
+}
+
+impl KnownWhat {
+    /// Whether a violation is the one that is known.
+    pub fn is(&self, v: &Violation) -> bool {
+        match self {
+            KnownWhat::Test { .. } => false,
+            KnownWhat::Violation {
+                checkpoint,
+                what,
+                expected,
+                found,
+            } => {
+                (checkpoint, what, expected, found)
+                    == (&v.checkpoint, &v.what, &v.expected, &v.found)
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for KnownWhat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            KnownWhat::Test { name } => write!(f, "test {name}"),
+            KnownWhat::Violation {
+                checkpoint,
+                what,
+                expected,
+                found,
+            } => write!(
+                f,
+                "at \"{checkpoint}\": {what} {found} instead of {expected}"
+            ),
+        }
+    }
 }
 
 /// One step of the case as it went.
@@ -255,7 +312,7 @@ pub struct CellRecord {
     pub splats: Vec<Splat>,
     /// Results of programs.
     pub results: Vec<TestResult>,
-    /// Tests that are known to fail on this kernel (the case's `known` list).
+    /// What is known to go wrong on this kernel (the case's `known` list).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known_failures: Vec<KnownFailure>,
     /// Kinds of page that its fixture gives: its first checkpoint has them. Of the cells of a

@@ -10,7 +10,7 @@ mod run;
 pub(crate) mod testing;
 
 pub use cell::{
-    CellId, CellRecord, CheckpointRecord, End, KnownFailure, LogLine, Splat, StepRecord,
+    CellId, CellRecord, CheckpointRecord, End, KnownFailure, KnownWhat, LogLine, Splat, StepRecord,
     TestResult, TestStatus, Violation,
 };
 pub use folder::{RunFolder, RunFolderError};

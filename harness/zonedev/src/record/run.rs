@@ -142,7 +142,7 @@ pub struct CeilingRecord {
     pub ceiling: u64,
 }
 
-/// A test that failed as stock kernels are known to.
+/// What went wrong as stock kernels are known to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KnownRecord {
@@ -184,7 +184,7 @@ pub struct RunRecord {
     /// Where more was skipped than may be: the run is not green.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub over_ceiling: Vec<CeilingRecord>,
-    /// Tests that failed as they are known to.
+    /// What went wrong as it is known to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<KnownRecord>,
     /// ZONE_DEVICE pages read, summed over checkpoints, and how many of these had a prediction.

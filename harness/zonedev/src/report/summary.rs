@@ -294,16 +294,19 @@ fn skips(run: &RunRecord, look: &Look, out: &mut String) {
     }
 }
 
-/// Tests that stock kernels are known to fail, and failed.
+/// What went wrong as stock kernels are known to.
 fn known(run: &RunRecord, look: &Look, out: &mut String) {
     if run.known.is_empty() {
         return;
     }
-    let head = format!("{} known to fail", count(run.known.len(), "test"));
+    let head = format!(
+        "{}, known of these kernels",
+        count(run.known.len(), "failure")
+    );
     let _ = writeln!(out, "\n{}", look.paint(Paint::Head, &head));
     let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for one in &run.known {
-        let name = format!("{} ({})", one.known.test, one.cell);
+        let name = format!("{} ({})", one.known.what, one.cell);
         reasons.entry(&one.known.reason).or_default().push(name);
     }
     for (reason, tests) in reasons {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::record::testing::cell;
 use crate::record::{
-    AcceptState, CeilingRecord, KernelRecord, KnownFailure, KnownRecord, SkipRecord,
+    AcceptState, CeilingRecord, KernelRecord, KnownFailure, KnownRecord, KnownWhat, SkipRecord,
 };
 
 fn difference(rank: u8, kind: &str, at: &str, pages: (u64, u64), text: &str) -> Difference {
@@ -138,7 +138,9 @@ fn run() -> RunRecord {
         known: vec![KnownRecord {
             cell: cell("hmm-tests", 0, "5.10").id,
             known: KnownFailure {
-                test: "hmm.exclusive".into(),
+                what: KnownWhat::Test {
+                    name: "hmm.exclusive".into(),
+                },
                 reason: "tails of a huge page are refused".into(),
             },
         }],

@@ -29,6 +29,7 @@ use proto::Op;
 use serde::Deserialize;
 
 use super::ceiling::Ceilings;
+use super::known::Known;
 use super::program::{ProgramTable, Shared};
 use super::{Facts, SpecError, SpecFile};
 
@@ -45,7 +46,7 @@ pub struct Case {
     pub fixtures: Vec<String>,
     /// Whether a request that names nothing means it too.
     pub default: bool,
-    /// What the tests of a program are known to do wrong on stock kernels.
+    /// What stock kernels are known to do wrong here.
     pub known: Vec<Known>,
     /// Why it never runs, where it doesn't.
     pub skip: Option<String>,
@@ -54,33 +55,6 @@ pub struct Case {
     /// The file, relative to the project.
     pub path: Utf8PathBuf,
     steps: Vec<Step>,
-}
-
-/// A test that stock kernels of a contract fail.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Known {
-    /// Name of the test, such as `hmm.hmm_device_private.exclusive`.
-    pub test: String,
-    /// Contracts of the kernels that fail it.
-    pub contracts: Vec<String>,
-    /// Fixtures on which they do; none are all.
-    #[serde(default)]
-    pub fixtures: Vec<String>,
-    /// The program of the list whose test it is.
-    pub program: Option<String>,
-    /// Why.
-    pub reason: String,
-    /// The upstream commit that ends it, where there is one.
-    pub commit: Option<String>,
-}
-
-impl Known {
-    /// Whether kernels of this contract fail it on this fixture.
-    pub fn holds(&self, contract: &str, fixture: &str) -> bool {
-        self.contracts.iter().any(|c| c == contract)
-            && (self.fixtures.is_empty() || self.fixtures.iter().any(|f| f == fixture))
-    }
 }
 
 /// How a program's results are read.
@@ -224,6 +198,7 @@ impl Case {
         }
         let mut known = Vec::new();
         for one in parsed.known {
+            Known::check(file, &one)?;
             if one.get_ref().program.is_some() {
                 return Err(file.error(
                     one.span(),
@@ -280,6 +255,7 @@ impl Case {
         let programs =
             super::program::programs(file, parsed.shared.unwrap_or_default(), parsed.program)?;
         for one in &parsed.known {
+            Known::check(file, one)?;
             let named = one.get_ref().program.as_deref();
             if !named.is_some_and(|n| programs.iter().any(|p| p.name == n)) {
                 return Err(file.error(

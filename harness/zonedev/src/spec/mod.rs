@@ -12,12 +12,13 @@ mod image;
 mod kernel;
 mod kernel_name;
 mod kernel_source;
+mod known;
 mod program;
 mod rootfs;
 mod selftest;
 
 pub(crate) use case::HUNG;
-pub use case::{Case, Known, PlannedStep, Reads, SuiteStore};
+pub use case::{Case, PlannedStep, Reads, SuiteStore};
 pub use ceiling::Ceilings;
 pub use condition::Facts;
 pub use contract::*;
@@ -31,5 +32,6 @@ pub use kernel::{
 };
 pub use kernel_name::{Base, KernelName, KernelNameError, SeriesRef};
 pub use kernel_source::SourceSpec;
+pub use known::{Known, KnownViolation};
 pub use rootfs::{RootFile, RootLink, RootSpec, SourceTests, TestProgram};
 pub use selftest::{Library, SelftestSpec};

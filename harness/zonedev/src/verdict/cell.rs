@@ -2,7 +2,8 @@
 
 use super::check::{Checked, check};
 use crate::record::{
-    CellRecord, CellVerdict, End, KnownFailure, TestStatus, Violation, kind_word, region_name,
+    CellRecord, CellVerdict, End, KnownFailure, KnownWhat, TestStatus, Violation, kind_word,
+    region_name,
 };
 use crate::spec::{Contract, HUNG};
 
@@ -15,6 +16,8 @@ pub struct JudgedCell {
     pub pages_read: u64,
     /// How many of these had a prediction.
     pub pages_predicted: u64,
+    /// What went wrong as it is known to.
+    pub known: Vec<KnownFailure>,
 }
 
 /// Judges a cell by its contract and by what its case expects.
@@ -34,9 +37,10 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
             reason: message.clone(),
         },
         _ => {
+            let is_known = |v: &&Violation| cell.known_failures.iter().any(|k| k.what.is(v));
             let violations: Vec<Violation> = checks
                 .iter()
-                .flat_map(|c| c.violations.iter().cloned())
+                .flat_map(|c| c.violations.iter().filter(|v| !is_known(v)).cloned())
                 .collect();
             let mut reasons = Vec::new();
             ended(cell, &mut reasons);
@@ -44,6 +48,7 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
             steps(cell, &mut reasons);
             reasons.extend(violations.iter().map(violation_words));
             results(cell, &mut reasons);
+            known_gone(cell, &checks, &mut reasons);
             fixture_pages(cell, &mut reasons);
             left_over(cell, &mut reasons);
             checked_all(cell, &checks, &mut reasons);
@@ -61,6 +66,7 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
         verdict,
         pages_read,
         pages_predicted,
+        known: known_seen(cell, &checks),
     }
 }
 
@@ -191,7 +197,10 @@ pub(crate) fn violation_words(v: &Violation) -> String {
 }
 
 fn results(cell: &CellRecord, reasons: &mut Vec<String>) {
-    let known = |name: &str| cell.known_failures.iter().any(|k| k.test == name);
+    let known = |name: &str| {
+        let is = |k: &KnownFailure| matches!(&k.what, KnownWhat::Test { name: n } if n == name);
+        cell.known_failures.iter().any(is)
+    };
     for result in &cell.results {
         // What is known is a test that fails: one that dies, or leaves itself out, is another matter.
         let said = match (result.status, known(&result.name)) {
@@ -209,25 +218,46 @@ fn results(cell: &CellRecord, reasons: &mut Vec<String>) {
         };
         reasons.push(format!("test {} {said}{why}", result.name));
     }
-    for KnownFailure { test, .. } in &cell.known_failures {
-        if !cell.results.iter().any(|r| r.name == *test) {
+}
+
+/// What is listed as known and was not to be seen. A test that ran is told by [`results`].
+fn known_gone(cell: &CellRecord, checks: &[Checked], reasons: &mut Vec<String>) {
+    for known in &cell.known_failures {
+        let gone = match &known.what {
+            KnownWhat::Test { name } => {
+                let ran = cell.results.iter().any(|r| r.name == *name);
+                (!ran).then_some("and did not run")
+            }
+            KnownWhat::Violation { .. } => {
+                (!seen(known, cell, checks)).then_some("and happens no longer")
+            }
+        };
+        if let Some(gone) = gone {
             reasons.push(format!(
-                "test {test} is listed as known to fail and did not run"
+                "{} is listed as known to go wrong {gone}",
+                known.what
             ));
         }
     }
 }
 
-/// The tests that failed as they are known to.
-pub fn known_seen(cell: &CellRecord) -> Vec<&KnownFailure> {
-    let failed = |name: &str| {
-        let mut of_it = cell.results.iter().filter(|r| r.name == name).peekable();
-        of_it.peek().is_some() && of_it.all(|r| r.status == TestStatus::Fail)
-    };
-    cell.known_failures
-        .iter()
-        .filter(|k| failed(&k.test))
-        .collect()
+fn seen(known: &KnownFailure, cell: &CellRecord, checks: &[Checked]) -> bool {
+    match &known.what {
+        KnownWhat::Test { name } => {
+            let mut of_it = cell.results.iter().filter(|r| r.name == *name).peekable();
+            of_it.peek().is_some() && of_it.all(|r| r.status == TestStatus::Fail)
+        }
+        what @ KnownWhat::Violation { .. } => checks
+            .iter()
+            .flat_map(|c| &c.violations)
+            .any(|v| what.is(v)),
+    }
+}
+
+/// What went wrong as it is known to.
+fn known_seen(cell: &CellRecord, checks: &[Checked]) -> Vec<KnownFailure> {
+    let known = cell.known_failures.iter();
+    known.filter(|k| seen(k, cell, checks)).cloned().collect()
 }
 
 /// A fixture that brought no pages has not been provisioned, whatever its steps said.

@@ -1,7 +1,7 @@
 use super::super::check::tests::contract;
 use super::*;
 use crate::record::testing::{cell, checkpoint, log, region, state, step};
-use crate::record::{KnownFailure, Splat, TestResult};
+use crate::record::{KnownFailure, KnownWhat, Splat, TestResult};
 use guestmem::PageKind;
 use proto::{Op, StepResult};
 
@@ -155,7 +155,9 @@ fn known_failures_and_their_end() {
     );
     let known = |names: &[&str]| -> Vec<KnownFailure> {
         let one = |name: &&str| KnownFailure {
-            test: (*name).into(),
+            what: KnownWhat::Test {
+                name: (*name).into(),
+            },
             reason: "why".into(),
         };
         names.iter().map(one).collect()
@@ -163,7 +165,7 @@ fn known_failures_and_their_end() {
     // A known failure covers itself and nothing beside it.
     c.known_failures = known(&["b"]);
     assert_eq!(reasons(&c), ["test c never reported: a"]);
-    assert_eq!(known_seen(&c), c.known_failures.iter().collect::<Vec<_>>());
+    assert_eq!(known_seen(&c, &[]), c.known_failures);
     c.known_failures = known(&["a", "b", "c", "d", "z"]);
     assert_eq!(
         reasons(&c),
@@ -171,10 +173,46 @@ fn known_failures_and_their_end() {
             "test a passed, and is listed as known to fail: a",
             "test c never reported: a",
             "test d was skipped, and is listed as known to fail: a",
-            "test z is listed as known to fail and did not run",
+            "test z is listed as known to go wrong and did not run",
         ]
     );
-    assert_eq!(known_seen(&c).len(), 1);
+    assert_eq!(known_seen(&c, &[]).len(), 1);
+}
+
+#[test]
+fn a_known_break_of_the_contract_hides_nothing_beside_it() {
+    let known = |found: &str| KnownFailure {
+        what: KnownWhat::Violation {
+            checkpoint: "idle".into(),
+            what: "refcount".into(),
+            expected: "1".into(),
+            found: found.into(),
+        },
+        reason: "why".into(),
+    };
+    let mut c = good();
+    c.known_failures = vec![known("2")];
+    assert_eq!(
+        reasons(&c),
+        [
+            "at \"idle\": refcount 2 instead of 1 is listed as known to go wrong and happens no longer"
+        ]
+    );
+    // One page of the region is held once more than is claimed.
+    let run = &mut c.checkpoints[0].pages.regions[0].runs[0];
+    run.state.refcount += 1;
+    let judged = judge_cell(&c, &contract("5.10"));
+    assert_eq!(
+        (judged.verdict, judged.known.len()),
+        (CellVerdict::Pass {}, 1)
+    );
+    c.known_failures = vec![known("3")];
+    assert_eq!(reasons(&c).len(), 2);
+    // Another break beside the known one.
+    c.known_failures = vec![known("2")];
+    c.checkpoints[0].pages.regions[0].runs[0].state.mapcount += 1;
+    let said = reasons(&c);
+    assert!(said.len() == 1 && said[0].contains("mapcount"), "{said:?}");
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub fn check(checkpoint: &CheckpointRecord, contract: &Contract) -> Checked {
             Some(m.page),
             m.pages,
             Broken {
-                what: "pagemap".into(),
+                what: m.what.clone(),
                 expected: m.predicted.clone(),
                 found: m.found.clone(),
                 because: "the operations before".into(),

@@ -296,6 +296,7 @@ fn every_check_that_cannot_run_is_a_violation() {
 
     let mut c = one(PageKind::FsDax, state(0));
     c.claims.mismatches.push(Mismatch {
+        what: "pagemap".into(),
         who: "main/m".into(),
         page: 3,
         pages: 2,

@@ -15,12 +15,12 @@ mod recorded_tests;
 mod skips;
 mod snapshot;
 
-pub use cell::{JudgedCell, judge_cell, known_seen};
+pub use cell::{JudgedCell, judge_cell};
 pub use check::{Checked, check};
 pub use normal::normalised;
 pub use pair::pair;
 pub use predict::predict;
-pub use skips::{known, over_ceiling, skips};
+pub use skips::{over_ceiling, skips};
 pub use snapshot::{
     SnapshotError, accept, accepted, agrees, decode, encode, propose, snapshot_name, snapshot_path,
 };

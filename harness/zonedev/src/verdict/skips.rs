@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{CeilingRecord, CellRecord, CellVerdict, KnownRecord, SkipRecord, TestStatus};
+use crate::record::{CeilingRecord, CellRecord, CellVerdict, SkipRecord, TestStatus};
 use crate::spec::Ceilings;
-
-use super::cell::known_seen;
 
 /// Counts the skips of a run, of cells and of single tests.
 pub fn skips(cells: &[(&CellRecord, &CellVerdict)]) -> Vec<SkipRecord> {
@@ -52,18 +50,6 @@ pub fn over_ceiling(
             })
         })
         .collect()
-}
-
-/// The tests of a run that failed as they are known to.
-pub fn known(cells: &[(&CellRecord, &CellVerdict)]) -> Vec<KnownRecord> {
-    let of = |cell: &CellRecord| -> Vec<KnownRecord> {
-        let one = |k: &crate::record::KnownFailure| KnownRecord {
-            cell: cell.id.clone(),
-            known: k.clone(),
-        };
-        known_seen(cell).into_iter().map(one).collect()
-    };
-    cells.iter().flat_map(|(cell, _)| of(cell)).collect()
 }
 
 fn reasons(cell: &CellRecord, verdict: &CellVerdict) -> Vec<String> {
