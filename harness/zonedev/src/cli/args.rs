@@ -1,5 +1,7 @@
 //! What can be typed. Parsing does no I/O.
 
+use std::num::NonZero;
+
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -120,6 +122,13 @@ pub(super) struct MatrixArgs {
     /// How cases are kept apart
     #[arg(long, default_value = "clone")]
     pub(super) isolation: IsolationArg,
+    /// Run each case so often, each time in a guest of its own; races take the next seed each time.
+    /// A case that does not always pass is told with its rate
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(super) repeat: NonZero<u32>,
+    /// The seed of every race, to run one schedule again
+    #[arg(long, value_name = "SEED")]
+    pub(super) seed: Option<u64>,
     /// Keep the memory of a guest that hangs, as guest.core in its cell's folder (for drgn, crash)
     #[arg(long)]
     pub(super) dump_hung: bool,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::build::{self, BuildCtx, Cache, Quiet};
 use crate::record::RunFolder;
-use crate::run::{Engine, EngineConfig, Isolation, PageReader, Session};
+use crate::run::{Engine, EngineConfig, Isolation, PageReader, Repeat, Session};
 use crate::spec::{Fixture, FixtureStore, KernelName};
 
 use super::args::{BenchArgs, BuildOptions};
@@ -92,6 +92,7 @@ async fn guest(
             launcher: host.launcher(setup::memory_needed([fixture].into_iter(), 1))?,
             accel: host.probe.accel,
             isolation: Isolation::Boot,
+            repeat: Repeat::ONCE,
             dump_hung: false,
             jobs: 1,
             folder: path.clone(),

@@ -12,7 +12,7 @@ use crate::record::{
     RECORD_VERSION, RunFolder, RunRecord, SkipRecord,
 };
 use crate::report;
-use crate::run::{Engine, EngineConfig, Isolation};
+use crate::run::{Engine, EngineConfig, Isolation, Repeat};
 use crate::spec::{Ceilings, Contract};
 use crate::verdict;
 
@@ -109,6 +109,10 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
             IsolationArg::Boot => Isolation::Boot,
         },
         dump_hung: args.dump_hung,
+        repeat: Repeat {
+            runs: args.repeat,
+            seed: args.seed,
+        },
         jobs,
         folder: path.clone(),
         roots,

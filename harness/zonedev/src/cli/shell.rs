@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::record::RunFolder;
-use crate::run::{Engine, EngineConfig, Isolation};
+use crate::run::{Engine, EngineConfig, Isolation, Repeat};
 use crate::spec::FixtureStore;
 
 use super::args::ShellArgs;
@@ -38,6 +38,7 @@ pub(super) async fn run(project: &Utf8Path, args: ShellArgs) -> Result<Exit, Fai
         launcher: host.launcher(setup::memory_needed([&fixture].into_iter(), 1))?,
         accel: host.probe.accel,
         isolation: Isolation::Boot,
+        repeat: Repeat::ONCE,
         dump_hung: false,
         jobs: 1,
         folder,

@@ -319,6 +319,33 @@ pub struct CellRecord {
     /// fixture itself only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fixture_pages: Vec<PageKind>,
-    /// Milliseconds from its start to its end.
+    /// Where it ran more than once. The rest of the record is of the first run that did not pass,
+    /// or of the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
+    /// Milliseconds from its start to its end, of all runs together.
     pub took_ms: u64,
+}
+
+/// How a cell went that ran more than once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Repeats {
+    /// How often it ran.
+    pub runs: u32,
+    /// The runs that did not pass.
+    pub failed: Vec<FailedRun>,
+}
+
+/// A run of a cell that did not pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FailedRun {
+    /// Which, from 1.
+    pub run: u32,
+    /// Seed of its first race.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Why, the first reason.
+    pub reason: String,
 }

@@ -10,8 +10,8 @@ mod run;
 pub(crate) mod testing;
 
 pub use cell::{
-    CellId, CellRecord, CheckpointRecord, End, KnownFailure, KnownWhat, LogLine, Splat, StepRecord,
-    TestResult, TestStatus, Violation,
+    CellId, CellRecord, CheckpointRecord, End, FailedRun, KnownFailure, KnownWhat, LogLine,
+    Repeats, Splat, StepRecord, TestResult, TestStatus, Violation,
 };
 pub use folder::{RunFolder, RunFolderError};
 pub use normalise::normalise;

@@ -134,6 +134,7 @@ pub(crate) fn cell(case: &str, side: usize, kernel: &str) -> CellRecord {
         splats: Vec::new(),
         results: Vec::new(),
         known_failures: Vec::new(),
+        repeats: None,
         fixture_pages: Vec::new(),
         took_ms: 80,
     }

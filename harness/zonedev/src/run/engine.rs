@@ -22,6 +22,7 @@ use crate::vm::{
 use super::cell::{Drive, Limits, ended, keep_silent, read_console};
 use super::error::RunError;
 use super::pages::PageReader;
+use super::repeat::Repeat;
 use super::session::{Session, SessionError};
 
 /// How cells are kept apart.
@@ -69,6 +70,8 @@ pub struct EngineConfig {
     pub jobs: usize,
     /// The run's folder.
     pub folder: Utf8PathBuf,
+    /// How often each cell runs, and with which seed.
+    pub repeat: Repeat,
     /// Root file systems by name, where a fixture needs one.
     pub roots: BTreeMap<String, Utf8PathBuf>,
     /// An erofs of the fstests checkout that the user named.
@@ -78,11 +81,11 @@ pub struct EngineConfig {
 /// Runs plans.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    config: EngineConfig,
-    sides: Vec<Side>,
+    pub(super) config: EngineConfig,
+    pub(super) sides: Vec<Side>,
     events: UnboundedSender<Event>,
     /// Guests at a time.
-    guests: Arc<Semaphore>,
+    pub(super) guests: Arc<Semaphore>,
     /// Groups at a time: each holds one template in memory.
     groups: Arc<Semaphore>,
 }
@@ -91,7 +94,7 @@ pub struct Engine {
 const PROVISION: &str = "boot and provisioning";
 
 /// A template, or the reason why each case boots for itself, or why none can.
-enum Start {
+pub(super) enum Start {
     Clone(Template),
     Boot,
     Failed(End),
@@ -129,13 +132,13 @@ impl Engine {
         Ok(out)
     }
 
-    fn tell(&self, event: Event) {
+    pub(super) fn tell(&self, event: Event) {
         // The receiver may be gone when the run is being ended.
         let _ = self.events.send(event);
     }
 
     /// Told at once: who watches wants to know a failure when it happens.
-    fn tell_end(&self, record: &CellRecord) {
+    pub(super) fn tell_end(&self, record: &CellRecord) {
         let contract = &self.sides[record.id.side].contract;
         self.tell(Event::CellFinished {
             cell: record.id.clone(),
@@ -320,18 +323,16 @@ impl Engine {
         (record.end == End::Finished {}).then_some((guest, session))
     }
 
-    async fn cell(
+    /// Runs a cell once, in a guest of its own whose console and the like lie in `dir`.
+    pub(super) async fn attempt(
         &self,
-        cell: PlannedCell,
+        cell: &PlannedCell,
         fixture: &Fixture,
         start: &Start,
         reader: &PageReader,
-    ) -> Result<CellRecord, RunError> {
-        let _guest = turn(&self.guests).await?;
+        dir: &Utf8Path,
+    ) -> CellRecord {
         let started = Instant::now();
-        self.tell(Event::CellStarted {
-            cell: cell.id.clone(),
-        });
         let isolation = if matches!(start, Start::Boot) {
             "boot"
         } else {
@@ -342,13 +343,11 @@ impl Engine {
         if cell.of_fixture {
             record.fixture_pages.clone_from(&fixture.pages);
         }
-        let folder = RunFolder::open(&self.config.folder);
-        let dir = folder.cell_dir(&cell.id)?;
-        match (start, self.missing(&cell)) {
+        match (start, self.missing(cell)) {
             (_, Some(reason)) => record.end = End::Skipped { reason },
             (Start::Failed(end), _) => record.end = end.clone(),
-            (Start::Clone(template), _) => match template.start_clone(&dir).await {
-                Ok(guest) => self.drive(guest, None, &cell, reader, &mut record).await,
+            (Start::Clone(template), _) => match template.start_clone(dir).await {
+                Ok(guest) => self.drive(guest, None, cell, reader, &mut record).await,
                 Err(e) => {
                     record.end = End::HarnessError {
                         message: e.to_string(),
@@ -358,11 +357,11 @@ impl Engine {
             (Start::Boot, _) => {
                 let mut boot = self.empty(&cell.id, &cell.title, isolation);
                 let booted = self
-                    .boot(cell.id.side, fixture, &dir, reader, &mut boot)
+                    .boot(cell.id.side, fixture, dir, reader, &mut boot)
                     .await;
                 match (booted, provisioning_failure(&boot)) {
                     (Some((guest, session)), None) => {
-                        self.drive(guest, Some(session), &cell, reader, &mut record)
+                        self.drive(guest, Some(session), cell, reader, &mut record)
                             .await;
                     }
                     (Some(_), Some(end)) => record.end = end,
@@ -372,9 +371,7 @@ impl Engine {
         }
         read_console(&mut record, &dir.join("console.log"));
         record.took_ms = started.elapsed().as_millis() as u64;
-        folder.write_cell(&record)?;
-        self.tell_end(&record);
-        Ok(record)
+        record
     }
 
     async fn drive(
@@ -507,6 +504,7 @@ impl Engine {
             log: Vec::new(),
             splats: Vec::new(),
             results: Vec::new(),
+            repeats: None,
             took_ms: 0,
         }
     }
@@ -540,7 +538,7 @@ impl Engine {
 }
 
 /// Waits for a place.
-async fn turn(places: &Semaphore) -> Result<SemaphorePermit<'_>, RunError> {
+pub(super) async fn turn(places: &Semaphore) -> Result<SemaphorePermit<'_>, RunError> {
     places
         .acquire()
         .await

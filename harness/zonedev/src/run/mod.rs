@@ -5,9 +5,11 @@ mod cell;
 mod engine;
 mod error;
 mod pages;
+mod repeat;
 mod session;
 
 pub use engine::{Engine, EngineConfig, Isolation, Side};
 pub use error::RunError;
 pub use pages::PageReader;
+pub use repeat::Repeat;
 pub use session::{Session, SessionError};

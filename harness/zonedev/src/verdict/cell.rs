@@ -2,8 +2,8 @@
 
 use super::check::{Checked, check};
 use crate::record::{
-    CellRecord, CellVerdict, End, KnownFailure, KnownWhat, TestStatus, Violation, kind_word,
-    region_name,
+    CellRecord, CellVerdict, End, FailedRun, KnownFailure, KnownWhat, TestStatus, Violation,
+    kind_word, region_name,
 };
 use crate::spec::{Contract, HUNG};
 
@@ -52,6 +52,7 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
             fixture_pages(cell, &mut reasons);
             left_over(cell, &mut reasons);
             checked_all(cell, &checks, &mut reasons);
+            rate(cell, &mut reasons);
             if reasons.is_empty() {
                 CellVerdict::Pass {}
             } else {
@@ -274,6 +275,28 @@ fn fixture_pages(cell: &CellRecord, reasons: &mut Vec<String>) {
             ));
         }
     }
+}
+
+/// How often it did not pass, where it ran more than once.
+fn rate(cell: &CellRecord, reasons: &mut Vec<String>) {
+    let Some(repeats) = cell.repeats.as_ref().filter(|r| !r.failed.is_empty()) else {
+        return;
+    };
+    const SHOWN: usize = 8;
+    let one = |f: &FailedRun| match f.seed {
+        Some(seed) => format!("{} (seed {seed})", f.run),
+        None => f.run.to_string(),
+    };
+    let mut which: Vec<String> = repeats.failed.iter().take(SHOWN).map(one).collect();
+    if repeats.failed.len() > SHOWN {
+        which.push("…".into());
+    }
+    reasons.push(format!(
+        "{} of {} runs did not pass: {}",
+        repeats.failed.len(),
+        repeats.runs,
+        which.join(", ")
+    ));
 }
 
 /// After a fixture has been torn down, none of its pages is there. test_hmm's are where the

@@ -1,7 +1,7 @@
 use super::super::check::tests::contract;
 use super::*;
 use crate::record::testing::{cell, checkpoint, log, region, state, step};
-use crate::record::{KnownFailure, KnownWhat, Splat, TestResult};
+use crate::record::{FailedRun, KnownFailure, KnownWhat, Repeats, Splat, TestResult};
 use guestmem::PageKind;
 use proto::{Op, StepResult};
 
@@ -249,5 +249,26 @@ fn a_fixture_without_the_pages_that_it_gives_fails() {
     assert_eq!(
         reasons(&c),
         ["at \"idle\": the fixture has no PCI_P2PDMA page"]
+    );
+}
+
+#[test]
+fn a_cell_that_fails_in_some_of_its_runs_is_told_with_its_rate() {
+    let mut c = good();
+    let failed = |run| FailedRun {
+        run,
+        seed: Some(u64::from(run) + 6),
+        reason: "a leak".into(),
+    };
+    c.repeats = Some(Repeats {
+        runs: 20,
+        failed: Vec::new(),
+    });
+    assert_eq!(reasons(&c), ["Pass"]);
+    let some = c.repeats.as_mut().unwrap();
+    some.failed = vec![failed(2), failed(11)];
+    assert_eq!(
+        reasons(&c),
+        ["2 of 20 runs did not pass: 2 (seed 8), 11 (seed 17)"]
     );
 }

@@ -1,0 +1,165 @@
+//! A cell more than once: races with further seeds, or one seed again and again.
+
+use std::num::NonZero;
+use std::time::Instant;
+
+use camino::Utf8Path;
+use proto::Op;
+
+use super::engine::{Engine, Start, turn};
+use super::error::RunError;
+use super::pages::PageReader;
+use crate::plan::PlannedCell;
+use crate::record::{CellRecord, CellVerdict, Event, FailedRun, Repeats, RunFolder};
+use crate::spec::{Fixture, PlannedStep};
+use crate::verdict;
+
+/// How often each cell runs, and with which seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    /// Runs of each cell, each in a clone of its own.
+    pub runs: NonZero<u32>,
+    /// The seed of every race in every run. Absent: a race's own, and the next one in each
+    /// further run.
+    pub seed: Option<u64>,
+}
+
+impl Repeat {
+    /// Each cell once, as its case has it.
+    pub const ONCE: Repeat = Repeat {
+        runs: NonZero::<u32>::MIN,
+        seed: None,
+    };
+
+    /// The steps of run `n`, from 0.
+    fn steps(&self, steps: &[PlannedStep], n: u32) -> Vec<PlannedStep> {
+        let mut steps = steps.to_vec();
+        for step in &mut steps {
+            if let Op::Race { seed, .. } = &mut step.op {
+                *seed = self.seed.unwrap_or_else(|| seed.wrapping_add(u64::from(n)));
+            }
+        }
+        steps
+    }
+}
+
+/// The seed of the first race.
+fn seed(steps: &[PlannedStep]) -> Option<u64> {
+    steps.iter().find_map(|s| match s.op {
+        Op::Race { seed, .. } => Some(seed),
+        _ => None,
+    })
+}
+
+impl Engine {
+    /// Runs a cell as often as asked for. The first run that does not pass is kept, or the last.
+    pub(super) async fn cell(
+        &self,
+        mut cell: PlannedCell,
+        fixture: &Fixture,
+        start: &Start,
+        reader: &PageReader,
+    ) -> Result<CellRecord, RunError> {
+        let repeat = self.config.repeat;
+        let started = Instant::now();
+        self.tell(Event::CellStarted {
+            cell: cell.id.clone(),
+        });
+        let folder = RunFolder::open(&self.config.folder);
+        let dir = folder.cell_dir(&cell.id)?;
+        let steps = std::mem::take(&mut cell.steps);
+        let mut repeats = Repeats {
+            runs: repeat.runs.get(),
+            failed: Vec::new(),
+        };
+        let mut kept: Option<CellRecord> = None;
+        for n in 0..repeat.runs.get() {
+            cell.steps = repeat.steps(&steps, n);
+            let place = match n {
+                0 => dir.clone(),
+                n => dir.join(format!("run-{}", n + 1)),
+            };
+            let record = self.once(&cell, fixture, start, reader, &place).await?;
+            let reason = match self.judge(&record) {
+                CellVerdict::Fail { reasons, .. } => reasons.into_iter().next(),
+                CellVerdict::Error { reason } => Some(reason),
+                CellVerdict::Skip { .. } => {
+                    kept = Some(record);
+                    break;
+                }
+                CellVerdict::Pass {} => None,
+            };
+            let Some(reason) = reason else {
+                if n > 0 {
+                    // What a run that passed leaves is of no use beside the record.
+                    let _ = fs_err::remove_dir_all(&place);
+                }
+                if repeats.failed.is_empty() {
+                    kept = Some(record);
+                }
+                continue;
+            };
+            if repeats.failed.is_empty() {
+                kept = Some(record);
+            }
+            repeats.failed.push(FailedRun {
+                run: n + 1,
+                seed: seed(&cell.steps),
+                reason,
+            });
+        }
+        let Some(mut record) = kept else {
+            return Err(RunError::Task("a cell had no run".to_owned()));
+        };
+        if repeats.runs > 1 {
+            record.repeats = Some(repeats);
+        }
+        record.took_ms = started.elapsed().as_millis() as u64;
+        folder.write_cell(&record)?;
+        self.tell_end(&record);
+        Ok(record)
+    }
+
+    /// One run of a cell, which leaves its console and what else there is in `dir`.
+    async fn once(
+        &self,
+        cell: &PlannedCell,
+        fixture: &Fixture,
+        start: &Start,
+        reader: &PageReader,
+        dir: &Utf8Path,
+    ) -> Result<CellRecord, RunError> {
+        let _guest = turn(&self.guests).await?;
+        fs_err::create_dir_all(dir).map_err(crate::record::RunFolderError::from)?;
+        Ok(self.attempt(cell, fixture, start, reader, dir).await)
+    }
+
+    fn judge(&self, record: &CellRecord) -> CellVerdict {
+        verdict::judge_cell(record, &self.sides[record.id.side].contract).verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn further_runs_take_further_seeds_unless_one_is_given() {
+        let race = PlannedStep::must(Op::Race {
+            rounds: 1,
+            seed: 7,
+            arm: Vec::new(),
+        });
+        let steps = [PlannedStep::must(Op::HmmClose {}), race];
+        let runs = NonZero::new(3).unwrap();
+        let own = Repeat { runs, seed: None };
+        assert_eq!(seed(&own.steps(&steps, 0)), Some(7));
+        assert_eq!(seed(&own.steps(&steps, 2)), Some(9));
+        let given = Repeat {
+            runs,
+            seed: Some(40),
+        };
+        assert_eq!(seed(&given.steps(&steps, 2)), Some(40));
+        assert_eq!(seed(&steps[..1]), None);
+    }
+}
