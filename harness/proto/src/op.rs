@@ -410,6 +410,9 @@ pub enum Op {
     /// Mount the fixture's root file system, read-only with a tmpfs over it, for programs that
     /// [`Op::Run`] runs in it.
     MountRoot {},
+    /// The case is over: every actor is killed, and must go. What is left of the case then is what
+    /// it leaked: the counters of its answer are those of the kernel alone.
+    End {},
     /// Pause here: the host reads every page.
     Checkpoint {
         /// Name, unique in the case.

@@ -147,9 +147,13 @@ impl Agent {
         } = request;
         boot::log(6, &mark);
         let mut checkpoint = None;
-        let outcome = if let Op::Checkpoint { .. } = op {
+        let outcome = if matches!(op, Op::Checkpoint { .. } | Op::End {}) {
             let began = Instant::now();
-            let result = match self.checkpoint(&op) {
+            let taken = match op {
+                Op::End {} => self.end_all().and_then(|()| self.checkpoint(&op)),
+                _ => self.checkpoint(&op),
+            };
+            let result = match taken {
                 Ok(c) => {
                     checkpoint = Some(c);
                     StepResult::Ok {}

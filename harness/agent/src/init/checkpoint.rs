@@ -1,35 +1,16 @@
 //! A named moment: everything settles, and what the agent holds is told.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use proto::{Checkpoint, Fact, Mismatch, Op, StepResult};
 
 use super::agent::Agent;
-use super::boot;
+use super::counters;
 use super::jobs::WORKER;
+use super::table::Member;
 use crate::{pagemap, process};
-
-/// The counters of /proc/vmstat that tell something of DAX and device memory.
-const COUNTERS: [&str; 16] = [
-    "nr_anon_pages",
-    "nr_foll_pin_acquired",
-    "nr_foll_pin_released",
-    "nr_mapped",
-    "nr_page_table_pages",
-    "pgmigrate_fail",
-    "pgmigrate_success",
-    "thp_fault_alloc",
-    "thp_fault_fallback",
-    "thp_file_alloc",
-    "thp_file_mapped",
-    "thp_migration_fail",
-    "thp_migration_success",
-    "thp_split_page",
-    "thp_split_pmd",
-    "thp_zero_page_alloc",
-];
 
 /// Between an operation and its last effect: deferred fput, workqueues that
 /// finish a transfer, the tail of a process's end.
@@ -39,7 +20,33 @@ const READINGS: u32 = 3;
 /// How long an operation that was blocked may take to get going again or to rest.
 const REST: Duration = Duration::from_secs(5);
 
+/// How long a killed process may take to go.
+const DEATH: Duration = Duration::from_secs(10);
+
 impl Agent {
+    /// Kills every process that PID 1 has forked, and waits until they are gone.
+    pub(super) fn end_all(&mut self) -> Result<(), String> {
+        let names: Vec<String> = self.table.members.keys().cloned().collect();
+        for name in &names {
+            // Only PID 1 can end the transfers that an actor waits for as it dies.
+            self.disks.release_all(name);
+            if let Some(member) = self.table.members.get(name) {
+                let _ = kill(Pid::from_raw(member.pid), Signal::SIGKILL);
+            }
+        }
+        let until = Instant::now() + DEATH;
+        while !self.table.members.is_empty() {
+            if Instant::now() > until {
+                let left: Vec<String> = self.table.members.iter().map(of_whom).collect();
+                return Err(format!("end actors by SIGKILL: {}", left.join(", ")));
+            }
+            self.pump(Some(PAUSE));
+        }
+        self.coming.clear();
+        self.ended.clear();
+        Ok(())
+    }
+
     /// Settles, compares and counts.
     pub(super) fn checkpoint(&mut self, op: &Op) -> Result<Checkpoint, String> {
         self.settle();
@@ -51,12 +58,10 @@ impl Agent {
             self.settle();
             mismatches = self.compare(op)?;
         }
-        // Also folds the per-CPU differences into the counters.
-        let _ = fs::write("/proc/sys/vm/stat_refresh", "1");
         Ok(Checkpoint {
             holds: self.ledger.holds(),
             mismatches,
-            counters: counters(),
+            counters: counters::read(self.table.members.is_empty()),
             namespaces: self.namespaces.clone(),
         })
     }
@@ -80,9 +85,7 @@ impl Agent {
             }
             self.pump(Some(PAUSE));
         }
-        // MEMBARRIER_CMD_GLOBAL is synchronize_rcu() by another name.
-        // SAFETY: takes no pointer.
-        unsafe { libc::syscall(libc::SYS_membarrier, 1, 0, 0) };
+        counters::grace_period();
     }
 
     /// Looks up what only pagemap names, and compares it with the prediction.
@@ -115,17 +118,10 @@ impl Agent {
     }
 }
 
-fn counters() -> BTreeMap<String, i64> {
-    let text = fs::read_to_string("/proc/vmstat").unwrap_or_else(|e| {
-        boot::log(
-            3,
-            &format!("zonedev agent: failed to read /proc/vmstat: {e}"),
-        );
-        String::new()
-    });
-    text.lines()
-        .filter_map(|l| l.split_once(' '))
-        .filter(|(name, _)| COUNTERS.contains(name))
-        .filter_map(|(name, value)| Some((name.to_owned(), value.trim().parse().ok()?)))
-        .collect()
+/// An actor that is left, and where it is.
+fn of_whom((name, member): (&String, &Member)) -> String {
+    match process::sample(member.pid) {
+        Some(s) => format!("{name} is in {} ({})", s.wchan, s.state),
+        None => format!("{name} is there"),
+    }
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod boot;
 mod checkpoint;
+mod counters;
 mod disks;
 mod expect;
 mod jobs;

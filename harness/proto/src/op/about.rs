@@ -51,6 +51,7 @@ impl Op {
             Op::Race { .. } => "race",
             Op::Run { .. } => "run",
             Op::MountRoot {} => "mount-root",
+            Op::End {} => "end",
             Op::Checkpoint { .. } => "checkpoint",
         }
     }
@@ -131,6 +132,7 @@ impl Op {
                 | Op::TornDown {}
                 | Op::Run { .. }
                 | Op::MountRoot {}
+                | Op::End {}
                 | Op::Checkpoint { .. }
         )
     }

@@ -1,5 +1,6 @@
 //! What one cell produced.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use guestmem::{PageKind, PagesReading};
@@ -319,12 +320,29 @@ pub struct CellRecord {
     /// fixture itself only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fixture_pages: Vec<PageKind>,
+    /// What was left when the case was over and its processes were gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Left>,
+    /// The same before the case began: of its fixture, provisioned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Left>,
     /// Where it ran more than once. The rest of the record is of the first run that did not pass,
     /// or of the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,
     /// Milliseconds from its start to its end, of all runs together.
     pub took_ms: u64,
+}
+
+/// What is there when no process of the case is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Left {
+    /// The kernel's counters. Those named `unaccounted_…` are in pages and without the agent's own.
+    pub counters: BTreeMap<String, i64>,
+    /// Why the processes of the case did not go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// How a cell went that ran more than once.

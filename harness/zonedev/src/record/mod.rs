@@ -10,7 +10,7 @@ mod run;
 pub(crate) mod testing;
 
 pub use cell::{
-    CellId, CellRecord, CheckpointRecord, End, FailedRun, KnownFailure, KnownWhat, LogLine,
+    CellId, CellRecord, CheckpointRecord, End, FailedRun, KnownFailure, KnownWhat, Left, LogLine,
     Repeats, Splat, StepRecord, TestResult, TestStatus, Violation,
 };
 pub use folder::{RunFolder, RunFolderError};

@@ -135,6 +135,8 @@ pub(crate) fn cell(case: &str, side: usize, kernel: &str) -> CellRecord {
         results: Vec::new(),
         known_failures: Vec::new(),
         repeats: None,
+        left: None,
+        before: None,
         fixture_pages: Vec::new(),
         took_ms: 80,
     }

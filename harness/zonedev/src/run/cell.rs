@@ -6,7 +6,7 @@ use camino::Utf8Path;
 use proto::{Checkpoint, Op, ProgramOutput, StepResult};
 
 use crate::observe;
-use crate::record::{CellRecord, CheckpointRecord, End, StepRecord, TestResult};
+use crate::record::{CellRecord, CheckpointRecord, End, Left, StepRecord, TestResult};
 use crate::spec::{Contract, HUNG, PlannedStep, Reads};
 use crate::verdict;
 use crate::vm::{self, Accel, Guest};
@@ -155,13 +155,22 @@ impl Drive<'_> {
         *at = None;
         let request = RequestParts {
             actor: "main",
-            op: &Op::Checkpoint { name: "end".into() },
+            op: &Op::End {},
             blocked_after_ms: None,
             mark: END_MARK.into(),
         };
-        self.session
+        let (outcome, left) = self
+            .session
             .run(self.guest, request, self.limits.step)
             .await?;
+        record.left = Some(Left {
+            counters: left.map(|l| l.counters).unwrap_or_default(),
+            problem: match outcome.result {
+                StepResult::Ok {} => None,
+                StepResult::Failed { message } => Some(message),
+                other => Some(other.word().to_owned()),
+            },
+        });
         wait_for_mark(self.guest, self.limits.step).await;
         Ok(())
     }

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
 use crate::plan::{Group, Plan, PlannedCell};
-use crate::record::{CellId, CellRecord, End, Event, RunFolder};
+use crate::record::{CellId, CellRecord, End, Event, Left, RunFolder};
 use crate::spec::{Contract, Fixture, PlannedStep};
 use crate::verdict;
 use crate::vm::{
@@ -95,7 +95,8 @@ const PROVISION: &str = "boot and provisioning";
 
 /// A template, or the reason why each case boots for itself, or why none can.
 pub(super) enum Start {
-    Clone(Template),
+    /// With what was there before any case.
+    Clone(Template, Option<Left>),
     Boot,
     Failed(End),
 }
@@ -224,7 +225,7 @@ impl Engine {
             }
             (Some((guest, session)), None) if cloneable => {
                 match guest.save_template(session).await {
-                    Ok(template) => start = Start::Clone(template),
+                    Ok(template) => start = Start::Clone(template, record.left.clone()),
                     Err(e) => {
                         self.tell(Event::Notice {
                             message: format!(
@@ -257,7 +258,7 @@ impl Engine {
             *end = record.end.clone();
         }
         record.took_ms = started.elapsed().as_millis() as u64;
-        let cloneable = matches!(start, Start::Clone(_));
+        let cloneable = matches!(start, Start::Clone(..));
         self.tell(Event::BootFinished {
             what,
             took_ms: record.took_ms,
@@ -346,8 +347,11 @@ impl Engine {
         match (start, self.missing(cell)) {
             (_, Some(reason)) => record.end = End::Skipped { reason },
             (Start::Failed(end), _) => record.end = end.clone(),
-            (Start::Clone(template), _) => match template.start_clone(dir).await {
-                Ok(guest) => self.drive(guest, None, cell, reader, &mut record).await,
+            (Start::Clone(template, before), _) => match template.start_clone(dir).await {
+                Ok(guest) => {
+                    record.before.clone_from(before);
+                    self.drive(guest, None, cell, reader, &mut record).await;
+                }
                 Err(e) => {
                     record.end = End::HarnessError {
                         message: e.to_string(),
@@ -361,6 +365,7 @@ impl Engine {
                     .await;
                 match (booted, provisioning_failure(&boot)) {
                     (Some((guest, session)), None) => {
+                        record.before = boot.left;
                         self.drive(guest, Some(session), cell, reader, &mut record)
                             .await;
                     }
@@ -505,6 +510,8 @@ impl Engine {
             splats: Vec::new(),
             results: Vec::new(),
             repeats: None,
+            left: None,
+            before: None,
             took_ms: 0,
         }
     }

@@ -3,7 +3,6 @@
 use std::num::NonZero;
 use std::time::Instant;
 
-use camino::Utf8Path;
 use proto::Op;
 
 use super::engine::{Engine, Start, turn};
@@ -60,6 +59,7 @@ impl Engine {
         start: &Start,
         reader: &PageReader,
     ) -> Result<CellRecord, RunError> {
+        let _guest = turn(&self.guests).await?;
         let repeat = self.config.repeat;
         let started = Instant::now();
         self.tell(Event::CellStarted {
@@ -79,7 +79,8 @@ impl Engine {
                 0 => dir.clone(),
                 n => dir.join(format!("run-{}", n + 1)),
             };
-            let record = self.once(&cell, fixture, start, reader, &place).await?;
+            fs_err::create_dir_all(&place).map_err(crate::record::RunFolderError::from)?;
+            let record = self.attempt(&cell, fixture, start, reader, &place).await;
             let reason = match self.judge(&record) {
                 CellVerdict::Fail { reasons, .. } => reasons.into_iter().next(),
                 CellVerdict::Error { reason } => Some(reason),
@@ -118,20 +119,6 @@ impl Engine {
         folder.write_cell(&record)?;
         self.tell_end(&record);
         Ok(record)
-    }
-
-    /// One run of a cell, which leaves its console and what else there is in `dir`.
-    async fn once(
-        &self,
-        cell: &PlannedCell,
-        fixture: &Fixture,
-        start: &Start,
-        reader: &PageReader,
-        dir: &Utf8Path,
-    ) -> Result<CellRecord, RunError> {
-        let _guest = turn(&self.guests).await?;
-        fs_err::create_dir_all(dir).map_err(crate::record::RunFolderError::from)?;
-        Ok(self.attempt(cell, fixture, start, reader, dir).await)
     }
 
     fn judge(&self, record: &CellRecord) -> CellVerdict {

@@ -51,6 +51,10 @@ pub struct Features {
     /// Regions of persistent CXL memory can be made (from 6.0 on).
     #[serde(default)]
     pub cxl: bool,
+    /// nr_page_table_pages of vmstat counts the kernel's own tables too, which come and go without
+    /// a process (from 6.16 on).
+    #[serde(default)]
+    pub kernel_page_tables_counted: bool,
 }
 
 /// The rules of one kind of page. All numbers are references as `_refcount` counts them.

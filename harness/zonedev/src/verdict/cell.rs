@@ -51,6 +51,7 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
             known_gone(cell, &checks, &mut reasons);
             fixture_pages(cell, &mut reasons);
             left_over(cell, &mut reasons);
+            not_returned(cell, contract, &mut reasons);
             checked_all(cell, &checks, &mut reasons);
             rate(cell, &mut reasons);
             if reasons.is_empty() {
@@ -273,6 +274,34 @@ fn fixture_pages(cell: &CellRecord, reasons: &mut Vec<String>) {
                 first.name,
                 kind_word(*kind)
             ));
+        }
+    }
+}
+
+/// Once the case's processes are gone, the counters are where they were before it.
+fn not_returned(cell: &CellRecord, contract: &Contract, reasons: &mut Vec<String>) {
+    let Some(left) = &cell.left else { return };
+    if let Some(problem) = &left.problem {
+        reasons.push(format!("at the end: {problem}"));
+    }
+    // Programs come and go as they like, and a fixture's teardown is no life of a page.
+    let is_judged = |op: &proto::Op| !matches!(op, proto::Op::Run { .. } | proto::Op::TornDown {});
+    let (Some(before), true) = (&cell.before, cell.steps.iter().all(|s| is_judged(&s.op))) else {
+        return;
+    };
+    for (name, now) in &left.counters {
+        let Some(counter) = name.strip_prefix("unaccounted_") else {
+            continue;
+        };
+        if counter == "nr_page_table_pages" && contract.features.kernel_page_tables_counted {
+            continue;
+        }
+        match before.counters.get(name) {
+            Some(then) if then != now => reasons.push(format!(
+                "after the case: {counter} is {:+} pages off, of which no process has any",
+                now - then
+            )),
+            _ => {}
         }
     }
 }

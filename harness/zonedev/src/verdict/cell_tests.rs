@@ -1,7 +1,7 @@
 use super::super::check::tests::contract;
 use super::*;
 use crate::record::testing::{cell, checkpoint, log, region, state, step};
-use crate::record::{FailedRun, KnownFailure, KnownWhat, Repeats, Splat, TestResult};
+use crate::record::{FailedRun, KnownFailure, KnownWhat, Left, Repeats, Splat, TestResult};
 use guestmem::PageKind;
 use proto::{Op, StepResult};
 
@@ -271,4 +271,54 @@ fn a_cell_that_fails_in_some_of_its_runs_is_told_with_its_rate() {
         reasons(&c),
         ["2 of 20 runs did not pass: 2 (seed 8), 11 (seed 17)"]
     );
+}
+
+#[test]
+fn counters_return_once_the_case_s_processes_are_gone() {
+    let left = |mapped: i64, tables: i64| {
+        let counters = [
+            ("nr_mapped", 900),
+            ("unaccounted_nr_mapped", mapped),
+            ("unaccounted_nr_page_table_pages", tables),
+        ];
+        Some(Left {
+            counters: counters.map(|(n, v)| (n.to_owned(), v)).into(),
+            problem: None,
+        })
+    };
+    let mut c = good();
+    c.before = left(3, 8);
+    c.left = left(3, 8);
+    assert_eq!(reasons(&c), ["Pass"]);
+    c.left = left(1, 9);
+    let tables = "after the case: nr_page_table_pages is +1 pages off, of which no process has any";
+    assert_eq!(
+        reasons(&c),
+        [
+            "after the case: nr_mapped is -2 pages off, of which no process has any",
+            tables
+        ]
+    );
+    // Where the kernel's own tables count, they tell nothing.
+    let mut contract = contract("5.10");
+    contract.features.kernel_page_tables_counted = true;
+    c.left = left(3, 9);
+    assert_eq!(judge_cell(&c, &contract).verdict, CellVerdict::Pass {});
+    assert_eq!(reasons(&c), [tables]);
+    if let Some(l) = &mut c.left {
+        l.problem = Some("end actors by SIGKILL: b is in dax_layout (D)".into());
+    }
+    assert!(reasons(&c)[0].starts_with("at the end: end actors"));
+    // A program may leave what it likes.
+    c.left = left(5, 9);
+    c.steps.push(step(
+        Op::Run {
+            root: false,
+            cwd: None,
+            minutes: None,
+            argv: vec!["x".into()],
+        },
+        StepResult::Ok {},
+    ));
+    assert_eq!(reasons(&c), ["a program ran and reported no result"]);
 }

@@ -1,0 +1,219 @@
+//! The kernel's counters at a checkpoint, and what of them no process accounts for.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::boot;
+
+/// The counters of /proc/vmstat that tell something of DAX and device memory.
+const COUNTERS: [&str; 16] = [
+    "nr_anon_pages",
+    "nr_foll_pin_acquired",
+    "nr_foll_pin_released",
+    "nr_mapped",
+    "nr_page_table_pages",
+    "pgmigrate_fail",
+    "pgmigrate_success",
+    "thp_fault_alloc",
+    "thp_fault_fallback",
+    "thp_file_alloc",
+    "thp_file_mapped",
+    "thp_migration_fail",
+    "thp_migration_success",
+    "thp_split_page",
+    "thp_split_pmd",
+    "thp_zero_page_alloc",
+];
+
+/// Folds the counters' per-CPU parts.
+const REFRESH: &str = "/proc/sys/vm/stat_refresh";
+/// What a process leaves goes by RCU, maybe in several steps: so many readings must agree.
+const ALIKE: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(10);
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// The counters; where no actor is left, also those that processes have a part in without that
+/// part: `unaccounted_…`, in pages.
+pub(super) fn read(alone: bool) -> BTreeMap<String, i64> {
+    let mut texts = Texts::new();
+    if !alone {
+        texts.take(&[]);
+        return vmstat(&texts);
+    }
+    let until = Instant::now() + LIMIT;
+    let mut last = BTreeMap::new();
+    let mut alike = 0;
+    loop {
+        let processes = processes();
+        grace_period();
+        texts.take(&processes);
+        let now = unaccounted(&texts);
+        alike = if now == last { alike + 1 } else { 0 };
+        last = now;
+        if alike + 1 >= ALIKE || Instant::now() > until {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    let mut all = vmstat(&texts);
+    all.extend(last);
+    all
+}
+
+/// synchronize_rcu() by another name.
+pub(super) fn grace_period() {
+    // SAFETY: MEMBARRIER_CMD_GLOBAL takes no pointer.
+    unsafe { libc::syscall(libc::SYS_membarrier, 1, 0, 0) };
+}
+
+/// What was read, all of it before any of it is looked at: a reader that takes memory in between
+/// changes what it reads.
+struct Texts {
+    buffer: Vec<u8>,
+    vmstat: Range<usize>,
+    /// status and smaps_rollup of each process.
+    processes: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl Texts {
+    /// Room for far more than there is, whose pages are there.
+    const ROOM: usize = 256 << 10;
+
+    fn new() -> Self {
+        Self {
+            buffer: vec![b' '; Self::ROOM],
+            vmstat: 0..0,
+            processes: Vec::with_capacity(64),
+        }
+    }
+
+    fn take(&mut self, processes: &[String]) {
+        let opened: Vec<_> = processes
+            .iter()
+            .map(|dir| {
+                let open = |name: &str| File::open(format!("{dir}/{name}")).ok();
+                (open("status"), open("smaps_rollup"))
+            })
+            .collect();
+        let vmstat = File::open("/proc/vmstat").ok();
+        self.processes.clear();
+        let _ = fs::write(REFRESH, "1");
+        let mut at = 0;
+        self.vmstat = fill(&mut self.buffer, &mut at, vmstat);
+        for (status, rollup) in opened {
+            let status = fill(&mut self.buffer, &mut at, status);
+            let rollup = fill(&mut self.buffer, &mut at, rollup);
+            self.processes.push((status, rollup));
+        }
+    }
+
+    fn text(&self, range: &Range<usize>) -> &str {
+        std::str::from_utf8(&self.buffer[range.clone()]).unwrap_or_default()
+    }
+}
+
+/// Reads a file to its end, as far as there is room.
+fn fill(buffer: &mut [u8], at: &mut usize, file: Option<File>) -> Range<usize> {
+    let from = *at;
+    let Some(mut file) = file else {
+        return from..from;
+    };
+    while let Ok(n) = file.read(&mut buffer[*at..])
+        && n > 0
+    {
+        *at += n;
+    }
+    from..*at
+}
+
+/// The directories of all processes.
+fn processes() -> Vec<String> {
+    let is_pid = |name: &String| name.bytes().all(|b| b.is_ascii_digit());
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(is_pid)
+        .map(|pid| format!("/proc/{pid}"))
+        .collect()
+}
+
+fn vmstat(texts: &Texts) -> BTreeMap<String, i64> {
+    let text = texts.text(&texts.vmstat);
+    if text.is_empty() {
+        boot::log(3, "zonedev agent: failed to read /proc/vmstat");
+    }
+    text.lines()
+        .filter_map(|l| l.split_once(' '))
+        .filter(|(name, _)| COUNTERS.contains(name))
+        .filter_map(|(name, value)| Some((name.to_owned(), value.trim().parse().ok()?)))
+        .collect()
+}
+
+fn unaccounted(texts: &Texts) -> BTreeMap<String, i64> {
+    let all = vmstat(texts);
+    let mut parts: BTreeMap<&str, i64> = BTreeMap::new();
+    let with_memory = |(status, _): &&(Range<usize>, Range<usize>)| {
+        kilobytes(texts.text(status), "VmPTE:").is_some()
+    };
+    // VmPTE leaves out the topmost tables, which some kernels count: nothing can be said where
+    // another process, such as one that serves a network block device, is there besides PID 1.
+    let others = texts.processes.iter().filter(with_memory).count() > 1;
+    for (status, rollup) in &texts.processes {
+        for (name, text, key) in [
+            ("nr_page_table_pages", status, "VmPTE:"),
+            ("nr_anon_pages", rollup, "Pss_Anon:"),
+            ("nr_mapped", rollup, "Pss_File:"),
+            // The agent's own file lies in a tmpfs.
+            ("nr_mapped", rollup, "Pss_Shmem:"),
+        ] {
+            if let Some(part) = kilobytes(texts.text(text), key) {
+                *parts.entry(name).or_default() += part;
+            }
+        }
+    }
+    parts
+        .into_iter()
+        .filter(|(name, _)| !others || *name != "nr_page_table_pages")
+        .filter_map(|(name, part)| {
+            // Shares of pages that processes have in common are told in rounded kilobytes.
+            let pages = (part + 2).div_euclid(4);
+            Some((format!("unaccounted_{name}"), all.get(name)? - pages))
+        })
+        .collect()
+}
+
+/// The value of a line such as `VmPTE:      48 kB`.
+fn kilobytes(text: &str, key: &str) -> Option<i64> {
+    let line = text.lines().find_map(|l| l.strip_prefix(key))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_processes_have_is_taken_off() {
+        let mut texts = Texts::new();
+        let mut put = |text: &str, at: usize| {
+            texts.buffer[at..at + text.len()].copy_from_slice(text.as_bytes());
+            at..at + text.len()
+        };
+        let vmstat = put("nr_mapped 60\nnr_page_table_pages 20\nnr_free_pages 7\n", 0);
+        let status = put("Name:\tx\nVmPTE:\t      48 kB\n", 1000);
+        let rollup = put("Pss_File:             103 kB\nPss_Shmem: 100 kB\n", 2000);
+        texts.vmstat = vmstat;
+        texts.processes = vec![(status.clone(), rollup), (0..0, 0..0)];
+        let got = |texts: &Texts| unaccounted(texts).into_iter().collect::<Vec<_>>();
+        let mapped = ("unaccounted_nr_mapped".to_owned(), 60 - 51);
+        let tables = ("unaccounted_nr_page_table_pages".to_owned(), 20 - 12);
+        assert_eq!(got(&texts), [mapped.clone(), tables]);
+        texts.processes[1].0 = status;
+        assert_eq!(got(&texts), [mapped]);
+    }
+}
