@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use guestmem::{Flags, PageKind, PageRun, PageState, PagesReading, Part, Pgmap, Region};
+use std::collections::BTreeSet;
+
+use guestmem::{PageKind, PageRun, PageState, PagesReading, Part, Pgmap, Region};
 use proto::{Checkpoint, Hold, HoldBy, NamespaceInfo, Op, Outcome, PageType, StepResult};
 
 use super::{
@@ -19,7 +21,7 @@ pub(crate) fn state(refcount: i32) -> PageState {
         part: Part::Single,
         mapping_set: false,
         share: None,
-        flags: Flags::default(),
+        flags: BTreeSet::from(["reserved".to_owned()]).into(),
         absent: false,
     }
 }

@@ -15,6 +15,13 @@ use crate::spec::{Contract, PinKind, PinRule};
 /// Violations kept of one checkpoint; a wild guest could make one per page.
 const MAX_VIOLATIONS: usize = 256;
 
+/// Flags of pages that the allocator, the LRU lists, slab or an I/O have: no ZONE_DEVICE page at
+/// rest. (A free page of the buddy allocator would have a mapcount.)
+const NEVER: [&str; 4] = ["lru", "slab", "locked", "writeback"];
+/// What __init_zone_device_page() sets, so that nothing takes the page for one of RAM.
+const ALWAYS: &str = "reserved";
+const AT_REST: &str = "a ZONE_DEVICE page at rest";
+
 /// What a check found, and how much it could check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
@@ -237,6 +244,18 @@ fn broken(run: &PageRun, e: &PredictedRun) -> Vec<Broken> {
     {
         let word = |set: bool| if set { "set" } else { "NULL" }.to_owned();
         differ("mapping", word(set), word(s.mapping_set), holders);
+    }
+    let wrong: Vec<&str> = NEVER.into_iter().filter(|f| s.flags.contains(*f)).collect();
+    if !wrong.is_empty() {
+        differ(
+            "flags",
+            format!("no {}", NEVER.join(", ")),
+            wrong.join(", "),
+            AT_REST,
+        );
+    }
+    if !s.flags.contains(ALWAYS) {
+        differ("flags", ALWAYS.into(), format!("no {ALWAYS}"), AT_REST);
     }
     out
 }

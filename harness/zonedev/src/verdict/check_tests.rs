@@ -459,3 +459,24 @@ fn coherent_and_p2pdma_pages_are_predicted_where_the_contract_has_them() {
         );
     }
 }
+
+#[test]
+fn a_page_in_a_state_that_its_type_cannot_have_is_told() {
+    let with = |names: &[&str]| {
+        let mut s = state(1);
+        s.flags = names
+            .iter()
+            .map(|n| (*n).to_owned())
+            .collect::<std::collections::BTreeSet<_>>()
+            .into();
+        let pages = vec![region(PageKind::FsDax, "r", START, &[s])];
+        let found = check(&checkpoint("x", pages, vec![]), &contract("5.10")).violations;
+        found
+            .into_iter()
+            .map(|v| format!("{}: {}", v.what, v.found))
+            .collect::<Vec<_>>()
+    };
+    assert!(with(&["reserved", "dirty", "referenced"]).is_empty());
+    assert_eq!(with(&["reserved", "lru", "locked"]), ["flags: lru, locked"]);
+    assert_eq!(with(&[]), ["flags: no reserved"]);
+}
