@@ -378,7 +378,8 @@ pub enum Op {
 
     // --- concurrency
     /// Threads of the actor that do one thing each at nearly the same time, round after round.
-    /// What each comes to is not told: signals and errors are part of a race. At the end the
+    /// What each comes to is not told: signals and errors are part of a race. Between rounds all
+    /// threads must find the same words in the same pages. At the end the
     /// actor leaves a state that is known: the files that took part are holes of the size that
     /// they had, mappings of them have no entries, and each page of anonymous memory that took
     /// part has been stored to.

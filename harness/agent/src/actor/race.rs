@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +27,14 @@ const DELAY: u64 = 4096;
 
 /// How long no thread's turn ends before what it may wait for is looked after.
 const STALLED: Duration = Duration::from_millis(50);
+
+/// After every so many rounds the threads compare what they see. Not after each, so that rounds
+/// begin without entries too.
+const LOOK_EVERY: u32 = 3;
+/// At so many pages of each range.
+const LOOK_AT: usize = 16;
+/// Told of a load that raised a signal; no word of ours.
+const NO_WORD: u64 = u64::MAX;
 
 /// One thread's part, made ready.
 enum Arm<'a> {
@@ -99,6 +107,18 @@ impl<'a> Arm<'a> {
             } => Arm::Migrate(hmm::Ask::migrate(actor, map, *offset, *length)?),
             op => return Err(failed(format!("race: no thread can do `{}`", op.word()))),
         })
+    }
+
+    /// The pages of memory that it is about.
+    fn pages(&self) -> Option<(&'a Mapping, &Range<u64>)> {
+        match self {
+            Arm::Load(m, range)
+            | Arm::Store(m, range, _)
+            | Arm::Zap(m, range)
+            | Arm::Splice(m, range)
+            | Arm::Readv(m, range) => Some((m, range)),
+            _ => None,
+        }
     }
 
     /// Does it once. The word tells what came of it.
@@ -210,13 +230,14 @@ pub(super) fn race(
         .filter_map(|n| actor.maps.get(*n))
         .filter(|m| matches!(m.backing, Backing::File { .. }))
         .collect();
+    let views = Views::of(&ready);
     let barrier = Barrier::new(ready.len());
     let turns = AtomicU64::new(0);
     let tallies: Vec<BTreeMap<&str, u32>> = thread::scope(|scope| {
         let threads: Vec<_> = (0u64..)
             .zip(ready)
             .map(|(arm, mut part)| {
-                let (barrier, turns) = (&barrier, &turns);
+                let (barrier, turns, views) = (&barrier, &turns, &views);
                 scope.spawn(move || {
                     let mut tally = BTreeMap::new();
                     for round in 0..rounds {
@@ -226,6 +247,13 @@ pub(super) fn race(
                         }
                         *tally.entry(part.go()).or_default() += 1;
                         turns.fetch_add(1, Ordering::Relaxed);
+                        if round % LOOK_EVERY == 0 {
+                            barrier.wait();
+                            views.look(arm as usize);
+                            if barrier.wait().is_leader() {
+                                views.compare(round);
+                            }
+                        }
                     }
                     tally
                 })
@@ -236,11 +264,21 @@ pub(super) fn race(
         joined.collect()
     });
     let mut text = format!("race of {rounds} rounds with seed {seed}\n");
+    let differed = views.differed();
     for (op, tally) in arms.iter().zip(tallies) {
         text += &format!("{}: {tally:?}\n", op.word());
     }
     leave(actor, &names, &sizes, context)?;
     let mut reply = Reply::from(StepResult::Ok {});
+    if let Some((round, address, [one, other])) = differed {
+        text +=
+            &format!("after round {round} threads found {one:#x} and {other:#x} at {address:#x}\n");
+        reply.result = StepResult::WrongData {
+            offset: address,
+            expected: one,
+            found: other,
+        };
+    }
     for file in sizes.keys() {
         reply
             .facts
@@ -252,6 +290,59 @@ pub(super) fn race(
         cut: false,
     });
     Ok(reply)
+}
+
+/// What the threads see of the same pages while none of them does anything: all the same, or a
+/// processor kept a translation that the kernel took away from it.
+struct Views {
+    addresses: Vec<u64>,
+    /// By thread: the words, none where the load raised a signal.
+    seen: Vec<Mutex<Vec<Option<u64>>>>,
+    /// The first round, address and words that differed.
+    differed: Mutex<Option<(u32, u64, [u64; 2])>>,
+}
+
+impl Views {
+    fn of(arms: &[Arm<'_>]) -> Self {
+        let mut addresses = BTreeSet::new();
+        for (m, range) in arms.iter().filter_map(Arm::pages) {
+            let pages = range.clone().take(LOOK_AT);
+            addresses.extend(pages.map(|page| m.address + page * Size::PAGE));
+        }
+        Views {
+            addresses: addresses.into_iter().collect(),
+            seen: arms.iter().map(|_| Mutex::default()).collect(),
+            differed: Mutex::default(),
+        }
+    }
+
+    fn look(&self, thread: usize) {
+        let words = self.addresses.iter().map(|a| access::load(*a).ok());
+        *lock(&self.seen[thread]) = words.collect();
+    }
+
+    /// One thread's words against every other's.
+    fn compare(&self, round: u32) {
+        let first = lock(&self.seen[0]);
+        for other in &self.seen[1..] {
+            let other = lock(other);
+            let differing = (self.addresses.iter().zip(first.iter().zip(other.iter())))
+                .find(|(_, (one, other))| one != other);
+            if let Some((&address, (one, other))) = differing {
+                let words = [one, other].map(|w| w.unwrap_or(NO_WORD));
+                lock(&self.differed).get_or_insert((round, address, words));
+                return;
+            }
+        }
+    }
+
+    fn differed(&self) -> Option<(u32, u64, [u64; 2])> {
+        *lock(&self.differed)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// From 6.15 on a truncate that waits for a pin waits for page-table entries as well, also for
@@ -312,6 +403,28 @@ fn leave(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn views_that_differ_are_told_once() {
+        let views = Views {
+            addresses: vec![0x1000, 0x2000],
+            seen: (0..3).map(|_| Mutex::default()).collect(),
+            differed: Mutex::default(),
+        };
+        let see = |thread: usize, words: [Option<u64>; 2]| {
+            *lock(&views.seen[thread]) = words.to_vec();
+        };
+        for thread in 0..3 {
+            see(thread, [Some(7), None]);
+        }
+        views.compare(0);
+        assert_eq!(views.differed(), None);
+        see(2, [Some(7), Some(5)]);
+        views.compare(3);
+        see(1, [Some(6), None]);
+        views.compare(6);
+        assert_eq!(views.differed(), Some((3, 0x2000, [NO_WORD, 5])));
+    }
 
     #[test]
     fn a_seed_gives_one_schedule_and_another_seed_another() {
