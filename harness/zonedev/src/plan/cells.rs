@@ -151,14 +151,17 @@ pub fn plan(
     Ok(out)
 }
 fn known_what(known: &Known) -> KnownWhat {
-    match &known.violation {
-        Some(v) => KnownWhat::Violation {
+    match (&known.violation, &known.report) {
+        (None, Some(title)) => KnownWhat::Report {
+            title: title.clone(),
+        },
+        (Some(v), _) => KnownWhat::Violation {
             checkpoint: v.checkpoint.clone(),
             what: v.what.clone(),
             expected: v.expected.clone(),
             found: v.found.clone(),
         },
-        None => KnownWhat::Test {
+        (None, None) => KnownWhat::Test {
             name: known.test.clone().unwrap_or_default(),
         },
     }

@@ -127,6 +127,11 @@ pub enum KnownWhat {
         /// Its name, such as `hmm.hmm_device_private.exclusive`.
         name: String,
     },
+    /// The kernel reports so.
+    Report {
+        /// The report's title.
+        title: String,
+    },
     /// The contract is broken so. As [`Violation`] has it.
     Violation {
         /// The checkpoint.
@@ -144,7 +149,7 @@ impl KnownWhat {
     /// Whether a violation is the one that is known.
     pub fn is(&self, v: &Violation) -> bool {
         match self {
-            KnownWhat::Test { .. } => false,
+            KnownWhat::Test { .. } | KnownWhat::Report { .. } => false,
             KnownWhat::Violation {
                 checkpoint,
                 what,
@@ -162,6 +167,7 @@ impl std::fmt::Display for KnownWhat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             KnownWhat::Test { name } => write!(f, "test {name}"),
+            KnownWhat::Report { title } => write!(f, "{title}"),
             KnownWhat::Violation {
                 checkpoint,
                 what,

@@ -4,14 +4,16 @@ use serde::Deserialize;
 
 use super::{SpecError, SpecFile};
 
-/// What stock kernels of a contract do wrong: a test that fails, or a break of the contract. It
+/// What stock kernels of a contract do wrong: a test that fails, a report, or a break of the contract. It
 /// stands for itself only, and is a failure once it no longer happens.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
     /// Name of the test, such as `hmm.hmm_device_private.exclusive`.
     pub test: Option<String>,
-    /// The break, where it is no test.
+    /// Title of the kernel's report, where it is no test.
+    pub report: Option<String>,
+    /// The break, where it is none of both.
     pub violation: Option<KnownViolation>,
     /// Contracts of the kernels that fail it.
     pub contracts: Vec<String>,
@@ -50,11 +52,16 @@ impl Known {
     /// Refuses one that says nothing, or two things at once.
     pub(super) fn check(file: &SpecFile, one: &toml::Spanned<Self>) -> Result<(), SpecError> {
         let known = one.get_ref();
-        if known.test.is_some() == known.violation.is_some() {
+        let said = [
+            known.test.is_some(),
+            known.report.is_some(),
+            known.violation.is_some(),
+        ];
+        if said.iter().filter(|s| **s).count() != 1 {
             return Err(file.error(
                 one.span(),
-                "what is known is either a test that fails or a break of the contract",
-                "give `test`, or `violation` with checkpoint, what, expected and found",
+                "what is known is one thing: a test that fails, a report or a break of the contract",
+                "give `test`, `report`, or `violation` with checkpoint, what, expected and found",
             ));
         }
         Ok(())
@@ -79,6 +86,8 @@ mod tests {
     fn it_is_a_test_or_a_break_of_the_contract() {
         let test = known("test = \"a.b\"\n").unwrap();
         assert!(test[0].holds("6.12", "f") && !test[0].holds("7.3", "f"));
+        let report = known("report = \"WARNING in f\"\n").unwrap();
+        assert_eq!(report[0].report.as_deref(), Some("WARNING in f"));
         let text = "[known.violation]\ncheckpoint = \"c\"\nwhat = \"refcount\"\nexpected = \"1\"\nfound = \"2\"\n";
         let broken = known(text).unwrap();
         assert_eq!(
@@ -86,8 +95,8 @@ mod tests {
             Some("2")
         );
         for (keys, said) in [
-            (String::new(), "either a test"),
-            (format!("test = \"a\"\n{text}"), "either a test"),
+            (String::new(), "is one thing"),
+            (format!("test = \"a\"\n{text}"), "is one thing"),
             (text.replace("found", "fund"), "unknown field"),
         ] {
             let e = known(&keys).unwrap_err();

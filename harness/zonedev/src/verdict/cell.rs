@@ -116,7 +116,11 @@ fn hangs_as_expected(cell: &CellRecord, step: usize) -> bool {
 /// Kernel reports that no step expects, and expected ones that never came are no matter: a
 /// warning that fires once may have fired before.
 fn reports(cell: &CellRecord, reasons: &mut Vec<String>) {
-    for splat in &cell.splats {
+    let known = |title: &str| {
+        let is = |k: &KnownFailure| matches!(&k.what, KnownWhat::Report { title: t } if t == title);
+        cell.known_failures.iter().any(is)
+    };
+    for splat in cell.splats.iter().filter(|s| !known(&s.title)) {
         let expected = splat
             .step
             .and_then(|n| cell.steps.get(n))
@@ -230,7 +234,7 @@ fn known_gone(cell: &CellRecord, checks: &[Checked], reasons: &mut Vec<String>) 
                 let ran = cell.results.iter().any(|r| r.name == *name);
                 (!ran).then_some("and did not run")
             }
-            KnownWhat::Violation { .. } => {
+            KnownWhat::Report { .. } | KnownWhat::Violation { .. } => {
                 (!seen(known, cell, checks)).then_some("and happens no longer")
             }
         };
@@ -249,6 +253,7 @@ fn seen(known: &KnownFailure, cell: &CellRecord, checks: &[Checked]) -> bool {
             let mut of_it = cell.results.iter().filter(|r| r.name == *name).peekable();
             of_it.peek().is_some() && of_it.all(|r| r.status == TestStatus::Fail)
         }
+        KnownWhat::Report { title } => cell.splats.iter().any(|s| s.title == *title),
         what @ KnownWhat::Violation { .. } => checks
             .iter()
             .flat_map(|c| &c.violations)

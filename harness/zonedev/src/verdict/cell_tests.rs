@@ -208,6 +208,29 @@ fn a_known_break_of_the_contract_hides_nothing_beside_it() {
     );
     c.known_failures = vec![known("3")];
     assert_eq!(reasons(&c).len(), 2);
+    // A report beside the known break, and one that is known itself.
+    c.known_failures = vec![known("2")];
+    let splat = |title: &str| Splat {
+        kind: "BUG".into(),
+        title: title.into(),
+        lines: (0, 0),
+        step: None,
+    };
+    c.splats = vec![splat("BUG: x in y"), splat("BUG: z")];
+    assert_eq!(reasons(&c).len(), 2);
+    for title in ["BUG: x in y", "BUG: z", "BUG: not seen"] {
+        c.known_failures.push(KnownFailure {
+            what: KnownWhat::Report {
+                title: title.into(),
+            },
+            reason: "why".into(),
+        });
+    }
+    assert_eq!(
+        reasons(&c),
+        ["BUG: not seen is listed as known to go wrong and happens no longer"]
+    );
+    c.splats.clear();
     // Another break beside the known one.
     c.known_failures = vec![known("2")];
     c.checkpoints[0].pages.regions[0].runs[0].state.mapcount += 1;
