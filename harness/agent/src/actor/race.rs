@@ -121,12 +121,13 @@ impl<'a> Arm<'a> {
         }
     }
 
-    /// Does it once. The word tells what came of it.
-    fn go(&mut self) -> &'static str {
+    /// Does it once, and stores other words in each round. The word tells what came of it.
+    fn go(&mut self, round: u32) -> &'static str {
         match self {
             Arm::Load(m, range) => each(m, range, |at, _| access::load(at).map(drop)),
             Arm::Store(m, range, generation) => each(m, range, |at, page| {
-                access::store(at, word(*generation, m.first_page() + page))
+                let word = word(*generation, m.first_page() + page);
+                access::store(at, word.wrapping_add(u64::from(round) << 20))
             }),
             Arm::Truncate(file, size) => told(file.set_len(*size).map_err(|_| Errno::last())),
             Arm::Fallocate(file, flags, range) => told(
@@ -245,7 +246,7 @@ pub(super) fn race(
                         for _ in 0..delay(seed, round, arm) {
                             std::hint::spin_loop();
                         }
-                        *tally.entry(part.go()).or_default() += 1;
+                        *tally.entry(part.go(round)).or_default() += 1;
                         turns.fetch_add(1, Ordering::Relaxed);
                         if round % LOOK_EVERY == 0 {
                             barrier.wait();
@@ -356,7 +357,7 @@ fn free_waiters(files: &[&Mapping], turns: &AtomicU64, done: impl Fn() -> bool) 
         let now = turns.load(Ordering::Relaxed);
         if now == last {
             for m in files {
-                Arm::Zap(m, 0..m.pages).go();
+                Arm::Zap(m, 0..m.pages).go(0);
             }
         }
         last = now;
@@ -388,8 +389,8 @@ fn leave(
     for name in names {
         let (m, range) = actor.range(name, Size(0), None)?;
         let said = match m.backing {
-            Backing::Anon {} => Arm::Store(m, range, context.generation).go(),
-            _ => Arm::Zap(m, range).go(),
+            Backing::Anon {} => Arm::Store(m, range, context.generation).go(0),
+            _ => Arm::Zap(m, range).go(0),
         };
         if said != "ok" {
             return Err(failed(format!(
