@@ -38,6 +38,11 @@ pub enum HoldBy {
         /// log2 of its pages.
         order: u8,
     },
+    /// `share` of the page: so many DAX entries of shared blocks name it. No reference.
+    Shared {
+        /// How many.
+        count: u64,
+    },
     /// A pin, one for each page.
     Pin {
         /// How it was taken.

@@ -34,6 +34,8 @@ pub enum FallocateMode {
     CollapseRange,
     /// FALLOC_FL_INSERT_RANGE: what lies there and behind moves up.
     InsertRange,
+    /// FALLOC_FL_UNSHARE_RANGE: blocks that other files have too are copied.
+    UnshareRange,
 }
 
 /// What mprotect(2) leaves of a range.

@@ -128,6 +128,38 @@ pub enum Op {
         /// Length of the range.
         length: Size,
     },
+    /// ioctl FICLONERANGE: the blocks of a range of a file are blocks of another as well, which is
+    /// made where there is none.
+    Clone {
+        /// The file.
+        file: String,
+        /// The other file.
+        to: String,
+        /// Start of the range.
+        #[serde(default)]
+        offset: Size,
+        /// Length of the range; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+        /// Where it comes to lie in the other file.
+        #[serde(default)]
+        to_offset: Size,
+    },
+    /// ioctl FIDEDUPERANGE: as `clone`, where both ranges hold the same; `EBADE` where they don't.
+    Dedupe {
+        /// The file.
+        file: String,
+        /// The other file.
+        to: String,
+        /// Start of the range.
+        #[serde(default)]
+        offset: Size,
+        /// Length of the range.
+        length: Size,
+        /// Start of the range of the other file.
+        #[serde(default)]
+        to_offset: Size,
+    },
     /// rename(2), over `to` where there is such a file.
     Rename {
         /// The file.

@@ -73,6 +73,7 @@ pub(super) fn flags(mode: FallocateMode) -> FallocateFlags {
         FallocateMode::ZeroRange => FallocateFlags::FALLOC_FL_ZERO_RANGE,
         FallocateMode::CollapseRange => FallocateFlags::FALLOC_FL_COLLAPSE_RANGE,
         FallocateMode::InsertRange => FallocateFlags::FALLOC_FL_INSERT_RANGE,
+        FallocateMode::UnshareRange => FallocateFlags::FALLOC_FL_UNSHARE_RANGE,
     }
 }
 
@@ -150,7 +151,8 @@ fn split(name: &str) -> (Option<&str>, &str) {
     }
 }
 
-fn path(name: &str) -> Result<PathBuf, StepResult> {
+/// Where a file lies.
+pub(super) fn path(name: &str) -> Result<PathBuf, StepResult> {
     let (namespace, file) = split(name);
     if [namespace.unwrap_or("x"), file]
         .iter()

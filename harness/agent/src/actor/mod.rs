@@ -3,6 +3,7 @@
 mod access;
 mod aio;
 mod change;
+mod clone;
 mod dax_mode;
 mod drivers;
 mod files;

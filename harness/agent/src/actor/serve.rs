@@ -7,7 +7,7 @@ use proto::{Op, frame};
 
 use super::maps::Mapping;
 use super::pins::Held;
-use super::{access, change, files, gup, hmm, maps, pins, provision, race, touch};
+use super::{access, change, clone, files, gup, hmm, maps, pins, provision, race, touch};
 use crate::wire::{Announce, Order, Reply, SOCKET, errno, failed};
 
 /// What an actor has.
@@ -79,6 +79,7 @@ impl Actor {
                 offset,
                 length,
             } => files::change(file, *mode, (*offset, *length), context),
+            Op::Clone { .. } | Op::Dedupe { .. } => clone::share(&order.op, context),
             Op::Rename { file, to } => files::rename(file, to),
             Op::Write {
                 file,

@@ -119,6 +119,16 @@ impl Expect {
         }));
     }
 
+    /// Pages `range` of a file are pages of another one too, from `at` on.
+    pub(super) fn cloned(&mut self, file: &str, range: Range<u64>, to: &str, at: u64) {
+        let (id, to) = (self.id(file), self.id(to));
+        let of = self.files.get(&id).cloned().unwrap_or_default();
+        let words = self.files.entry(to).or_default();
+        let end = at.saturating_add(range.end - range.start);
+        words.retain(|page, _| !(at..end).contains(page));
+        words.extend(of.range(range.clone()).map(|(p, w)| (p - range.start + at, *w)));
+    }
+
     /// A file has another name, and whose that was is gone.
     pub(super) fn renamed(&mut self, file: &str, to: &str) {
         if let Some(id) = self.names.remove(file) {

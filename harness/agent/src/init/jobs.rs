@@ -399,7 +399,20 @@ impl Agent {
                         self.expect.shifted(file, from, -(pages as i64));
                     }
                     FallocateMode::InsertRange => self.expect.shifted(file, from, pages as i64),
+                    FallocateMode::UnshareRange => {}
                 }
+            }
+            Op::Clone {
+                file,
+                to,
+                offset,
+                length,
+                to_offset,
+            } => {
+                let from = offset.bytes() / Size::PAGE;
+                let pages = length.map_or(u64::MAX, |l| from.saturating_add(l.pages()));
+                let at = to_offset.bytes() / Size::PAGE;
+                self.expect.cloned(file, from..pages, to, at);
             }
             Op::Rename { file, to } => self.expect.renamed(file, to),
             Op::Race { arm, .. } => {

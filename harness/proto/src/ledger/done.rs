@@ -22,6 +22,20 @@ impl Ledger {
                 offset,
                 length,
             } => self.fallocated(file, *mode, *offset, offset.bytes() + length.bytes()),
+            Op::Clone {
+                file,
+                to,
+                length,
+                to_offset,
+                ..
+            } => self.cloned(file, to, *to_offset, *length),
+            Op::Dedupe {
+                file,
+                to,
+                length,
+                to_offset,
+                ..
+            } => self.cloned(file, to, *to_offset, Some(*length)),
             Op::Unlink { file } => self.unlinked(file),
             Op::Rename { file, to } => self.renamed(file, to),
             Op::Unmap {
@@ -56,14 +70,21 @@ impl Ledger {
             }
             Op::Fork { child } => self.fork(actor, child),
             Op::Exit {} => self.drop_actor(actor),
-            Op::Umount { namespace } => self
-                .files
-                .retain(|file, _| namespace_of(file) != namespace.as_deref()),
+            Op::Umount { namespace } => {
+                let on_it: Vec<String> = self
+                    .files
+                    .keys()
+                    .filter(|file| namespace_of(file) == namespace.as_deref())
+                    .cloned()
+                    .collect();
+                self.forget_files(&on_it);
+            }
             Op::Mkfs { fs, namespace, .. } => {
                 self.file_systems.insert(namespace.clone(), fs.clone());
             }
             Op::DestroyNamespace {} => {
                 self.files.clear();
+                self.shares.clear();
                 self.unmap_device();
                 self.devices.clear();
                 // Where it didn't wait for them, they hold what is no page any more.

@@ -22,6 +22,8 @@ impl Op {
             Op::Create { .. } => "create",
             Op::Truncate { .. } => "truncate",
             Op::Fallocate { .. } => "fallocate",
+            Op::Clone { .. } => "clone",
+            Op::Dedupe { .. } => "dedupe",
             Op::Rename { .. } => "rename",
             Op::Write { .. } => "write",
             Op::Read { .. } => "read",
@@ -105,6 +107,8 @@ impl Op {
             | Op::Truncate { file, .. }
             | Op::Fallocate { file, .. }
             | Op::Unlink { file }
+            | Op::Clone { file, .. }
+            | Op::Dedupe { file, .. }
             | Op::Rename { file, .. }
             | Op::Write { file, .. }
             | Op::Read { file, .. }

@@ -74,6 +74,10 @@ pub struct PageRules {
     pub tail: i32,
     /// When `mapping` is set.
     pub mapping: MappingRule,
+    /// How a page tells that entries of blocks that files share name it; absent where there are
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedRule>,
     /// Whether entries in page tables count in `_mapcount`.
     pub mapcount: MapcountRule,
     /// Whether a page can be pinned.
@@ -117,6 +121,16 @@ pub enum MappingRule {
     SinceFault,
     /// Nothing is said.
     Unchecked,
+}
+
+/// How a page tells that DAX entries of shared blocks name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SharedRule {
+    /// `mapping` is a constant, and `share` (`index`) counts them.
+    Constant,
+    /// `mapping` is NULL, and `share` counts them.
+    Null,
 }
 
 /// Whether entries in page tables count in `_mapcount`.

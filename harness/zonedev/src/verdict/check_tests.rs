@@ -83,7 +83,7 @@ fn reckon(contract: &Contract, page_type: PageType, order: u8, holds: &[Hold]) -
                     HoldBy::Pmd {} => rules.pmd,
                     HoldBy::Pin { how } if rules.pin(how) == PinKind::Pin => 1024,
                     HoldBy::Pin { .. } => 1,
-                    HoldBy::Entry { .. } => 0,
+                    HoldBy::Entry { .. } | HoldBy::Shared { .. } => 0,
                 };
             }
         }

@@ -38,6 +38,8 @@ pub(crate) struct Held {
     pub(crate) entries: u64,
     /// Whether one of them has order 9.
     pub(crate) large_entry: bool,
+    /// `share`: how many entries of shared blocks name the page.
+    pub(crate) share: u64,
     /// Each holder in words: `main/m (PTE)`.
     pub(crate) who: BTreeSet<String>,
 }
@@ -74,6 +76,7 @@ fn holder(hold: &Hold) -> String {
         HoldBy::Entry { order: 0 } => "entry".to_owned(),
         HoldBy::Entry { order: 9 } => "2M entry".to_owned(),
         HoldBy::Entry { order } => format!("entry of order {order}"),
+        HoldBy::Shared { count } => format!("counted {count} times"),
         HoldBy::Pin { how } => pin_word(how).to_owned(),
     };
     format!("{} ({by})", hold.who)
@@ -131,6 +134,7 @@ fn sum(active: &[&Hold]) -> Held {
                 held.entries += 1;
                 held.large_entry |= order > 0;
             }
+            HoldBy::Shared { count } => held.share = held.share.max(count),
             HoldBy::Pin { how } => {
                 for (n, which) in held.pins.iter_mut().zip(PIN_HOWS) {
                     *n += u64::from(which == how);
