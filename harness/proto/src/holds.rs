@@ -43,6 +43,8 @@ pub enum HoldBy {
         /// How many.
         count: u64,
     },
+    /// The HWPoison flag. No reference.
+    Poison {},
     /// A pin, one for each page.
     Pin {
         /// How it was taken.

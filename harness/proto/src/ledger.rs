@@ -219,6 +219,8 @@ pub struct Ledger {
     files: BTreeMap<String, File>,
     /// `share` of each page of which entries of shared blocks exist, by frame.
     shares: BTreeMap<u64, u64>,
+    /// Frames that memory_failure() marked.
+    poisoned: BTreeMap<u64, PageType>,
     /// By actor and name: a pin goes with the process that took it.
     pins: BTreeMap<(String, String), Pin>,
     /// The open files of test_hmm devices: minor number, and who shares each through fork.
@@ -288,6 +290,17 @@ impl Ledger {
                 // kill_dev_dax() unmaps the device before its pages are waited for.
                 if matches!(op, Op::DestroyNamespace {}) {
                     self.unmap_device();
+                }
+                // munmap(2) has zapped; what waits is the end of a file that it was the last to map
+                // (dax_break_layout_final()).
+                if let Op::Unmap {
+                    map,
+                    offset,
+                    length,
+                } = op
+                {
+                    let range = self.range(actor, map, *offset, *length)?;
+                    self.zap(actor, map, range)?;
                 }
                 if let Op::Clone { file, to, .. } | Op::Dedupe { file, to, .. } = op {
                     self.clone_waits([file, to]);

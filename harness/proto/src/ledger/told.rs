@@ -63,6 +63,16 @@ impl Ledger {
             };
             push(&mut out, hold);
         }
+        for (&pfn, &page_type) in &self.poisoned {
+            let hold = Hold {
+                pfn,
+                pages: 1,
+                page_type,
+                by: HoldBy::Poison {},
+                who: "memory_failure()".to_owned(),
+            };
+            push(&mut out, hold);
+        }
         for ((_, name), pin) in &self.pins {
             for &pfn in &pin.pfns {
                 let by = HoldBy::Pin { how: pin.how };

@@ -12,6 +12,7 @@ impl Op {
             Op::Mount { .. } => "mount",
             Op::Umount { .. } => "umount",
             Op::DestroyNamespace {} => "destroy-namespace",
+            Op::Unbind { .. } => "unbind",
             Op::CreateRegion {} => "create-region",
             Op::DestroyRegion {} => "destroy-region",
             Op::Insmod { .. } => "insmod",
@@ -27,6 +28,8 @@ impl Op {
             Op::Rename { .. } => "rename",
             Op::Write { .. } => "write",
             Op::Read { .. } => "read",
+            Op::CopyFile { .. } => "copy-file",
+            Op::Poison { .. } => "poison",
             Op::Fsync { .. } => "fsync",
             Op::Unlink { .. } => "unlink",
             Op::MapFile { .. } => "map-file",
@@ -38,6 +41,7 @@ impl Op {
             Op::Mprotect { .. } => "mprotect",
             Op::Mremap { .. } => "mremap",
             Op::Madvise { .. } => "madvise",
+            Op::Mlock { .. } => "mlock",
             Op::Msync { .. } => "msync",
             Op::Fork { .. } => "fork",
             Op::Exit {} => "exit",
@@ -90,6 +94,7 @@ impl Op {
             | Op::Mprotect { map, .. }
             | Op::Mremap { map, .. }
             | Op::Madvise { map, .. }
+            | Op::Mlock { map, .. }
             | Op::Msync { map }
             | Op::Pin { map, .. }
             | Op::Gup { map, .. }
@@ -107,6 +112,10 @@ impl Op {
             | Op::Truncate { file, .. }
             | Op::Fallocate { file, .. }
             | Op::Unlink { file }
+            | Op::CopyFile { file, .. }
+            | Op::Poison {
+                file: Some(file), ..
+            }
             | Op::Clone { file, .. }
             | Op::Dedupe { file, .. }
             | Op::Rename { file, .. }
@@ -127,6 +136,7 @@ impl Op {
                 | Op::Mount { .. }
                 | Op::Umount { .. }
                 | Op::DestroyNamespace {}
+                | Op::Unbind { .. }
                 | Op::CreateRegion {}
                 | Op::DestroyRegion {}
                 | Op::Insmod { .. }

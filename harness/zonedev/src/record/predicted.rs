@@ -29,6 +29,9 @@ pub struct PredictedRun {
     /// How many entries of shared blocks count in `share`; `None` where the contract doesn't say.
     #[serde(default)]
     pub share: Option<u64>,
+    /// Whether the HWPoison flag is set.
+    #[serde(default)]
+    pub poisoned: bool,
     /// Why this refcount: `idle 1 + 1 vmsplice (get)`.
     pub because: String,
     /// What holds the pages: `a (2M entry), main/m (PMD)`; empty where nothing does.

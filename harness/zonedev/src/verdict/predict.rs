@@ -189,6 +189,7 @@ fn single(rules: &PageRules, start: u64, end: u64, held: &Held) -> PredictedRun 
         part: (rules.folio != FolioRule::Stale || !held.is_free()).then_some(Part::Single),
         mapping: mapping(rules, held),
         share: share(rules, held),
+        poisoned: held.poisoned,
         because: sum.because(),
         held_by: held.names(),
     }
@@ -241,6 +242,7 @@ fn predict_folio(
             part: Some(Part::Tail),
             mapping: mapping(rules, held),
             share: share(rules, held),
+            poisoned: false,
             because: format!("a tail {}", rules.tail),
             held_by: held.names(),
         };
@@ -258,6 +260,8 @@ fn predict_folio(
             }),
             pincount: Some(signed(pinned)),
             part: Some(Part::Head),
+            // The head is marked, whichever page failed (mf_generic_kill_procs()).
+            poisoned: within().any(|(_, _, held)| held.poisoned),
             because: sum.because(),
             ..common.clone()
         });
