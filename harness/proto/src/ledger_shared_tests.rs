@@ -81,7 +81,11 @@ fn loads_of_shared_blocks_count_in_share() {
     for (era, l) in eras() {
         let mut l = cloned(l, 4);
         touch(&mut l, "main", "m", 0, 4, false, 4, None);
-        let one: &[_] = if era == "6.12" { &[(0x1000, 4, 1)] } else { &[] };
+        let one: &[_] = if era == "6.12" {
+            &[(0x1000, 4, 1)]
+        } else {
+            &[]
+        };
         assert_eq!(shares(&l), one, "{era}");
         touch(&mut l, "main", "n", 0, 2, false, 2, None);
         assert_eq!(shares(&l)[0], (0x1000, 2, 2), "{era}");

@@ -8,8 +8,8 @@ use nix::libc::c_void;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use proto::{Backing, Fact, Op, Size, StepResult};
 
-use super::{files, touch};
 use super::serve::{Actor, unknown};
+use super::{files, touch};
 use crate::wire::{Context, Reply, errno, failed, io_errno};
 
 type Done = Result<Reply, StepResult>;

@@ -92,11 +92,13 @@ pub(super) fn pin(
         }
         PinHow::GupTest => {
             let test = GupTest::open()?;
-            let (done, facts) = touch::during(map, m, range, true, context, || {
-                test.hold(address, bytes)
-            })?;
+            let (done, facts) =
+                touch::during(map, m, range, true, context, || test.hold(address, bytes))?;
             let held = done.map(|()| Held::GupTest(test));
-            (held.map_err(|e| errno("ioctl PIN_LONGTERM_TEST_START", e)), facts)
+            (
+                held.map_err(|e| errno("ioctl PIN_LONGTERM_TEST_START", e)),
+                facts,
+            )
         }
         PinHow::DirectWrite | PinHow::DirectRead => {
             let dev = context

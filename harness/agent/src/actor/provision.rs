@@ -40,7 +40,12 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
             reflink,
             rmapbt,
             namespace,
-        } => mkfs(fs, *reflink, *rmapbt, &block(context, namespace.as_deref())?),
+        } => mkfs(
+            fs,
+            *reflink,
+            *rmapbt,
+            &block(context, namespace.as_deref())?,
+        ),
         Op::Mount { namespace } => {
             let dev = block(context, namespace.as_deref())?;
             let at = mount_point(namespace.as_deref());
@@ -114,8 +119,9 @@ fn mkfs(fs: &str, reflink: bool, rmapbt: bool, dev: &str) -> Done {
     let extended = format!(
         "hash_seed={UUID},stride=512,stripe_width=512,lazy_itable_init=0,lazy_journal_init=0,nodiscard"
     );
-    let metadata =
-        format!("crc=1,finobt=1,reflink={reflink},rmapbt={rmapbt},bigtime=0,inobtcount=0,uuid={UUID}");
+    let metadata = format!(
+        "crc=1,finobt=1,reflink={reflink},rmapbt={rmapbt},bigtime=0,inobtcount=0,uuid={UUID}"
+    );
     let argv: Vec<&str> = match fs {
         "ext4" => vec![
             "mkfs.ext4",

@@ -147,7 +147,10 @@ impl Expect {
         let words = self.files.entry(to).or_default();
         let end = at.saturating_add(range.end - range.start);
         words.retain(|page, _| !(at..end).contains(page));
-        words.extend(of.range(range.clone()).map(|(p, w)| (p - range.start + at, *w)));
+        words.extend(
+            of.range(range.clone())
+                .map(|(p, w)| (p - range.start + at, *w)),
+        );
     }
 
     /// A file has another name, and whose that was is gone.

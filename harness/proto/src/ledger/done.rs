@@ -87,9 +87,7 @@ impl Ledger {
                 let on_it: Vec<String> = self
                     .files
                     .iter()
-                    .filter(|(file, f)| {
-                        !f.unlinked && namespace_of(file) == namespace.as_deref()
-                    })
+                    .filter(|(file, f)| !f.unlinked && namespace_of(file) == namespace.as_deref())
                     .map(|(file, _)| file.clone())
                     .collect();
                 for file in on_it {

@@ -157,7 +157,12 @@ impl Ledger {
 
     /// Takes all entries of a range of a mapping; private copies and device pages are freed with
     /// the last entry.
-    pub(super) fn zap(&mut self, actor: &str, map: &str, range: Range<usize>) -> Result<(), LedgerError> {
+    pub(super) fn zap(
+        &mut self,
+        actor: &str,
+        map: &str,
+        range: Range<usize>,
+    ) -> Result<(), LedgerError> {
         let m = self.map_mut(actor, map)?;
         m.split(range.start);
         m.split(range.end);

@@ -104,20 +104,22 @@ impl Ledger {
     /// entry for each of them from now on. `shared` are pages whose blocks other files had when
     /// the fault came; those are taken out of all page tables, and their entry is made anew
     /// (dax_insert_entry()).
-    pub(super) fn faulted(
-        &mut self,
-        file: &str,
-        pages: &[u64],
-        pmd: bool,
-        shared: &BTreeSet<u64>,
-    ) {
+    pub(super) fn faulted(&mut self, file: &str, pages: &[u64], pmd: bool, shared: &BTreeSet<u64>) {
         let order = if pmd { 9 } else { 0 };
         let starts: BTreeSet<u64> = pages
             .iter()
-            .map(|page| if pmd { page / PMD_PAGES * PMD_PAGES } else { *page })
+            .map(|page| {
+                if pmd {
+                    page / PMD_PAGES * PMD_PAGES
+                } else {
+                    *page
+                }
+            })
             .collect();
         for start in starts {
-            let Some(f) = self.files.get(file) else { return };
+            let Some(f) = self.files.get(file) else {
+                return;
+            };
             let Some(pfn) = f.pfn(start) else { continue };
             let is_shared = shared.range(start..start + (1 << order)).next().is_some();
             if f.entry(start).is_some() {
@@ -160,13 +162,7 @@ impl Ledger {
 
     /// FICLONERANGE or FIDEDUPERANGE is done: the layouts of both files were broken
     /// (xfs_ilock2_io_mmap()), and what the target had there is gone (xfs_flush_unmap_range()).
-    pub(super) fn cloned(
-        &mut self,
-        file: &str,
-        to: &str,
-        to_offset: Size,
-        length: Option<Size>,
-    ) {
+    pub(super) fn cloned(&mut self, file: &str, to: &str, to_offset: Size, length: Option<Size>) {
         self.layouts_broken([file, to]);
         let from = to_offset.bytes() / Size::PAGE;
         let end = match length {
@@ -182,7 +178,10 @@ impl Ledger {
         let pinned: BTreeSet<u64> = self.pins.values().flat_map(|p| &p.pfns).copied().collect();
         for name in files {
             let has = self.files.get(name).is_some_and(|f| {
-                let mut pfns = f.extents.iter().flat_map(|e| e.pfn..e.pfn.saturating_add(e.pages));
+                let mut pfns = f
+                    .extents
+                    .iter()
+                    .flat_map(|e| e.pfn..e.pfn.saturating_add(e.pages));
                 pfns.any(|pfn| pinned.contains(&pfn))
             });
             if has {

@@ -497,7 +497,11 @@ fn share_is_told_by_each_era_in_its_way() {
         let mut s = state(contract(era).fsdax.idle);
         s.mapping_set = mapping_set;
         s.share = share;
-        let c = checkpoint("x", vec![region(PageKind::FsDax, "r", START, &[s])], holds());
+        let c = checkpoint(
+            "x",
+            vec![region(PageKind::FsDax, "r", START, &[s])],
+            holds(),
+        );
         let v = check(&c, &contract(era)).violations;
         v.into_iter().map(|v| v.what).collect::<Vec<_>>()
     };
