@@ -52,6 +52,12 @@ pub(crate) struct Context {
     /// can't be while a truncate of it waits.
     #[serde(default)]
     pub(crate) has_blocks: bool,
+    /// With `read` of a device: where the file's blocks were last seen.
+    #[serde(default)]
+    pub(crate) blocks: Vec<proto::Extent>,
+    /// With `poison`: the frame.
+    #[serde(default)]
+    pub(crate) pfn: Option<u64>,
     /// With a direct pin: the network block device to use.
     pub(crate) nbd: Option<String>,
 }

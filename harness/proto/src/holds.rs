@@ -38,6 +38,13 @@ pub enum HoldBy {
         /// log2 of its pages.
         order: u8,
     },
+    /// `share` of the page: so many DAX entries of shared blocks name it. No reference.
+    Shared {
+        /// How many.
+        count: u64,
+    },
+    /// The HWPoison flag. No reference.
+    Poison {},
     /// A pin, one for each page.
     Pin {
         /// How it was taken.

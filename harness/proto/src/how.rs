@@ -19,6 +19,8 @@ pub enum PinHow {
     DirectRead,
     /// io_uring's registered buffers: FOLL_PIN | FOLL_LONGTERM, until they are unregistered.
     IoUring,
+    /// PIN_LONGTERM_TEST_START of gup_test: FOLL_PIN | FOLL_LONGTERM | FOLL_WRITE. One at a time.
+    GupTest,
 }
 
 /// What fallocate(2) does with a range of a file.
@@ -34,6 +36,8 @@ pub enum FallocateMode {
     CollapseRange,
     /// FALLOC_FL_INSERT_RANGE: what lies there and behind moves up.
     InsertRange,
+    /// FALLOC_FL_UNSHARE_RANGE: blocks that other files have too are copied.
+    UnshareRange,
 }
 
 /// What mprotect(2) leaves of a range.
@@ -62,6 +66,10 @@ pub enum Advice {
     Hwpoison,
     /// MADV_REMOVE: punches a hole into the file below.
     Remove,
+    /// MADV_POPULATE_READ.
+    PopulateRead,
+    /// MADV_POPULATE_WRITE.
+    PopulateWrite,
 }
 
 /// A call that pins pages and lets go of them before it comes back.
@@ -71,6 +79,41 @@ pub enum Advice {
 pub enum GupHow {
     /// process_vm_readv(2) of the actor's own memory: FOLL_PIN.
     ProcessVmReadv,
+    /// GUP_FAST_BENCHMARK of gup_test: get_user_pages_fast().
+    GupFast,
+    /// PIN_FAST_BENCHMARK: pin_user_pages_fast().
+    PinFast,
+    /// PIN_LONGTERM_BENCHMARK: pin_user_pages() with FOLL_LONGTERM.
+    PinLongterm,
+    /// GUP_BASIC_TEST: get_user_pages().
+    GupBasic,
+    /// PIN_BASIC_TEST: pin_user_pages().
+    PinBasic,
+    /// DUMP_USER_PAGES_TEST: get_user_pages(), and dump_page() of the first.
+    DumpUserPages,
+}
+
+/// Which way a file is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadBy {
+    /// pread(2).
+    #[default]
+    Pread,
+    /// O_DIRECT from the block device below, where the file's blocks were last seen. The file
+    /// system need not be mounted.
+    Device,
+    /// sendfile(2) into a memfd.
+    Sendfile,
+}
+
+impl ReadBy {
+    /// Whether it is pread(2).
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde hands references
+    pub(crate) fn is_plain(&self) -> bool {
+        *self == ReadBy::Pread
+    }
 }
 
 /// What a device-dax instance is used as.

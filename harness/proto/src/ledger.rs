@@ -10,6 +10,7 @@ mod done;
 mod files;
 mod memory;
 mod private;
+mod shared;
 mod told;
 mod touched;
 
@@ -112,14 +113,31 @@ impl Map {
     }
 }
 
+/// An entry of the DAX page cache, for pages that exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DaxEntry {
+    /// 0 or 9.
+    order: u8,
+    /// First frame.
+    pfn: u64,
+}
+
+impl DaxEntry {
+    fn pfns(self) -> std::ops::Range<u64> {
+        self.pfn..self.pfn.saturating_add(1 << self.order)
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct File {
     extents: Vec<Extent>,
-    /// DAX entries by first page of the file: order 0 or 9.
-    entries: BTreeMap<u64, u8>,
+    /// DAX entries by first page of the file.
+    entries: BTreeMap<u64, DaxEntry>,
     /// The same for holes that were read: entries of the zero page, or of the huge one.
     zeros: BTreeMap<u64, u8>,
     unlinked: bool,
+    /// Pages whose block is another one since this operation.
+    moved: BTreeSet<u64>,
 }
 
 impl File {
@@ -130,18 +148,30 @@ impl File {
             .map(|e| e.pfn + (page - e.page))
     }
 
-    fn has_entry(&self, page: u64) -> bool {
-        self.entries.contains_key(&page)
-            || self.entries.get(&(page / PMD_PAGES * PMD_PAGES)) == Some(&9)
+    /// The first page of the entry that covers a page.
+    fn entry(&self, page: u64) -> Option<u64> {
+        let start = page / PMD_PAGES * PMD_PAGES;
+        if self.entries.get(&start).is_some_and(|e| e.order == 9) {
+            return Some(start);
+        }
+        self.entries.contains_key(&page).then_some(page)
     }
 
-    fn drop_entries(&mut self, from: u64, to: u64) {
-        for entries in [&mut self.entries, &mut self.zeros] {
-            entries.retain(|&page, &mut order| {
-                let end = page + (1 << order);
-                end <= from || page >= to
-            });
-        }
+    /// Takes the entries that reach into these pages. Those of blocks are answered: they may have
+    /// counted as sharers, see [`Ledger::disassociated`].
+    #[must_use]
+    fn drop_entries(&mut self, from: u64, to: u64) -> Vec<DaxEntry> {
+        let outside = |page: u64, order: u8| page + (1 << order) <= from || page >= to;
+        self.zeros.retain(|&page, &mut order| outside(page, order));
+        let mut gone = Vec::new();
+        self.entries.retain(|&page, entry| {
+            let stays = outside(page, entry.order);
+            if !stays {
+                gone.push(*entry);
+            }
+            stays
+        });
+        gone
     }
 
     /// The entry of the hole at `page` goes. Answers the pages that it covered.
@@ -187,6 +217,10 @@ struct Pin {
 pub struct Ledger {
     maps: BTreeMap<(String, String), Map>,
     files: BTreeMap<String, File>,
+    /// `share` of each page of which entries of shared blocks exist, by frame.
+    shares: BTreeMap<u64, u64>,
+    /// Frames that memory_failure() marked.
+    poisoned: BTreeMap<u64, PageType>,
     /// By actor and name: a pin goes with the process that took it.
     pins: BTreeMap<(String, String), Pin>,
     /// The open files of test_hmm devices: minor number, and who shares each through fork.
@@ -240,6 +274,9 @@ impl Ledger {
             let from = offset.bytes() / Size::PAGE;
             self.written(file, from..from.saturating_add(length.pages()), facts);
         }
+        for file in self.files.values_mut() {
+            file.moved.clear();
+        }
         for fact in facts {
             self.fact(actor, fact)?;
         }
@@ -254,8 +291,28 @@ impl Ledger {
                 if matches!(op, Op::DestroyNamespace {}) {
                     self.unmap_device();
                 }
+                // munmap(2) has zapped; what waits is the end of a file that it was the last to map
+                // (dax_break_layout_final()).
+                if let Op::Unmap {
+                    map,
+                    offset,
+                    length,
+                } = op
+                {
+                    let range = self.range(actor, map, *offset, *length)?;
+                    self.zap(actor, map, range)?;
+                }
+                if let Op::Clone { file, to, .. } | Op::Dedupe { file, to, .. } = op {
+                    self.clone_waits([file, to]);
+                }
             }
             StepResult::Ok {} => self.done(actor, op)?,
+            // The contents are compared when both layouts are broken.
+            StepResult::Errno { errno, .. } if errno == "EBADE" => {
+                if let Op::Dedupe { file, to, .. } = op {
+                    self.layouts_broken([file, to]);
+                }
+            }
             // The signal tells that the poison was taken note of.
             StepResult::Signal { .. }
                 if matches!(
@@ -319,13 +376,7 @@ impl Ledger {
                 };
                 self.maps.insert((actor.to_owned(), map.clone()), m);
             }
-            Fact::Extents { file, extents } => {
-                self.files
-                    .entry(file.clone())
-                    .or_default()
-                    .extents
-                    .clone_from(extents);
-            }
+            Fact::Extents { file, extents } => self.blocks_are(file, extents),
             Fact::Touched {
                 map,
                 page,
@@ -371,9 +422,24 @@ impl Ledger {
 
     /// An unlinked file goes with its last mapping.
     fn evict_unlinked(&mut self) {
-        let maps = &self.maps;
-        self.files
-            .retain(|name, f| !f.unlinked || maps.values().any(|m| m.of_file(name)));
+        let gone: Vec<String> = self
+            .files
+            .iter()
+            .filter(|(name, f)| f.unlinked && !self.maps.values().any(|m| m.of_file(name)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.forget_files(&gone);
+    }
+
+    /// These files and all their entries are gone.
+    fn forget_files(&mut self, names: &[String]) {
+        for name in names {
+            let entries = match self.files.remove(name) {
+                Some(mut f) => f.drop_entries(0, u64::MAX),
+                None => continue,
+            };
+            self.disassociated(&entries);
+        }
     }
 
     /// The kind of DAX page behind a mapping; of anonymous memory, of what is on a device.

@@ -137,6 +137,7 @@ fn a_shifted_range_takes_one_block_more_on_xfs() {
             &Op::Mkfs {
                 fs: fs.into(),
                 reflink: false,
+                rmapbt: false,
                 namespace: None,
             },
             &OK,

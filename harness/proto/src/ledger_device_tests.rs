@@ -72,6 +72,7 @@ fn umount_of_one_namespace_leaves_the_files_of_others() {
     }
     let umount = |namespace: Option<&str>| Op::Umount {
         namespace: namespace.map(str::to_owned),
+        lazy: false,
     };
     assert_eq!(of(&l, entry), [(0x1000, 2), (0x2000, 2)]);
     l.apply("main", &umount(None), &OK, &[]).unwrap();
@@ -93,6 +94,7 @@ fn each_dax_device_has_its_own_frames() {
             namespace: Some(namespace.into()),
             offset: Size(4096),
             length: Size(4096),
+            private: false,
         };
         let fact = Fact::Mapped {
             map: map.into(),

@@ -11,6 +11,7 @@ fn mapped(l: &mut Ledger, actor: &str, map: &str, file: &str, pages: u64, privat
         length: Size(pages * 4096),
         private,
         sync: false,
+        populate: false,
         align: Size(4096),
     };
     let fact = Fact::Mapped {
@@ -522,3 +523,6 @@ mod change;
 
 #[path = "ledger_device_tests.rs"]
 mod devices;
+
+#[path = "ledger_shared_tests.rs"]
+mod shared;

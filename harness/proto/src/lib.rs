@@ -15,7 +15,7 @@ mod outcome;
 mod size;
 
 pub use holds::{Hold, HoldBy, Mismatch, PageType};
-pub use how::{Advice, DaxMode, FallocateMode, GupHow, PinHow, Protection};
+pub use how::{Advice, DaxMode, FallocateMode, GupHow, PinHow, Protection, ReadBy};
 pub use ledger::{Ledger, LedgerError};
 pub use message::{
     AgentMessage, Behaviour, Checkpoint, HostMessage, NamespaceInfo, PROTOCOL_VERSION, Request,

@@ -52,6 +52,14 @@ pub struct Behaviour {
     /// held a reference to its pgmap).
     #[serde(default)]
     pub teardown_waits: bool,
+    /// A DAX entry of a block that several files have counts in `share` also where it came of a
+    /// load (dax_insert_entry() of 6.3 on; before, only a copied block's did).
+    #[serde(default)]
+    pub share_counts_loads: bool,
+    /// The same where it is the only entry of that block (dax_page_share_get(), up to 6.14); later
+    /// only from the second entry on (dax_associate_entry()).
+    #[serde(default)]
+    pub share_counts_one: bool,
     /// Evicting an inode waits for its pinned pages (0e2f80afcfa6, 6.15).
     #[serde(default)]
     pub evict_waits: bool,

@@ -7,7 +7,7 @@ mod about;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Advice, DaxMode, FallocateMode, GupHow, PinHow, Protection, Size};
+use crate::{Advice, DaxMode, FallocateMode, GupHow, PinHow, Protection, ReadBy, Size};
 
 /// One operation in a guest. Names of maps, pins, files and actors are the
 /// case's own; an operation runs in the step's actor (a process).
@@ -51,6 +51,9 @@ pub enum Op {
         /// With reflink (xfs).
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         reflink: bool,
+        /// With reverse mappings (xfs): a failed page is traced to its files by them.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rmapbt: bool,
         /// Name of the namespace; absent: the one without a name, or the only one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         namespace: Option<String>,
@@ -67,9 +70,20 @@ pub enum Op {
         /// As with `mkfs`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         namespace: Option<String>,
+        /// MNT_DETACH: its name is gone at once, the file system with the last user of it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        lazy: bool,
     },
     /// `ndctl destroy-namespace -f` of all of the fixture's namespaces.
     DestroyNamespace {},
+    /// Unbind the driver of a namespace's device, whoever uses it.
+    Unbind {
+        /// Its mode, `fsdax` or `devdax`.
+        mode: String,
+        /// Its name; absent: the one without a name, or the only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+    },
     /// `cxl create-region` of all persistent CXL memory of one memory device; namespaces are
     /// made in it as on an NVDIMM.
     CreateRegion {},
@@ -128,6 +142,38 @@ pub enum Op {
         /// Length of the range.
         length: Size,
     },
+    /// ioctl FICLONERANGE: the blocks of a range of a file are blocks of another as well, which is
+    /// made where there is none.
+    Clone {
+        /// The file.
+        file: String,
+        /// The other file.
+        to: String,
+        /// Start of the range.
+        #[serde(default)]
+        offset: Size,
+        /// Length of the range; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+        /// Where it comes to lie in the other file.
+        #[serde(default)]
+        to_offset: Size,
+    },
+    /// ioctl FIDEDUPERANGE: as `clone`, where both ranges hold the same; `EBADE` where they don't.
+    Dedupe {
+        /// The file.
+        file: String,
+        /// The other file.
+        to: String,
+        /// Start of the range.
+        #[serde(default)]
+        offset: Size,
+        /// Length of the range.
+        length: Size,
+        /// Start of the range of the other file.
+        #[serde(default)]
+        to_offset: Size,
+    },
     /// rename(2), over `to` where there is such a file.
     Rename {
         /// The file.
@@ -145,7 +191,7 @@ pub enum Op {
         /// Length.
         length: Size,
     },
-    /// pread(2) of each 4K page of a range, which must hold what was last stored there.
+    /// Read each 4K page of a range, which must hold what was last stored there.
     Read {
         /// The file.
         file: String,
@@ -154,6 +200,34 @@ pub enum Op {
         offset: Size,
         /// Length.
         length: Size,
+        /// Which way.
+        #[serde(default, skip_serializing_if = "ReadBy::is_plain")]
+        by: ReadBy,
+    },
+    /// copy_file_range(2) of a whole file to one that is made for it.
+    CopyFile {
+        /// The file.
+        file: String,
+        /// The new one.
+        to: String,
+        /// Length.
+        length: Size,
+    },
+    /// memory_failure() of the page below an offset of a file or of a device-dax device, by
+    /// debugfs: no process needs to map it.
+    Poison {
+        /// The file; absent: a device.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
+        /// Name of the devdax namespace; absent: the one without a name, or the only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+        /// Offset.
+        #[serde(default)]
+        offset: Size,
+        /// unpoison_memory() instead.
+        #[serde(default, skip_serializing_if = "is_false")]
+        undo: bool,
     },
     /// fsync(2).
     Fsync {
@@ -184,6 +258,9 @@ pub enum Op {
         /// MAP_SYNC: a store faults until the file system's metadata are on the medium.
         #[serde(default)]
         sync: bool,
+        /// MAP_POPULATE.
+        #[serde(default, skip_serializing_if = "is_false")]
+        populate: bool,
         /// `4K` places the mapping so that a PMD can't map it; `2M` so that one could.
         #[serde(default = "page")]
         align: Size,
@@ -200,6 +277,9 @@ pub enum Op {
         offset: Size,
         /// Length.
         length: Size,
+        /// MAP_PRIVATE instead of MAP_SHARED.
+        #[serde(default, skip_serializing_if = "is_false")]
+        private: bool,
     },
     /// mmap(2) of private anonymous memory, without huge pages.
     MapAnon {
@@ -278,6 +358,17 @@ pub enum Op {
         length: Option<Size>,
         /// The advice.
         advice: Advice,
+    },
+    /// mlock(2) of a range, which populates it.
+    Mlock {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
     },
     /// msync(2) with MS_SYNC of a whole mapping.
     Msync {

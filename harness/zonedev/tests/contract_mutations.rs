@@ -13,7 +13,8 @@ use guestmem::PageKind;
 use proto::{Hold, HoldBy, PageType, PinHow};
 use zonedev::record::{CellRecord, CellVerdict, RunFolder};
 use zonedev::spec::{
-    Contract, FolioRule, MapcountRule, MappingRule, PageRules, PinKind, PinRule, SpecFile,
+    Contract, FolioRule, MapcountRule, MappingRule, PageRules, PinKind, PinRule, SharedRule,
+    SpecFile,
 };
 use zonedev::verdict::judge_cell;
 
@@ -175,6 +176,18 @@ fn mutations(of: &Contract) -> Vec<Mutation> {
                 "mapping set by an entry only",
                 &|r| r.mapping = MappingRule::Entry,
                 Box::new(move |c| pte(c) || pmd(c)),
+            );
+        }
+        if let Some(shared) = now.shared {
+            let other = match shared {
+                SharedRule::Constant => SharedRule::Null,
+                SharedRule::Null => SharedRule::Constant,
+            };
+            add(
+                t,
+                "sharing told the other way",
+                &|r| r.shared = Some(other),
+                Box::new(move |c| claims(c, t, |h| matches!(h.by, HoldBy::Shared { .. }))),
             );
         }
         if now.pins == PinRule::Allowed {

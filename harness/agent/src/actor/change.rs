@@ -4,11 +4,11 @@ use std::ptr::NonNull;
 
 use nix::errno::Errno;
 use nix::libc::c_void;
-use proto::{Advice, Backing, Protection, Size, StepResult};
+use proto::{Advice, Backing, Fact, Protection, Size, StepResult};
 
 use super::maps::{self, Space};
 use super::serve::{Actor, unknown};
-use super::{access, files};
+use super::{access, files, touch};
 use crate::wire::{Context, Reply, errno, failed};
 
 type Done = Result<Reply, StepResult>;
@@ -103,6 +103,17 @@ pub(super) fn advise(
 ) -> Done {
     let span = actor.span(map, offset, length)?;
     let word = match advice {
+        Advice::PopulateRead | Advice::PopulateWrite => {
+            let (word, write) = match advice {
+                Advice::PopulateWrite => (libc::MADV_POPULATE_WRITE, true),
+                _ => (libc::MADV_POPULATE_READ, false),
+            };
+            let (m, range) = actor.range(map, offset, length)?;
+            // SAFETY: within a mapping that this actor made; no Rust object lives there.
+            let call = || Errno::result(unsafe { libc::madvise(span.at, span.bytes, word) });
+            let (done, facts) = touch::during(map, m, range, write, context, call)?;
+            return told("madvise", done, facts);
+        }
         Advice::Dontneed => libc::MADV_DONTNEED,
         Advice::Dontfork => libc::MADV_DONTFORK,
         Advice::Hwpoison => libc::MADV_HWPOISON,
@@ -124,6 +135,33 @@ pub(super) fn advise(
     {
         reply.facts.push(files::extents(file, of, context)?);
     }
+    Ok(reply)
+}
+
+/// mlock(2), which populates the range.
+pub(super) fn lock(
+    actor: &Actor,
+    map: &str,
+    offset: Size,
+    length: Option<Size>,
+    context: &Context,
+) -> Done {
+    let span = actor.span(map, offset, length)?;
+    let (m, range) = actor.range(map, offset, length)?;
+    // SAFETY: within a mapping that this actor made.
+    let call = || Errno::result(unsafe { libc::mlock(span.at, span.bytes) });
+    // Writable private memory is copied at once (populate_vma_page_range()).
+    let (done, facts) = touch::during(map, m, range, !m.is_shared(), context, call)?;
+    told("mlock", done, facts)
+}
+
+fn told(call: &str, done: Result<i32, Errno>, facts: Vec<Fact>) -> Done {
+    let result = match done {
+        Ok(_) => StepResult::Ok {},
+        Err(e) => errno(call, e),
+    };
+    let mut reply = Reply::from(result);
+    reply.facts = facts;
     Ok(reply)
 }
 

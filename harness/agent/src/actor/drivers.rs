@@ -4,7 +4,7 @@ use std::fs::{self, File};
 
 use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
 
-use proto::StepResult;
+use proto::{NamespaceInfo, StepResult};
 
 use super::provision::{Done, ok};
 use crate::wire::{errno, failed, io_errno};
@@ -50,5 +50,21 @@ pub(super) fn unbind_pci(driver: &str) -> Done {
         fs::write(format!("{dir}/unbind"), &device)
             .map_err(|e| io_errno(&format!("unbind {device}"), &e))?;
     }
+    ok()
+}
+
+/// Unbinds the driver of a namespace's device, as its owner may at any time.
+pub(super) fn unbind_namespace(namespace: &NamespaceInfo) -> Done {
+    let dev = &namespace.dev;
+    let dir = match namespace.mode.as_str() {
+        "devdax" => format!("/sys/bus/dax/devices/{dev}"),
+        _ => format!("/sys/block/{dev}/device"),
+    };
+    let real = fs::canonicalize(&dir).map_err(|e| io_errno("realpath", &e))?;
+    let name = real
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    fs::write(real.join("driver/unbind"), &name).map_err(|e| io_errno("write", &e))?;
     ok()
 }

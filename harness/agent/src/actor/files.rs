@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use proto::{Extent, Fact, FallocateMode, Size, StepResult};
 
-use crate::wire::{Context, ExpectedRun, Reply, errno, failed, io_errno, mount_point, word};
+use crate::wire::{Context, Reply, errno, failed, io_errno, mount_point, word};
 
 type Done = Result<Reply, StepResult>;
 
@@ -73,6 +73,7 @@ pub(super) fn flags(mode: FallocateMode) -> FallocateFlags {
         FallocateMode::ZeroRange => FallocateFlags::FALLOC_FL_ZERO_RANGE,
         FallocateMode::CollapseRange => FallocateFlags::FALLOC_FL_COLLAPSE_RANGE,
         FallocateMode::InsertRange => FallocateFlags::FALLOC_FL_INSERT_RANGE,
+        FallocateMode::UnshareRange => FallocateFlags::FALLOC_FL_UNSHARE_RANGE,
     }
 }
 
@@ -92,27 +93,6 @@ pub(super) fn write(name: &str, offset: Size, length: Size, context: &Context) -
             .map_err(|e| io_errno("pwrite", &e))?;
     }
     told(name, &file, context)
-}
-
-/// pread(2) of each 4K page, and what it must hold.
-pub(super) fn read(name: &str, offset: Size, length: Size, context: &Context) -> Done {
-    let file = open(name)?;
-    let first = offset.bytes() / Size::PAGE;
-    for page in first..first + length.pages() {
-        let mut bytes = [0; 8];
-        file.read_exact_at(&mut bytes, page * Size::PAGE)
-            .map_err(|e| io_errno("pread", &e))?;
-        let found = u64::from_ne_bytes(bytes);
-        let expected = ExpectedRun::word_at(&context.expected, page);
-        if found != expected {
-            return Err(StepResult::WrongData {
-                offset: page * Size::PAGE,
-                expected,
-                found,
-            });
-        }
-    }
-    Ok(StepResult::Ok {}.into())
 }
 
 /// fsync(2).
@@ -136,21 +116,23 @@ pub(super) fn open(name: &str) -> Result<File, StepResult> {
         .map_err(|e| io_errno("open", &e))
 }
 
-fn told(name: &str, file: &File, context: &Context) -> Done {
+/// Done, with where the file's blocks are.
+pub(super) fn told(name: &str, file: &File, context: &Context) -> Done {
     let mut reply = Reply::from(StepResult::Ok {});
     reply.facts.push(extents(name, file, context)?);
     Ok(reply)
 }
 
 /// `FILE` or `NAMESPACE/FILE`.
-fn split(name: &str) -> (Option<&str>, &str) {
+pub(super) fn split(name: &str) -> (Option<&str>, &str) {
     match name.split_once('/') {
         Some((namespace, file)) => (Some(namespace), file),
         None => (None, name),
     }
 }
 
-fn path(name: &str) -> Result<PathBuf, StepResult> {
+/// Where a file lies.
+pub(super) fn path(name: &str) -> Result<PathBuf, StepResult> {
     let (namespace, file) = split(name);
     if [namespace.unwrap_or("x"), file]
         .iter()

@@ -6,6 +6,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::getpid;
 use proto::{GupHow, Size, StepResult};
 
+use super::gup_test::{self, GupTest};
 use super::serve::Actor;
 use super::touch;
 use crate::wire::{Context, Reply, errno, failed};
@@ -23,20 +24,31 @@ pub(super) fn gup(
     let (m, range) = actor.range(map, offset, length)?;
     let address = m.address + range.start * Size::PAGE;
     let bytes = ((range.end - range.start) * Size::PAGE) as usize;
-    let mut into = vec![0; bytes];
-    let (done, facts) = match how {
-        GupHow::ProcessVmReadv => touch::during(map, m, range, false, context, || {
-            let remote = [RemoteIoVec {
-                base: address as usize,
-                len: bytes,
-            }];
-            process_vm_readv(getpid(), &mut [IoSliceMut::new(&mut into)], &remote)
-        })?,
-    };
-    let result = match done {
-        Ok(n) if n == bytes => StepResult::Ok {},
-        Ok(n) => failed(format!("read {bytes} bytes of memory: {n} came")),
-        Err(e) => errno("process_vm_readv", e),
+    let (result, facts) = match how {
+        GupHow::ProcessVmReadv => {
+            let mut into = vec![0; bytes];
+            let (done, facts) = touch::during(map, m, range, false, context, || {
+                let remote = [RemoteIoVec {
+                    base: address as usize,
+                    len: bytes,
+                }];
+                process_vm_readv(getpid(), &mut [IoSliceMut::new(&mut into)], &remote)
+            })?;
+            let result = match done {
+                Ok(n) if n == bytes => StepResult::Ok {},
+                Ok(n) => failed(format!("read {bytes} bytes of memory: {n} came")),
+                Err(e) => errno("process_vm_readv", e),
+            };
+            (result, facts)
+        }
+        how => {
+            let test = GupTest::open()?;
+            let bytes = bytes as u64;
+            let (done, facts) = touch::during(map, m, range, false, context, || {
+                test.take(how, address, bytes)
+            })?;
+            (gup_test::came(done?, bytes), facts)
+        }
     };
     let mut reply = Reply::from(result);
     reply.facts = facts;

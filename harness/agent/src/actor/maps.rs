@@ -8,8 +8,8 @@ use nix::libc::c_void;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use proto::{Backing, Fact, Op, Size, StepResult};
 
-use super::files;
 use super::serve::{Actor, unknown};
+use super::{files, touch};
 use crate::wire::{Context, Reply, errno, failed, io_errno};
 
 type Done = Result<Reply, StepResult>;
@@ -104,6 +104,7 @@ impl Drop for Space {
 
 /// The mapping operations.
 pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
+    let mut populated = Vec::new();
     let (name, mapping) = match op {
         Op::MapFile {
             map,
@@ -112,6 +113,7 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
             length,
             private,
             sync,
+            populate,
             align,
         } => {
             let first_page = offset.bytes() / Size::PAGE;
@@ -122,6 +124,10 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
                     MapFlags::from_bits_retain(libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC)
                 }
                 (false, false) => MapFlags::MAP_SHARED,
+            };
+            let flags = match populate {
+                true => shared | MapFlags::MAP_POPULATE,
+                false => shared,
             };
             let backing = Backing::File {
                 file: file.clone(),
@@ -134,13 +140,20 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
                 offset: *offset,
                 colour,
             };
-            (map, place(of, at, shared, backing)?)
+            let taken = touch::faults()?;
+            let m = place(of, at, flags, backing)?;
+            if *populate {
+                // Writable private memory is copied at once (populate_vma_page_range()).
+                populated = touch::populated(map, &m, *private, touch::faults()? - taken)?;
+            }
+            (map, m)
         }
         Op::MapDevice {
             map,
             namespace,
             offset,
             length,
+            private,
         } => {
             let dev = context.namespace("devdax", namespace.as_deref())?;
             let of = OpenOptions::new()
@@ -158,7 +171,11 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
                 first_page,
                 namespace: dev.name.clone(),
             };
-            let mut m = place(of, at, MapFlags::MAP_SHARED, backing)?;
+            let flags = match private {
+                true => MapFlags::MAP_PRIVATE,
+                false => MapFlags::MAP_SHARED,
+            };
+            let mut m = place(of, at, flags, backing)?;
             m.file = None;
             (map, m)
         }
@@ -179,6 +196,7 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
         backing: mapping.backing.clone(),
         pages: mapping.pages,
     });
+    reply.facts.append(&mut populated);
     reply.address = Some(mapping.address);
     actor.maps.insert(name.clone(), mapping);
     Ok(reply)

@@ -11,6 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, vmsplice};
 use proto::{PinHow, Size, StepResult};
 
 use super::aio::Flight;
+use super::gup_test::GupTest;
 use super::serve::{Actor, unknown};
 use super::touch;
 use super::uring::Ring;
@@ -28,6 +29,8 @@ pub(super) enum Held {
         /// Dropped with the other end.
         _ends: (OwnedFd, OwnedFd),
     },
+    /// gup_test, with the range pinned.
+    GupTest(GupTest),
     /// A ring with the range as its registered buffer.
     Ring(Ring),
     /// A transfer of so many bytes whose end PID 1 withholds.
@@ -86,6 +89,16 @@ pub(super) fn pin(
             })?;
             let held = done.map(|()| Held::Ring(ring));
             (held.map_err(|e| errno("io_uring_register", e)), facts)
+        }
+        PinHow::GupTest => {
+            let test = GupTest::open()?;
+            let (done, facts) =
+                touch::during(map, m, range, true, context, || test.hold(address, bytes))?;
+            let held = done.map(|()| Held::GupTest(test));
+            (
+                held.map_err(|e| errno("ioctl PIN_LONGTERM_TEST_START", e)),
+                facts,
+            )
         }
         PinHow::DirectWrite | PinHow::DirectRead => {
             let dev = context
@@ -154,6 +167,11 @@ pub(super) fn release(actor: &mut Actor, pin: &str) -> Done {
         Held::Ring(ring) => {
             ring.unregister()
                 .map_err(|e| errno("io_uring_register", e))?;
+            return Ok(StepResult::Ok {}.into());
+        }
+        Held::GupTest(test) => {
+            test.let_go()
+                .map_err(|e| errno("ioctl PIN_LONGTERM_TEST_STOP", e))?;
             return Ok(StepResult::Ok {}.into());
         }
         Held::Pipe { .. } | Held::Foreign => return Ok(StepResult::Ok {}.into()),

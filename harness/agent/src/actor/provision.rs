@@ -25,6 +25,9 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
     match op {
         Op::CreateNamespace { .. } => namespace::create(op),
         Op::DestroyNamespace {} => namespace::destroy(),
+        Op::Unbind { mode, namespace } => {
+            drivers::unbind_namespace(context.namespace(mode, namespace.as_deref())?)
+        }
         Op::CreateRegion {} => region::create(),
         Op::DestroyRegion {} => region::destroy(),
         Op::Insmod { module } => drivers::insmod(module),
@@ -35,8 +38,14 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
         Op::Mkfs {
             fs,
             reflink,
+            rmapbt,
             namespace,
-        } => mkfs(fs, *reflink, &block(context, namespace.as_deref())?),
+        } => mkfs(
+            fs,
+            *reflink,
+            *rmapbt,
+            &block(context, namespace.as_deref())?,
+        ),
         Op::Mount { namespace } => {
             let dev = block(context, namespace.as_deref())?;
             let at = mount_point(namespace.as_deref());
@@ -51,9 +60,14 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
             .map_err(|e| errno("mount", e))?;
             ok()
         }
-        Op::Umount { namespace } => {
+        Op::Umount { namespace, lazy } => {
             let at = mount_point(namespace.as_deref());
-            umount2(at.as_str(), MntFlags::empty()).map_err(|e| errno("umount", e))?;
+            let flags = if *lazy {
+                MntFlags::MNT_DETACH
+            } else {
+                MntFlags::empty()
+            };
+            umount2(at.as_str(), flags).map_err(|e| errno("umount", e))?;
             ok()
         }
         Op::MountRoot {} => {
@@ -95,18 +109,19 @@ fn block(context: &Context, name: Option<&str>) -> Result<String, StepResult> {
 /// Every feature is named, so that neither mkfs's version nor its configuration
 /// chooses: kernels from 5.10 on must mount the result. The stripe is 2M, so
 /// that large files are allocated where a PMD can map them.
-fn mkfs(fs: &str, reflink: bool, dev: &str) -> Done {
-    if reflink && fs != "xfs" {
+fn mkfs(fs: &str, reflink: bool, rmapbt: bool, dev: &str) -> Done {
+    if (reflink || rmapbt) && fs != "xfs" {
         return Err(failed(format!(
-            "make {fs} with reflink: only xfs has it here"
+            "make {fs} with reflink or rmapbt: only xfs has them here"
         )));
     }
-    let reflink = u8::from(reflink);
+    let (reflink, rmapbt) = (u8::from(reflink), u8::from(rmapbt));
     let extended = format!(
         "hash_seed={UUID},stride=512,stripe_width=512,lazy_itable_init=0,lazy_journal_init=0,nodiscard"
     );
-    let metadata =
-        format!("crc=1,finobt=1,reflink={reflink},rmapbt=0,bigtime=0,inobtcount=0,uuid={UUID}");
+    let metadata = format!(
+        "crc=1,finobt=1,reflink={reflink},rmapbt={rmapbt},bigtime=0,inobtcount=0,uuid={UUID}"
+    );
     let argv: Vec<&str> = match fs {
         "ext4" => vec![
             "mkfs.ext4",

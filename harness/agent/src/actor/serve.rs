@@ -7,7 +7,9 @@ use proto::{Op, frame};
 
 use super::maps::Mapping;
 use super::pins::Held;
-use super::{access, change, files, gup, hmm, maps, pins, provision, race, touch};
+use super::{
+    access, change, clone, files, gup, hmm, maps, pins, poison, provision, race, read, touch,
+};
 use crate::wire::{Announce, Order, Reply, SOCKET, errno, failed};
 
 /// What an actor has.
@@ -79,6 +81,7 @@ impl Actor {
                 offset,
                 length,
             } => files::change(file, *mode, (*offset, *length), context),
+            Op::Clone { .. } | Op::Dedupe { .. } => clone::share(&order.op, context),
             Op::Rename { file, to } => files::rename(file, to),
             Op::Write {
                 file,
@@ -89,7 +92,15 @@ impl Actor {
                 file,
                 offset,
                 length,
-            } => files::read(file, *offset, *length, context),
+                by,
+            } => read::read(file, *offset, *length, *by, context),
+            Op::CopyFile { file, to, length } => read::copy(file, to, *length, context),
+            Op::Poison { undo, .. } => poison::poison(*undo, context),
+            Op::Mlock {
+                map,
+                offset,
+                length,
+            } => change::lock(self, map, *offset, *length, context),
             Op::Fsync { file } => files::fsync(file),
             Op::Unlink { file } => files::unlink(file),
             Op::MapFile { .. } | Op::MapDevice { .. } | Op::MapAnon { .. } => {

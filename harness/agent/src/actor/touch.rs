@@ -142,6 +142,33 @@ pub(super) fn during<T>(
     Ok((value, facts))
 }
 
+/// What a mapping that is populated from the start has: nothing was there before, and making it
+/// took so many faults.
+pub(super) fn populated(
+    name: &str,
+    m: &Mapping,
+    write: bool,
+    taken: u64,
+) -> Result<Vec<Fact>, StepResult> {
+    let mut facts = Vec::new();
+    let all = stretches(m, &(0..m.pages));
+    for stretch in &all {
+        let after = entries(m, stretch)?;
+        let reached = after.iter().take_while(|e| pagemap::present(**e)).count() as u64;
+        if reached > 0 {
+            facts.push(Fact::Touched {
+                map: name.to_owned(),
+                page: stretch.start,
+                pages: reached,
+                write,
+                faults: taken / all.len() as u64,
+                neighbours: None,
+            });
+        }
+    }
+    Ok(facts)
+}
+
 /// A store may have filled holes: tells where the file's blocks are now, ahead
 /// of what was touched.
 fn blocks(m: &Mapping, context: &Context, facts: &mut Vec<Fact>) -> Result<(), StepResult> {
@@ -239,7 +266,7 @@ fn warm_up() -> Result<(), StepResult> {
 }
 
 /// Minor and major faults of this process so far.
-fn faults() -> Result<u64, StepResult> {
+pub(super) fn faults() -> Result<u64, StepResult> {
     let usage =
         getrusage(UsageWho::RUSAGE_SELF).map_err(|e| failed(format!("count page faults: {e}")))?;
     Ok((usage.minor_page_faults() + usage.major_page_faults()) as u64)

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use proto::Backing;
+use proto::{Backing, Extent};
 
 use crate::wire::ExpectedRun;
 
@@ -47,6 +47,8 @@ pub(super) struct Expect {
     devices: BTreeMap<String, Words>,
     views: BTreeMap<(String, String), View>,
     last_file: u64,
+    /// Where the blocks of files were last seen, by name.
+    blocks: BTreeMap<String, Vec<Extent>>,
 }
 
 impl Expect {
@@ -91,6 +93,25 @@ impl Expect {
         words.extend(range.map(|p| (view.first_page + p, (generation, view.first_page + p))));
     }
 
+    /// A file's blocks are here now.
+    pub(super) fn blocks_are(&mut self, file: &str, extents: &[Extent]) {
+        self.blocks.insert(file.to_owned(), extents.to_vec());
+    }
+
+    /// Where a file's blocks were last seen.
+    pub(super) fn blocks(&self, file: &str) -> Vec<Extent> {
+        self.blocks.get(file).cloned().unwrap_or_default()
+    }
+
+    /// The frame of a page of a file, where it has a block.
+    pub(super) fn pfn(&self, file: &str, page: u64) -> Option<u64> {
+        let of = self.blocks.get(file)?;
+        let extent = of
+            .iter()
+            .find(|e| page >= e.page && page - e.page < e.pages)?;
+        Some(extent.pfn + (page - extent.page))
+    }
+
     /// Pages `range` of a file were written to.
     pub(super) fn written(&mut self, file: &str, range: Range<u64>, generation: u64) {
         let id = self.id(file);
@@ -119,11 +140,25 @@ impl Expect {
         }));
     }
 
+    /// Pages `range` of a file are pages of another one too, from `at` on.
+    pub(super) fn cloned(&mut self, file: &str, range: Range<u64>, to: &str, at: u64) {
+        let (id, to) = (self.id(file), self.id(to));
+        let of = self.files.get(&id).cloned().unwrap_or_default();
+        let words = self.files.entry(to).or_default();
+        let end = at.saturating_add(range.end - range.start);
+        words.retain(|page, _| !(at..end).contains(page));
+        words.extend(
+            of.range(range.clone())
+                .map(|(p, w)| (p - range.start + at, *w)),
+        );
+    }
+
     /// A file has another name, and whose that was is gone.
     pub(super) fn renamed(&mut self, file: &str, to: &str) {
-        if let Some(id) = self.names.remove(file) {
-            self.names.insert(to.to_owned(), id);
-        }
+        // Also where nothing was stored yet: what had the name before has it no more.
+        let id = self.id(file);
+        self.names.remove(file);
+        self.names.insert(to.to_owned(), id);
     }
 
     /// Private copies of a range of a mapping are gone.

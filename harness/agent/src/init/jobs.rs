@@ -112,11 +112,27 @@ impl Agent {
             ..Context::default()
         };
         match &op {
+            Op::Poison {
+                file,
+                namespace,
+                offset,
+                ..
+            } => {
+                context.pfn = match file {
+                    Some(file) => self.expect.pfn(file, offset.bytes() / Size::PAGE),
+                    None => {
+                        let dev = context.namespace("devdax", namespace.as_deref())?;
+                        Some((dev.resource + offset.bytes()) / Size::PAGE)
+                    }
+                };
+            }
             Op::Read {
                 file,
                 offset,
                 length,
+                ..
             } => {
+                context.blocks = self.expect.blocks(file);
                 let from = offset.bytes() / Size::PAGE;
                 context.expected = self.expect.of_file(file, from..from + length.pages());
             }
@@ -323,6 +339,7 @@ impl Agent {
             job.op,
             Op::CreateNamespace { .. }
                 | Op::DestroyNamespace {}
+                | Op::Unbind { .. }
                 | Op::DestroyRegion {}
                 | Op::DaxMode { .. }
                 | Op::Run { .. }
@@ -347,6 +364,7 @@ impl Agent {
         | Op::Verify { map, .. }
         | Op::Pin { map, .. }
         | Op::Gup { map, .. }
+        | Op::Mlock { map, .. }
         | Op::Madvise { map, .. }) = op
         else {
             return;
@@ -364,6 +382,7 @@ impl Agent {
     fn follow_words(&mut self, by: &str, job: &Job, result: &StepResult, facts: &[Fact]) {
         for fact in facts {
             match fact {
+                Fact::Extents { file, extents } => self.expect.blocks_are(file, extents),
                 Fact::Mapped { map, backing, .. } => self.expect.mapped(by, map, backing),
                 Fact::Touched {
                     map,
@@ -399,7 +418,23 @@ impl Agent {
                         self.expect.shifted(file, from, -(pages as i64));
                     }
                     FallocateMode::InsertRange => self.expect.shifted(file, from, pages as i64),
+                    FallocateMode::UnshareRange => {}
                 }
+            }
+            Op::Clone {
+                file,
+                to,
+                offset,
+                length,
+                to_offset,
+            } => {
+                let from = offset.bytes() / Size::PAGE;
+                let pages = length.map_or(u64::MAX, |l| from.saturating_add(l.pages()));
+                let at = to_offset.bytes() / Size::PAGE;
+                self.expect.cloned(file, from..pages, to, at);
+            }
+            Op::CopyFile { file, to, length } => {
+                self.expect.cloned(file, 0..length.pages(), to, 0);
             }
             Op::Rename { file, to } => self.expect.renamed(file, to),
             Op::Race { arm, .. } => {
@@ -439,7 +474,9 @@ impl Agent {
                 match advice {
                     Advice::Dontneed => self.expect.dropped(by, map, range),
                     Advice::Remove => self.expect.cut_behind(by, map, range),
-                    Advice::Dontfork | Advice::Hwpoison => {}
+                    Advice::Dontfork | Advice::Hwpoison | Advice::PopulateRead => {}
+                    // It faults, and stores nothing.
+                    Advice::PopulateWrite => {}
                 }
             }
             Op::Unlink { file } => self.expect.unlinked(file),

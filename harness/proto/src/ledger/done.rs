@@ -22,6 +22,20 @@ impl Ledger {
                 offset,
                 length,
             } => self.fallocated(file, *mode, *offset, offset.bytes() + length.bytes()),
+            Op::Clone {
+                file,
+                to,
+                length,
+                to_offset,
+                ..
+            } => self.cloned(file, to, *to_offset, *length),
+            Op::Dedupe {
+                file,
+                to,
+                length,
+                to_offset,
+                ..
+            } => self.cloned(file, to, *to_offset, Some(*length)),
             Op::Unlink { file } => self.unlinked(file),
             Op::Rename { file, to } => self.renamed(file, to),
             Op::Unmap {
@@ -56,14 +70,52 @@ impl Ledger {
             }
             Op::Fork { child } => self.fork(actor, child),
             Op::Exit {} => self.drop_actor(actor),
-            Op::Umount { namespace } => self
-                .files
-                .retain(|file, _| namespace_of(file) != namespace.as_deref()),
+            Op::CopyFile { to, .. } => {
+                self.files.entry(to.clone()).or_default();
+            }
+            Op::Poison {
+                file,
+                namespace,
+                offset,
+                undo,
+            } => self.poison(file.as_deref(), namespace.as_deref(), *offset, *undo),
+            // The file system goes with the last mapping of each of its files.
+            Op::Umount {
+                namespace,
+                lazy: true,
+            } => {
+                let on_it: Vec<String> = self
+                    .files
+                    .iter()
+                    .filter(|(file, f)| !f.unlinked && namespace_of(file) == namespace.as_deref())
+                    .map(|(file, _)| file.clone())
+                    .collect();
+                for file in on_it {
+                    self.unlinked(&file);
+                }
+            }
+            Op::Umount { namespace, .. } => {
+                let on_it: Vec<String> = self
+                    .files
+                    .keys()
+                    .filter(|file| namespace_of(file) == namespace.as_deref())
+                    .cloned()
+                    .collect();
+                self.forget_files(&on_it);
+            }
             Op::Mkfs { fs, namespace, .. } => {
                 self.file_systems.insert(namespace.clone(), fs.clone());
             }
-            Op::DestroyNamespace {} => {
+            // Nothing may be left that maps what is gone (kill_dev_dax(), and what a file system
+            // does when its device is gone).
+            Op::DestroyNamespace {} | Op::Unbind { .. } => {
+                let files: Vec<String> = self.files.keys().cloned().collect();
+                for file in files {
+                    self.unmap_file(&file, 0..0);
+                }
                 self.files.clear();
+                self.shares.clear();
+                self.poisoned.clear();
                 self.unmap_device();
                 self.devices.clear();
                 // Where it didn't wait for them, they hold what is no page any more.

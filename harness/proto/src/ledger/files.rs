@@ -19,6 +19,8 @@ impl Ledger {
                 let before = u64::from(self.is_on_xfs(file));
                 self.cut(file, from.saturating_sub(before)..u64::MAX, false);
             }
+            // xfs_file_fallocate() breaks the layout; the blocks that are copied have moved.
+            FallocateMode::UnshareRange => self.layouts_broken([file]),
         }
     }
 
@@ -93,12 +95,26 @@ impl Ledger {
     /// whole file first.
     pub(super) fn cut(&mut self, file: &str, range: std::ops::Range<u64>, copies: bool) {
         self.unmap_file(file, if copies { range.clone() } else { 0..0 });
-        if let Some(f) = self.files.get_mut(file) {
+        self.drop_entries(file, range);
+        self.layouts_broken([file]);
+    }
+
+    /// The layouts of whole files were broken: nobody maps a page of them, and where breaking a
+    /// layout says so, no entry is left.
+    pub(super) fn layouts_broken<const N: usize>(&mut self, files: [&str; N]) {
+        for file in files {
+            self.unmap_file(file, 0..0);
             if self.behaviour.layout_break_drops_entries {
-                f.drop_entries(0, u64::MAX);
-            } else {
-                f.drop_entries(range.start, range.end);
+                self.drop_entries(file, 0..u64::MAX);
             }
+        }
+    }
+
+    /// Takes entries that reach into these pages of the file.
+    pub(super) fn drop_entries(&mut self, file: &str, pages: std::ops::Range<u64>) {
+        if let Some(f) = self.files.get_mut(file) {
+            let gone = f.drop_entries(pages.start, pages.end);
+            self.disassociated(&gone);
         }
     }
 

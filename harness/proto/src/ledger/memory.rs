@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{Ledger, LedgerError, Slot};
-use crate::{Advice, Backing, Op, Size};
+use crate::{Advice, Backing, Op, PageType, Size};
 
 impl Ledger {
     /// munmap(2) of `range` of a mapping; of the whole of it, the mapping goes.
@@ -49,16 +49,54 @@ impl Ledger {
                     self.cut(&file, pages, false);
                 }
             }
-            // memory_failure() takes the page out of every page table.
             Advice::Hwpoison => {
-                let pages: Vec<u64> = {
-                    let m = self.map(actor, map)?;
-                    range.filter_map(|p| self.dax_pfn(m, p as u64)).collect()
-                };
-                self.unmap_pfns(&pages);
+                let m = self.map(actor, map)?;
+                let page_type = self.page_type(m);
+                let pages: Vec<u64> = range.filter_map(|p| self.dax_pfn(m, p as u64)).collect();
+                self.failed(&pages, page_type);
             }
+            // What was faulted in, a fact tells.
+            Advice::PopulateRead | Advice::PopulateWrite => {}
         }
         Ok(())
+    }
+
+    /// memory_failure() of DAX pages marks each, and takes it out of every page table. Of a folio
+    /// the head is marked (mf_generic_kill_procs()).
+    fn failed(&mut self, pfns: &[u64], page_type: PageType) {
+        for pfn in pfns {
+            self.poisoned.insert(*pfn, page_type);
+        }
+        self.unmap_pfns(pfns);
+    }
+
+    /// The same, or its opposite, by debugfs.
+    pub(super) fn poison(
+        &mut self,
+        file: Option<&str>,
+        namespace: Option<&str>,
+        offset: Size,
+        undo: bool,
+    ) {
+        let page = offset.bytes() / Size::PAGE;
+        let found = match file {
+            Some(file) => self
+                .files
+                .get(file)
+                .and_then(|f| f.pfn(page))
+                .map(|pfn| (pfn, PageType::Fsdax)),
+            None => self
+                .devices
+                .get(namespace.unwrap_or_default())
+                .map(|first| (first + page, PageType::Devdax)),
+        };
+        match found {
+            Some((pfn, _)) if undo => {
+                self.poisoned.remove(&pfn);
+            }
+            Some((pfn, page_type)) => self.failed(&[pfn], page_type),
+            None => {}
+        }
     }
 
     /// mprotect(2) of a range: only what splits a PMD entry changes what is mapped.
@@ -119,7 +157,12 @@ impl Ledger {
 
     /// Takes all entries of a range of a mapping; private copies and device pages are freed with
     /// the last entry.
-    fn zap(&mut self, actor: &str, map: &str, range: Range<usize>) -> Result<(), LedgerError> {
+    pub(super) fn zap(
+        &mut self,
+        actor: &str,
+        map: &str,
+        range: Range<usize>,
+    ) -> Result<(), LedgerError> {
         let m = self.map_mut(actor, map)?;
         m.split(range.start);
         m.split(range.end);

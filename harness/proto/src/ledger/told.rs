@@ -39,21 +39,39 @@ impl Ledger {
             }
         }
         for (name, f) in &self.files {
-            for (&page, &order) in &f.entries {
-                if let Some(pfn) = f.pfn(page) {
-                    let by = HoldBy::Entry { order };
-                    push(
-                        &mut out,
-                        Hold {
-                            pfn,
-                            pages: 1 << order,
-                            page_type: PageType::Fsdax,
-                            by,
-                            who: name.clone(),
-                        },
-                    );
-                }
+            for entry in f.entries.values() {
+                let by = HoldBy::Entry { order: entry.order };
+                push(
+                    &mut out,
+                    Hold {
+                        pfn: entry.pfn,
+                        pages: 1 << entry.order,
+                        page_type: PageType::Fsdax,
+                        by,
+                        who: name.clone(),
+                    },
+                );
             }
+        }
+        for (&pfn, &count) in &self.shares {
+            let hold = Hold {
+                pfn,
+                pages: 1,
+                page_type: PageType::Fsdax,
+                by: HoldBy::Shared { count },
+                who: "shared blocks".to_owned(),
+            };
+            push(&mut out, hold);
+        }
+        for (&pfn, &page_type) in &self.poisoned {
+            let hold = Hold {
+                pfn,
+                pages: 1,
+                page_type,
+                by: HoldBy::Poison {},
+                who: "memory_failure()".to_owned(),
+            };
+            push(&mut out, hold);
         }
         for ((_, name), pin) in &self.pins {
             for &pfn in &pin.pfns {
@@ -186,8 +204,8 @@ impl Ledger {
         }
     }
 
-    /// Whether the file behind a mapping has a block for each of these pages of the mapping, so
-    /// that a store there changes no extent.
+    /// Whether the file behind a mapping has a block for each of these pages of the mapping that no
+    /// other file has, so that a store there changes no extent.
     pub fn has_blocks(&self, actor: &str, map: &str, mut pages: std::ops::Range<u64>) -> bool {
         let Ok(m) = self.map(actor, map) else {
             return false;
@@ -195,7 +213,11 @@ impl Ledger {
         let Some(file) = m.file().and_then(|name| self.files.get(name)) else {
             return false;
         };
-        pages.all(|p| file.pfn(m.first_page() + p).is_some())
+        let shared = self.shared_blocks();
+        pages.all(|p| {
+            let pfn = file.pfn(m.first_page() + p);
+            pfn.is_some_and(|pfn| !shared.contains(pfn))
+        })
     }
 
     /// The mappings that an actor has, by name.

@@ -55,7 +55,19 @@ impl Ledger {
             .filter(|&p| faults_on(m.slots[p], write))
             .map(|p| first + p as u64)
             .collect();
+        let shared = match &file {
+            Some(name) if !cow => self.shared_among(name, &missing, write),
+            _ => BTreeSet::new(),
+        };
         if let Some(name) = &file {
+            for page in &shared {
+                let pages = if pmd {
+                    page / PMD_PAGES * PMD_PAGES..page / PMD_PAGES * PMD_PAGES + PMD_PAGES
+                } else {
+                    *page..page + 1
+                };
+                pages.for_each(|page| self.unmap_page(name, page));
+            }
             for page in missing {
                 let replaced = self
                     .files
@@ -112,19 +124,8 @@ impl Ledger {
             // dax_pmd_load_hole(): the huge zero page.
             slots.fill(Slot::Zero);
         }
-        if let Some(f) = file.as_ref().and_then(|f| self.files.get_mut(f)) {
-            if pmd && !entries.is_empty() {
-                let start = entries[0] / PMD_PAGES * PMD_PAGES;
-                if !f.has_entry(start) {
-                    f.entries.insert(start, 9);
-                }
-            } else {
-                for page in entries {
-                    if !f.has_entry(page) {
-                        f.entries.insert(page, 0);
-                    }
-                }
-            }
+        if let Some(file) = &file {
+            self.faulted(file, &entries, pmd, &shared);
         }
         if let Some(f) = file.and_then(|f| self.files.get_mut(&f)) {
             if pmd && let Some(page) = zeros.first() {

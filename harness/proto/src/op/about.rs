@@ -12,6 +12,7 @@ impl Op {
             Op::Mount { .. } => "mount",
             Op::Umount { .. } => "umount",
             Op::DestroyNamespace {} => "destroy-namespace",
+            Op::Unbind { .. } => "unbind",
             Op::CreateRegion {} => "create-region",
             Op::DestroyRegion {} => "destroy-region",
             Op::Insmod { .. } => "insmod",
@@ -22,9 +23,13 @@ impl Op {
             Op::Create { .. } => "create",
             Op::Truncate { .. } => "truncate",
             Op::Fallocate { .. } => "fallocate",
+            Op::Clone { .. } => "clone",
+            Op::Dedupe { .. } => "dedupe",
             Op::Rename { .. } => "rename",
             Op::Write { .. } => "write",
             Op::Read { .. } => "read",
+            Op::CopyFile { .. } => "copy-file",
+            Op::Poison { .. } => "poison",
             Op::Fsync { .. } => "fsync",
             Op::Unlink { .. } => "unlink",
             Op::MapFile { .. } => "map-file",
@@ -36,6 +41,7 @@ impl Op {
             Op::Mprotect { .. } => "mprotect",
             Op::Mremap { .. } => "mremap",
             Op::Madvise { .. } => "madvise",
+            Op::Mlock { .. } => "mlock",
             Op::Msync { .. } => "msync",
             Op::Fork { .. } => "fork",
             Op::Exit {} => "exit",
@@ -88,6 +94,7 @@ impl Op {
             | Op::Mprotect { map, .. }
             | Op::Mremap { map, .. }
             | Op::Madvise { map, .. }
+            | Op::Mlock { map, .. }
             | Op::Msync { map }
             | Op::Pin { map, .. }
             | Op::Gup { map, .. }
@@ -105,6 +112,12 @@ impl Op {
             | Op::Truncate { file, .. }
             | Op::Fallocate { file, .. }
             | Op::Unlink { file }
+            | Op::CopyFile { file, .. }
+            | Op::Poison {
+                file: Some(file), ..
+            }
+            | Op::Clone { file, .. }
+            | Op::Dedupe { file, .. }
             | Op::Rename { file, .. }
             | Op::Write { file, .. }
             | Op::Read { file, .. }
@@ -123,6 +136,7 @@ impl Op {
                 | Op::Mount { .. }
                 | Op::Umount { .. }
                 | Op::DestroyNamespace {}
+                | Op::Unbind { .. }
                 | Op::CreateRegion {}
                 | Op::DestroyRegion {}
                 | Op::Insmod { .. }

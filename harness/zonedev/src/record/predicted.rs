@@ -26,6 +26,12 @@ pub struct PredictedRun {
     pub part: Option<Part>,
     /// Whether `mapping` is set; `None` where the contract doesn't say.
     pub mapping: Option<bool>,
+    /// How many entries of shared blocks count in `share`; `None` where the contract doesn't say.
+    #[serde(default)]
+    pub share: Option<u64>,
+    /// Whether the HWPoison flag is set.
+    #[serde(default)]
+    pub poisoned: bool,
     /// Why this refcount: `idle 1 + 1 vmsplice (get)`.
     pub because: String,
     /// What holds the pages: `a (2M entry), main/m (PMD)`; empty where nothing does.

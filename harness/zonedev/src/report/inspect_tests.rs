@@ -13,6 +13,8 @@ fn predicted(pfn: u64, pages: u64, refcount: i64, because: &str, held_by: &str) 
         order: 0,
         part: Some(Part::Single),
         mapping: None,
+        share: None,
+        poisoned: false,
         because: because.into(),
         held_by: held_by.into(),
     }

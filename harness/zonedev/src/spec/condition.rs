@@ -41,7 +41,14 @@ const SECTIONS: [&str; 7] = [
 const OPTIONAL_SECTIONS: [&str; 2] = ["coherent", "p2pdma"];
 
 /// Properties of a kind of page that a contract may leave out.
-const OPTIONAL: [&str; 4] = ["vmsplice", "direct-write", "direct-read", "io-uring"];
+const OPTIONAL: [&str; 6] = [
+    "vmsplice",
+    "direct-write",
+    "direct-read",
+    "io-uring",
+    "gup-test",
+    "shared",
+];
 
 /// What conditions are asked of.
 #[derive(Clone, Copy, Debug)]

@@ -45,6 +45,12 @@ pub struct Features {
     /// xfs mounts a file system with reflink with `-o dax` (from 6.0 on).
     #[serde(default)]
     pub dax_reflink: bool,
+    /// gup_test has all of its modes (from 5.11 on; before, it was called gup_benchmark).
+    #[serde(default)]
+    pub gup_test: bool,
+    /// madvise(2) knows MADV_POPULATE_READ and MADV_POPULATE_WRITE (from 5.14 on).
+    #[serde(default)]
+    pub populate: bool,
     /// test_hmm gives device-coherent memory (from 6.0 on).
     #[serde(default)]
     pub coherent: bool,
@@ -74,6 +80,10 @@ pub struct PageRules {
     pub tail: i32,
     /// When `mapping` is set.
     pub mapping: MappingRule,
+    /// How a page tells that entries of blocks that files share name it; absent where there are
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedRule>,
     /// Whether entries in page tables count in `_mapcount`.
     pub mapcount: MapcountRule,
     /// Whether a page can be pinned.
@@ -90,6 +100,9 @@ pub struct PageRules {
     /// What io_uring's registered buffers take; absent where it registers no memory of files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_uring: Option<PinKind>,
+    /// What gup_test takes and holds; absent where it holds nothing, or is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gup_test: Option<PinKind>,
 }
 
 /// On which page the holds of a folio count.
@@ -117,6 +130,16 @@ pub enum MappingRule {
     SinceFault,
     /// Nothing is said.
     Unchecked,
+}
+
+/// How a page tells that DAX entries of shared blocks name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SharedRule {
+    /// `mapping` is a constant, and `share` (`index`) counts them.
+    Constant,
+    /// `mapping` is NULL, and `share` counts them.
+    Null,
 }
 
 /// Whether entries in page tables count in `_mapcount`.
@@ -162,6 +185,7 @@ impl PageRules {
             PinHow::DirectWrite => self.direct_write,
             PinHow::DirectRead => self.direct_read,
             PinHow::IoUring => self.io_uring,
+            PinHow::GupTest => self.gup_test,
         }
         .unwrap_or(PinKind::Get)
     }

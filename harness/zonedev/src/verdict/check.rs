@@ -257,6 +257,17 @@ fn broken(run: &PageRun, e: &PredictedRun) -> Vec<Broken> {
     if !s.flags.contains(ALWAYS) {
         differ("flags", ALWAYS.into(), format!("no {ALWAYS}"), AT_REST);
     }
+    let word = |set: bool| if set { "set" } else { "clear" }.to_owned();
+    let poisoned = s.flags.contains("hwpoison");
+    differ("hwpoison", word(e.poisoned), word(poisoned), holders);
+    if let Some(share) = e.share {
+        let word = |n: Option<u64>| match n {
+            None => "not shared".to_owned(),
+            Some(n) => format!("shared by {n}"),
+        };
+        let expected = Some(share).filter(|n| *n > 0);
+        differ("share", word(expected), word(s.share), holders);
+    }
     out
 }
 

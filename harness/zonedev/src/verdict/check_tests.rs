@@ -2,7 +2,9 @@ use super::*;
 use crate::record::testing::{checkpoint, hold, namespace, region, runs, state};
 use crate::spec::{FolioRule, MapcountRule, MappingRule, SpecFile};
 use camino::Utf8Path;
-use guestmem::{PageKind, PageState, Part, Problem, ProblemKind};
+use std::collections::BTreeSet;
+
+use guestmem::{Flags, PageKind, PageState, Part, Problem, ProblemKind};
 use proptest::prelude::*;
 use proto::{Mismatch, PinHow};
 
@@ -83,7 +85,7 @@ fn reckon(contract: &Contract, page_type: PageType, order: u8, holds: &[Hold]) -
                     HoldBy::Pmd {} => rules.pmd,
                     HoldBy::Pin { how } if rules.pin(how) == PinKind::Pin => 1024,
                     HoldBy::Pin { .. } => 1,
-                    HoldBy::Entry { .. } => 0,
+                    HoldBy::Entry { .. } | HoldBy::Shared { .. } | HoldBy::Poison {} => 0,
                 };
             }
         }
@@ -479,4 +481,75 @@ fn a_page_in_a_state_that_its_type_cannot_have_is_told() {
     assert!(with(&["reserved", "dirty", "referenced"]).is_empty());
     assert_eq!(with(&["reserved", "lru", "locked"]), ["flags: lru, locked"]);
     assert_eq!(with(&[]), ["flags: no reserved"]);
+}
+
+#[test]
+fn share_is_told_by_each_era_in_its_way() {
+    let holds = || {
+        let entry = HoldBy::Entry { order: 0 };
+        vec![
+            hold(START, 1, PageType::Fsdax, entry, "a"),
+            hold(START, 1, PageType::Fsdax, entry, "b"),
+            hold(START, 1, PageType::Fsdax, HoldBy::Shared { count: 2 }, "s"),
+        ]
+    };
+    let found = |era: &str, mapping_set, share| {
+        let mut s = state(contract(era).fsdax.idle);
+        s.mapping_set = mapping_set;
+        s.share = share;
+        let c = checkpoint(
+            "x",
+            vec![region(PageKind::FsDax, "r", START, &[s])],
+            holds(),
+        );
+        let v = check(&c, &contract(era)).violations;
+        v.into_iter().map(|v| v.what).collect::<Vec<_>>()
+    };
+    for (era, mapping_set) in [("6.12", true), ("7.3", false)] {
+        assert_eq!(found(era, mapping_set, Some(2)), [""; 0], "{era}");
+        assert_eq!(found(era, !mapping_set, Some(2)), ["mapping"], "{era}");
+        assert_eq!(found(era, mapping_set, Some(1)), ["share"], "{era}");
+        assert_eq!(found(era, mapping_set, None), ["share"], "{era}");
+    }
+}
+
+#[test]
+fn a_share_that_nobody_claims_is_told() {
+    let mut s = state(1);
+    s.share = Some(0);
+    let c = checkpoint("x", vec![region(PageKind::FsDax, "r", START, &[s])], vec![]);
+    let v = check(&c, &contract("6.1")).violations;
+    assert_eq!(
+        (v[0].expected.as_str(), v[0].found.as_str()),
+        ("not shared", "shared by 0")
+    );
+}
+
+#[test]
+fn poison_is_set_on_the_page_or_the_head_and_nowhere_else() {
+    let poisoned = |mut s: PageState| {
+        s.flags = Flags::from(BTreeSet::from(["hwpoison", "reserved"].map(str::to_owned)));
+        s
+    };
+    let holds = vec![hold(START + 1, 1, PageType::Fsdax, HoldBy::Poison {}, "m")];
+    let check = |states: &[PageState]| {
+        let c = checkpoint(
+            "x",
+            vec![region(PageKind::FsDax, "r", START, states)],
+            holds.clone(),
+        );
+        let v = check(&c, &contract("6.12")).violations;
+        v.into_iter()
+            .map(|v| (v.what, v.pfn, v.found))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(check(&[state(1), poisoned(state(1))]), []);
+    let word = |w: &str| w.to_owned();
+    assert_eq!(
+        check(&[poisoned(state(1)), state(1)]),
+        [
+            (word("hwpoison"), Some(START), word("set")),
+            (word("hwpoison"), Some(START + 1), word("clear")),
+        ]
+    );
 }

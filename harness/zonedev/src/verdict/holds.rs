@@ -8,11 +8,12 @@ use proto::{Hold, HoldBy, PageType, PinHow};
 pub(crate) const PMD_PAGES: u64 = 512;
 
 /// All ways to pin, in the order of [`Held::pins`].
-pub(crate) const PIN_HOWS: [PinHow; 4] = [
+pub(crate) const PIN_HOWS: [PinHow; 5] = [
     PinHow::Vmsplice,
     PinHow::DirectWrite,
     PinHow::DirectRead,
     PinHow::IoUring,
+    PinHow::GupTest,
 ];
 
 /// The word that cases use.
@@ -22,6 +23,7 @@ pub(crate) fn pin_word(how: PinHow) -> &'static str {
         PinHow::DirectWrite => "direct-write",
         PinHow::DirectRead => "direct-read",
         PinHow::IoUring => "io-uring",
+        PinHow::GupTest => "gup-test",
     }
 }
 
@@ -38,6 +40,10 @@ pub(crate) struct Held {
     pub(crate) entries: u64,
     /// Whether one of them has order 9.
     pub(crate) large_entry: bool,
+    /// `share`: how many entries of shared blocks name the page.
+    pub(crate) share: u64,
+    /// Whether memory_failure() marked them.
+    pub(crate) poisoned: bool,
     /// Each holder in words: `main/m (PTE)`.
     pub(crate) who: BTreeSet<String>,
 }
@@ -74,6 +80,8 @@ fn holder(hold: &Hold) -> String {
         HoldBy::Entry { order: 0 } => "entry".to_owned(),
         HoldBy::Entry { order: 9 } => "2M entry".to_owned(),
         HoldBy::Entry { order } => format!("entry of order {order}"),
+        HoldBy::Poison {} => "poisoned".to_owned(),
+        HoldBy::Shared { count } => format!("counted {count} times"),
         HoldBy::Pin { how } => pin_word(how).to_owned(),
     };
     format!("{} ({by})", hold.who)
@@ -131,6 +139,8 @@ fn sum(active: &[&Hold]) -> Held {
                 held.entries += 1;
                 held.large_entry |= order > 0;
             }
+            HoldBy::Poison {} => held.poisoned = true,
+            HoldBy::Shared { count } => held.share = held.share.max(count),
             HoldBy::Pin { how } => {
                 for (n, which) in held.pins.iter_mut().zip(PIN_HOWS) {
                     *n += u64::from(which == how);

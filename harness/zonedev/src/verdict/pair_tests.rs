@@ -154,7 +154,13 @@ fn reports_steps_ends_and_results_come_before_pages() {
         errno: "ENOMEM".into(),
         call: "vmsplice".into(),
     };
-    o.steps[1] = step(Op::Umount { namespace: None }, errno);
+    o.steps[1] = step(
+        Op::Umount {
+            namespace: None,
+            lazy: false,
+        },
+        errno,
+    );
     o.end = End::GuestDied {
         step: Some(2),
         how: "panic".into(),
@@ -180,7 +186,13 @@ fn reports_steps_ends_and_results_come_before_pages() {
         result("t.new", TestStatus::Pass),
     ];
     let mut b = old();
-    b.steps[1] = step(Op::Umount { namespace: None }, StepResult::Ok {});
+    b.steps[1] = step(
+        Op::Umount {
+            namespace: None,
+            lazy: false,
+        },
+        StepResult::Ok {},
+    );
     b.results = vec![
         result("t.a", TestStatus::Pass),
         result("t.old", TestStatus::Pass),

@@ -5,7 +5,7 @@ use proto::{Hold, HoldBy, PageType};
 
 use super::holds::{Held, PIN_HOWS, PMD_PAGES, Stretch, pin_word, stretches};
 use crate::record::{CheckpointRecord, PredictedRun};
-use crate::spec::{Contract, FolioRule, MapcountRule, MappingRule, PageRules, PinKind};
+use crate::spec::{Contract, FolioRule, MapcountRule, MappingRule, PageRules, PinKind, SharedRule};
 
 /// FOLL_PIN on a single page: GUP_PIN_COUNTING_BIAS (include/linux/mm.h).
 const PIN_BIAS: i64 = 1024;
@@ -154,10 +154,20 @@ fn signed(n: u64) -> i64 {
 
 fn mapping(rules: &PageRules, held: &Held) -> Option<bool> {
     match rules.mapping {
+        MappingRule::Entry if held.share > 0 => match rules.shared {
+            Some(SharedRule::Constant) => Some(true),
+            Some(SharedRule::Null) => Some(false),
+            None => None,
+        },
         MappingRule::Entry => Some(held.entries > 0),
         MappingRule::SinceFault if held.ptes + held.pmds > 0 => Some(true),
         MappingRule::SinceFault | MappingRule::Unchecked => None,
     }
+}
+
+/// `share` of a page, where the kernel keeps it.
+fn share(rules: &PageRules, held: &Held) -> Option<u64> {
+    rules.shared.map(|_| held.share)
 }
 
 fn single(rules: &PageRules, start: u64, end: u64, held: &Held) -> PredictedRun {
@@ -178,6 +188,8 @@ fn single(rules: &PageRules, start: u64, end: u64, held: &Held) -> PredictedRun 
         order: 0,
         part: (rules.folio != FolioRule::Stale || !held.is_free()).then_some(Part::Single),
         mapping: mapping(rules, held),
+        share: share(rules, held),
+        poisoned: held.poisoned,
         because: sum.because(),
         held_by: held.names(),
     }
@@ -229,6 +241,8 @@ fn predict_folio(
             order,
             part: Some(Part::Tail),
             mapping: mapping(rules, held),
+            share: share(rules, held),
+            poisoned: false,
             because: format!("a tail {}", rules.tail),
             held_by: held.names(),
         };
@@ -246,6 +260,8 @@ fn predict_folio(
             }),
             pincount: Some(signed(pinned)),
             part: Some(Part::Head),
+            // The head is marked, whichever page failed (mf_generic_kill_procs()).
+            poisoned: within().any(|(_, _, held)| held.poisoned),
             because: sum.because(),
             ..common.clone()
         });

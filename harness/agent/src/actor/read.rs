@@ -1,0 +1,149 @@
+//! What a file holds, by several routes.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use nix::errno::Errno;
+use proto::{Extent, ReadBy, Size, StepResult};
+
+use super::files;
+use crate::wire::{Context, ExpectedRun, Reply, errno, failed, io_errno};
+
+type Done = Result<Reply, StepResult>;
+
+/// One page, aligned as O_DIRECT wants it.
+#[repr(align(4096))]
+struct Page([u8; 4096]);
+
+/// Reads each 4K page of a range; what it must hold, PID 1 says.
+pub(super) fn read(name: &str, offset: Size, length: Size, by: ReadBy, context: &Context) -> Done {
+    let first = offset.bytes() / Size::PAGE;
+    let pages = first..first + length.pages();
+    match by {
+        ReadBy::Pread => {
+            let file = files::open(name)?;
+            check(pages, context, |page, bytes| {
+                file.read_exact_at(bytes, page * Size::PAGE)
+                    .map_err(|e| io_errno("pread", &e))
+            })
+        }
+        ReadBy::Sendfile => {
+            let copy = sent(&files::open(name)?, first * Size::PAGE, length)?;
+            check(pages, context, |page, bytes| {
+                copy.read_exact_at(bytes, (page - first) * Size::PAGE)
+                    .map_err(|e| io_errno("pread", &e))
+            })
+        }
+        ReadBy::Device => {
+            let of = context.namespace("fsdax", files::split(name).0)?;
+            let device = OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_DIRECT)
+                .open(format!("/dev/{}", of.dev))
+                .map_err(|e| io_errno("open", &e))?;
+            let mut page_bytes = Box::new(Page([0; 4096]));
+            check(pages, context, |page, bytes| {
+                let Some(pfn) = frame(&context.blocks, page) else {
+                    bytes.fill(0);
+                    return Ok(());
+                };
+                let at = (pfn * Size::PAGE)
+                    .checked_sub(of.resource)
+                    .ok_or_else(|| failed("read a block: it lies before its device"))?;
+                device
+                    .read_exact_at(&mut page_bytes.0, at)
+                    .map_err(|e| io_errno("pread of the device", &e))?;
+                bytes.copy_from_slice(&page_bytes.0[..bytes.len()]);
+                Ok(())
+            })
+        }
+    }
+}
+
+/// copy_file_range(2) of the start of a file to a new one.
+pub(super) fn copy(name: &str, to: &str, length: Size, context: &Context) -> Done {
+    let from = files::open(name)?;
+    let target = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(files::path(to)?)
+        .map_err(|e| io_errno("open", &e))?;
+    let mut at = 0i64;
+    let mut left = length.bytes() as usize;
+    while left > 0 {
+        // SAFETY: `at` outlives the call.
+        let n = Errno::result(unsafe {
+            libc::copy_file_range(
+                from.as_raw_fd(),
+                &raw mut at,
+                target.as_raw_fd(),
+                std::ptr::null_mut(),
+                left,
+                0,
+            )
+        })
+        .map_err(|e| errno("copy_file_range", e))? as usize;
+        if n == 0 {
+            return Err(failed(format!("copy a file: {left} bytes did not come")));
+        }
+        left -= n.min(left);
+    }
+    target.sync_all().map_err(|e| io_errno("fsync", &e))?;
+    files::told(to, &target, context)
+}
+
+/// Where a page's block is.
+fn frame(blocks: &[Extent], page: u64) -> Option<u64> {
+    let extent = blocks
+        .iter()
+        .find(|e| page >= e.page && page - e.page < e.pages)?;
+    Some(extent.pfn + (page - extent.page))
+}
+
+/// A part of a file, sent to memory.
+fn sent(from: &File, offset: u64, length: Size) -> Result<File, StepResult> {
+    // SAFETY: a name that outlives the call.
+    let fd = Errno::result(unsafe { libc::memfd_create(c"sent".as_ptr(), libc::MFD_CLOEXEC) })
+        .map_err(|e| errno("memfd_create", e))?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let to = unsafe { File::from_raw_fd(fd) };
+    let mut at = offset as i64;
+    let mut left = length.bytes() as usize;
+    while left > 0 {
+        // SAFETY: `at` outlives the call.
+        let n = Errno::result(unsafe {
+            libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), &raw mut at, left)
+        })
+        .map_err(|e| errno("sendfile", e))? as usize;
+        if n == 0 {
+            return Err(io_errno("sendfile", &io::ErrorKind::UnexpectedEof.into()));
+        }
+        left -= n.min(left);
+    }
+    Ok(to)
+}
+
+fn check(
+    pages: std::ops::Range<u64>,
+    context: &Context,
+    mut read: impl FnMut(u64, &mut [u8]) -> Result<(), StepResult>,
+) -> Done {
+    for page in pages {
+        let mut bytes = [0; 8];
+        read(page, &mut bytes)?;
+        let found = u64::from_ne_bytes(bytes);
+        let expected = ExpectedRun::word_at(&context.expected, page);
+        if found != expected {
+            return Err(StepResult::WrongData {
+                offset: page * Size::PAGE,
+                expected,
+                found,
+            });
+        }
+    }
+    Ok(StepResult::Ok {}.into())
+}
