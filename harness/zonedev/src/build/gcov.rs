@@ -241,7 +241,12 @@ mod tests {
     fn counts_of_another_compilation_are_known() {
         let note = b"oncg*22Bstmp";
         assert!(is_of(note, b"adcg*22Bstmp...."));
-        for other in [&b"adcg*22Bother"[..], b"adcg*31Bstmp", b"oncg*22Bstmp", b"adcg"] {
+        for other in [
+            &b"adcg*22Bother"[..],
+            b"adcg*31Bstmp",
+            b"oncg*22Bstmp",
+            b"adcg",
+        ] {
             assert!(!is_of(note, other));
         }
     }

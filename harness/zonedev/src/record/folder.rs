@@ -129,13 +129,20 @@ impl RunFolder {
         write_packed(&self.cell_dir(id)?.join("profile.json.zst"), profile)
     }
 
-    /// Reads it back; `None` where the cell left none.
+    /// Whether a cell's kernel left what it has counted.
+    pub fn has_profile(&self, id: &CellId) -> bool {
+        self.path
+            .join(id.folder())
+            .join("profile.json.zst")
+            .is_file()
+    }
+
+    /// Reads it back.
     ///
     /// # Errors
-    /// Where what is there isn't one.
-    pub fn read_profile(&self, id: &CellId) -> Result<Option<Profile>, RunFolderError> {
-        let path = self.path.join(id.folder()).join("profile.json.zst");
-        path.exists().then(|| read_packed(&path)).transpose()
+    /// Where it isn't there or isn't one.
+    pub fn read_profile(&self, id: &CellId) -> Result<Profile, RunFolderError> {
+        read_packed(&self.path.join(id.folder()).join("profile.json.zst"))
     }
 
     /// Writes `record.json`.
