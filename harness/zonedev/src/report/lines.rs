@@ -128,7 +128,8 @@ impl Row {
 
 /// Dark lines of one function.
 struct Dark<'a> {
-    function: &'a str,
+    /// `None`: of functions that are only inlined, of which gcov tells no ends.
+    function: Option<&'a str>,
     /// None of it ran.
     whole: bool,
     /// First and last line of each stretch.
@@ -146,10 +147,14 @@ impl Dark<'_> {
                 false => format!("{first}-{last}"),
             })
             .collect();
+        let of = match self.function {
+            Some(name) => format!("`{}`", super::escape(name)),
+            None => "inlined functions".to_owned(),
+        };
+        let lines = if self.lines == 1 { "line" } else { "lines" };
         let whole = if self.whole { ", all of it" } else { "" };
         format!(
-            "`{}`: {} ({} lines{whole})",
-            super::escape(self.function),
+            "{of}: {} ({} {lines}{whole})",
             stretches.join(", "),
             self.lines
         )
@@ -174,7 +179,7 @@ fn dark(source: &SourceLines) -> Vec<Dark<'_>> {
             .iter()
             .find(|(_, (first, last))| (first..=last).contains(&line))
             .copied();
-        let function = at.map_or("outside of functions", |(name, _)| name);
+        let function = at.map(|(name, _)| name);
         if *ran {
             open = false;
             continue;
@@ -228,6 +233,8 @@ mod tests {
                 (22, false),
                 (24, false),
                 (30, theirs),
+                (40, false),
+                (44, false),
             ];
             source(&functions, &lines)
         };
@@ -253,8 +260,8 @@ mod tests {
         | source | lines | own suites | upstream alone | together |
         | --- | ---: | ---: | ---: | ---: |
         | mm/hmm.c | 1 | 1 (100 %) | 1 (100 %) | 1 (100 %) |
-        | mm/memremap.c | 8 | 2 (25 %) | 3 (37 %) | 3 (37 %) |
-        | all | 9 | 3 (33 %) | 4 (44 %) | 4 (44 %) |
+        | mm/memremap.c | 10 | 2 (20 %) | 3 (30 %) | 3 (30 %) |
+        | all | 11 | 3 (27 %) | 4 (36 %) | 4 (36 %) |
 
         ### What stays dark
 
@@ -262,10 +269,11 @@ mod tests {
 
         - `entered`: 11-13, 19 (3 lines)
         - `never`: 22-24 (2 lines, all of it)
+        - inlined functions: 40-44 (2 lines)
 
         ### What only upstream's tests reach
 
-        - mm/memremap.c: `theirs`: 30 (1 lines, all of it)
+        - mm/memremap.c: `theirs`: 30 (1 line, all of it)
         ");
     }
 
