@@ -12,6 +12,7 @@ mod ledger;
 mod message;
 mod op;
 mod outcome;
+mod profile;
 mod size;
 
 pub use holds::{Hold, HoldBy, Mismatch, PageType};
@@ -24,4 +25,5 @@ pub use op::Op;
 pub use outcome::{
     Backing, Extent, Fact, Outcome, PagemapRun, PagemapState, ProgramOutput, StepResult,
 };
+pub use profile::{MAX_PROFILE, Profile, ProfileFile};
 pub use size::Size;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Hold, Mismatch, Op, Outcome};
+use crate::{Hold, Mismatch, Op, Outcome, Profile};
 
 /// Rises with every change that an older peer would misread.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// One operation to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +81,8 @@ pub enum HostMessage {
     /// Give the channel to an interactive busybox shell, whose end is the guest's end. Not
     /// answered: from here on the channel carries a terminal's bytes.
     Shell {},
+    /// Hand over what a kernel that profiles itself has counted.
+    Profile {},
     /// Sync and power off.
     PowerOff {},
 }
@@ -143,6 +145,11 @@ pub enum AgentMessage {
         /// With [`Op::Checkpoint`] only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         checkpoint: Option<Checkpoint>,
+    },
+    /// The answer to Profile.
+    Profile {
+        /// Empty on a kernel that does not profile itself.
+        profile: Profile,
     },
     /// The agent cannot go on; said once, then it stops.
     Fatal {

@@ -17,7 +17,7 @@ use super::expect::{Coming, Expect};
 use super::jobs::{Ended, outcome};
 use super::port::Port;
 use super::table::Table;
-use super::{boot, shell};
+use super::{boot, profile, shell};
 use crate::wire::{Filled, failed};
 use std::os::fd::AsFd;
 
@@ -132,6 +132,10 @@ impl Agent {
             HostMessage::Shell {} => {
                 let e = shell::hand_over(self.port.fd());
                 self.fatal(format!("failed to start a shell: {e}"));
+            }
+            HostMessage::Profile {} => {
+                let profile = profile::profile();
+                self.port.send(&AgentMessage::Profile { profile });
             }
             HostMessage::PowerOff {} => shell::power_off(),
         }

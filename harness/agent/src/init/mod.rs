@@ -9,6 +9,7 @@ mod expect;
 mod jobs;
 mod namespaces;
 mod port;
+mod profile;
 mod shell;
 mod table;
 

@@ -133,6 +133,13 @@ impl KernelArtifact {
     }
 }
 
+/// What built the kernel in `dir`, if a whole one is there.
+pub(crate) fn toolchain(dir: &Utf8Path) -> Option<Toolchain> {
+    let text = std::fs::read_to_string(dir.join("record.json")).ok()?;
+    let record: KernelRecord = serde_json::from_str(&text).ok()?;
+    Some(record.toolchain)
+}
+
 impl KernelRecord {
     /// Writes `record.json`.
     pub(crate) fn write(&self, dir: &Utf8Path) -> Result<(), BuildError> {

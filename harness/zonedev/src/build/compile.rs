@@ -21,7 +21,7 @@ use super::overlay::Overlay;
 use super::series::{self, Applied, SeriesFiles};
 use super::source::{self, Identified};
 use super::toolchain::Toolchain;
-use super::{make, proc, worktree};
+use super::{gcov, make, proc, worktree};
 use crate::spec::ResolvedKernel;
 
 /// Everything about one kernel that is not in the cache.
@@ -205,6 +205,7 @@ impl Job<'_> {
             let (from, to) = (build.join(from), temp.join(to));
             std::fs::copy(&from, &to).map_err(|e| BuildError::io("copy to", &to, e))?;
         }
+        gcov::keep_notes(&build, &temp.join(gcov::NOTES))?;
         // The next build from these objects makes both anew.
         for (from, to) in [("arch/x86/boot/bzImage", "bzImage"), ("vmlinux", "vmlinux")] {
             let to = temp.join(to);

@@ -12,7 +12,7 @@ use super::overlay::{Overlay, is_inside};
 
 /// Calls `visit` for everything below `dir` (parents first) with its path from there; what it
 /// refuses is left out, with all below.
-fn walk(
+pub(crate) fn walk(
     dir: &Utf8Path,
     visit: &mut dyn FnMut(&Utf8Path, &camino::Utf8DirEntry) -> Result<bool, BuildError>,
 ) -> Result<(), BuildError> {

@@ -207,6 +207,9 @@ pub(super) struct CoverageArgs {
     /// Runs' folders, or `latest`
     #[arg(required = true)]
     pub(super) runs: Vec<String>,
+    /// Which lines of the kernel ran, and which stayed dark: of runs on the flavour gcov
+    #[arg(long)]
+    pub(super) lines: bool,
 }
 
 /// `zonedev bench`.

@@ -81,10 +81,14 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
 }
 
 pub(super) fn coverage(project: &Utf8Path, args: &CoverageArgs) -> Result<Exit, Failure> {
-    let mut records = Vec::new();
+    let mut runs = Vec::new();
     for run in &args.runs {
-        records.push(read(project, run)?.1);
+        runs.push(read(project, run)?);
     }
+    if args.lines {
+        return super::lines::run(&runs);
+    }
+    let records: Vec<RunRecord> = runs.into_iter().map(|(_, record)| record).collect();
     out!("{}", report::coverage(&records));
     Ok(Exit::Good)
 }

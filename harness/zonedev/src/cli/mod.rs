@@ -22,6 +22,7 @@ mod build;
 mod doctor;
 mod exit;
 mod inspect;
+mod lines;
 mod list;
 mod matrix;
 mod project;

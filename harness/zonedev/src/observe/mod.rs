@@ -3,6 +3,7 @@
 
 mod console;
 mod fstests;
+mod gcov;
 mod ktap;
 mod program;
 mod splat;
@@ -10,6 +11,7 @@ mod splat;
 pub use crate::record::normalise;
 pub use console::{console, mark};
 pub use fstests::fstests;
+pub use gcov::source_lines;
 pub use ktap::ktap;
 pub use program::{program, program_name};
 pub use splat::splats;

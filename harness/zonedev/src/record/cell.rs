@@ -32,6 +32,11 @@ impl CellId {
         format!("{}/{}/{}", self.suite, self.fixture, self.case)
     }
 
+    /// Whether this stands for the boot and provisioning of a fixture.
+    pub fn is_provisioning(&self) -> bool {
+        self.suite == "boot" && self.case == "provision"
+    }
+
     /// A relative folder for the cell's files.
     pub fn folder(&self) -> String {
         let kernel: String = self

@@ -4,12 +4,14 @@
 //! record.json      the run, versioned      schema.json    its JSON schema
 //! journal.jsonl    every event, appended
 //! cells/SIDE-KERNEL/SUITE/FIXTURE/CASE/   cell.json.zst  console.log  observation.snap
+//!     profile.json.zst, of a kernel that profiles itself
 //! ```
 
 use std::io::Write;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use proto::Profile;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -108,9 +110,7 @@ impl RunFolder {
     /// # Errors
     /// Where it can't be written.
     pub fn write_cell(&self, cell: &CellRecord) -> Result<(), RunFolderError> {
-        let json = serde_json::to_vec(cell).map_err(std::io::Error::from)?;
-        let packed = zstd::encode_all(&json[..], 3)?;
-        write_atomically(&self.cell_dir(&cell.id)?.join("cell.json.zst"), &packed)
+        write_packed(&self.cell_dir(&cell.id)?.join("cell.json.zst"), cell)
     }
 
     /// Reads a cell back.
@@ -118,9 +118,31 @@ impl RunFolder {
     /// # Errors
     /// Where it isn't there or isn't one.
     pub fn read_cell(&self, id: &CellId) -> Result<CellRecord, RunFolderError> {
-        let path = self.path.join(id.folder()).join("cell.json.zst");
-        let json = zstd::decode_all(fs::File::open(&path)?)?;
-        serde_json::from_slice(&json).map_err(|source| RunFolderError::Json { path, source })
+        read_packed(&self.path.join(id.folder()).join("cell.json.zst"))
+    }
+
+    /// Writes what a cell's kernel has counted.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn write_profile(&self, id: &CellId, profile: &Profile) -> Result<(), RunFolderError> {
+        write_packed(&self.cell_dir(id)?.join("profile.json.zst"), profile)
+    }
+
+    /// Whether a cell's kernel left what it has counted.
+    pub fn has_profile(&self, id: &CellId) -> bool {
+        self.path
+            .join(id.folder())
+            .join("profile.json.zst")
+            .is_file()
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// Where it isn't there or isn't one.
+    pub fn read_profile(&self, id: &CellId) -> Result<Profile, RunFolderError> {
+        read_packed(&self.path.join(id.folder()).join("profile.json.zst"))
     }
 
     /// Writes `record.json`.
@@ -149,6 +171,19 @@ impl RunFolder {
         let json = serde_json::to_vec_pretty(value).map_err(std::io::Error::from)?;
         write_atomically(&self.path.join(name), &json)
     }
+}
+
+fn write_packed(path: &Utf8Path, value: &impl Serialize) -> Result<(), RunFolderError> {
+    let json = serde_json::to_vec(value).map_err(std::io::Error::from)?;
+    write_atomically(path, &zstd::encode_all(&json[..], 3)?)
+}
+
+fn read_packed<T: DeserializeOwned>(path: &Utf8Path) -> Result<T, RunFolderError> {
+    let json = zstd::decode_all(fs::File::open(path)?)?;
+    serde_json::from_slice(&json).map_err(|source| RunFolderError::Json {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn read_json<T: DeserializeOwned>(path: &Utf8Path) -> Result<T, RunFolderError> {

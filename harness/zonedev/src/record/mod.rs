@@ -3,6 +3,7 @@
 
 mod cell;
 mod folder;
+mod lines;
 mod normalise;
 mod predicted;
 mod run;
@@ -14,6 +15,7 @@ pub use cell::{
     Repeats, Splat, StepRecord, TestResult, TestStatus, Violation,
 };
 pub use folder::{RunFolder, RunFolderError};
+pub use lines::SourceLines;
 pub use normalise::normalise;
 pub use predicted::{PredictedRun, kind_word, part_words, region_name};
 pub use run::{

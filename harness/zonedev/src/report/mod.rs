@@ -3,12 +3,14 @@
 
 mod coverage;
 mod inspect;
+mod lines;
 mod progress;
 mod summary;
 mod text;
 
 pub use coverage::coverage;
 pub use inspect::inspect;
+pub use lines::{KernelLines, Sources, lines};
 pub use progress::Progress;
 pub use summary::summary;
 pub use text::{Look, escape};

@@ -22,6 +22,7 @@ use crate::vm::{
 use super::cell::{Drive, Limits, ended, keep_silent, read_console};
 use super::error::RunError;
 use super::pages::PageReader;
+use super::profile;
 use super::repeat::Repeat;
 use super::session::{Session, SessionError};
 
@@ -418,6 +419,13 @@ impl Engine {
         };
         if let Err(e) = drive.steps(&cell.steps, record, &told).await {
             self.keep_silent(&e, &guest).await;
+        }
+        if record.end == (End::Finished {}) && self.sides[side].config.contains(profile::OPTION) {
+            let folder = RunFolder::open(&self.config.folder);
+            let kept = profile::keep(&mut session, &guest, limits.step, &folder, &cell.id).await;
+            if let Some(message) = kept {
+                self.tell(Event::Notice { message });
+            }
         }
     }
 

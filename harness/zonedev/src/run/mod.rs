@@ -5,6 +5,7 @@ mod cell;
 mod engine;
 mod error;
 mod pages;
+mod profile;
 mod repeat;
 mod session;
 

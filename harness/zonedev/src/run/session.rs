@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use proto::{
-    AgentMessage, Behaviour, Checkpoint, HostMessage, Op, Outcome, PROTOCOL_VERSION, Request, frame,
+    AgentMessage, Behaviour, Checkpoint, HostMessage, Op, Outcome, PROTOCOL_VERSION, Profile,
+    Request, frame,
 };
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -100,6 +101,25 @@ impl Session {
             AgentMessage::Fatal { message } => Err(SessionError::Fatal(message)),
             other => Err(SessionError::Frame(format!(
                 "request {id} was answered by {other:?}"
+            ))),
+        }
+    }
+
+    /// What the kernel has counted of its own code.
+    ///
+    /// # Errors
+    /// Where the guest ends first, says nothing within `limit`, or answers something else.
+    pub async fn profile(
+        &mut self,
+        guest: &Guest,
+        limit: Duration,
+    ) -> Result<Profile, SessionError> {
+        self.send(&HostMessage::Profile {}).await?;
+        match self.answer(guest, limit).await? {
+            AgentMessage::Profile { profile } => Ok(profile),
+            AgentMessage::Fatal { message } => Err(SessionError::Fatal(message)),
+            other => Err(SessionError::Frame(format!(
+                "instead of a profile came {other:?}"
             ))),
         }
     }
