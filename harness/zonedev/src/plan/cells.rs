@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto::Op;
 
 use crate::record::{CellId, KnownFailure, KnownWhat};
-use crate::spec::{Case, Contract, Facts, Fixture, Known, PlannedStep, SpecError};
+use crate::spec::{Case, Contract, Facts, Fixture, Known, KnownEnd, PlannedStep, SpecError};
 
 use super::Filter;
 use super::filter::{BOOT, TEARDOWN};
@@ -151,18 +151,33 @@ pub fn plan(
     Ok(out)
 }
 fn known_what(known: &Known) -> KnownWhat {
-    match (&known.violation, &known.report) {
-        (None, Some(title)) => KnownWhat::Report {
-            title: title.clone(),
-        },
-        (Some(v), _) => KnownWhat::Violation {
+    if let Some(v) = &known.violation {
+        return KnownWhat::Violation {
             checkpoint: v.checkpoint.clone(),
             what: v.what.clone(),
             expected: v.expected.clone(),
             found: v.found.clone(),
-        },
-        (None, None) => KnownWhat::Test {
-            name: known.test.clone().unwrap_or_default(),
-        },
+        };
+    }
+    if let Some(title) = &known.report {
+        return KnownWhat::Report {
+            title: title.clone(),
+        };
+    }
+    if let Some(o) = &known.outcome {
+        return KnownWhat::Outcome {
+            op: o.op.clone(),
+            gives: o.gives.clone(),
+        };
+    }
+    if let Some(end) = known.end {
+        let how = match end {
+            KnownEnd::Died => "died",
+            KnownEnd::Hung => "hung",
+        };
+        return KnownWhat::End { how: how.into() };
+    }
+    KnownWhat::Test {
+        name: known.test.clone().unwrap_or_default(),
     }
 }

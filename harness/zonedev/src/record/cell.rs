@@ -137,6 +137,18 @@ pub enum KnownWhat {
         /// The report's title.
         title: String,
     },
+    /// Steps of this operation come to this instead of what is expected of them.
+    Outcome {
+        /// The operation's word.
+        op: String,
+        /// The outcome's word.
+        gives: String,
+    },
+    /// The guest does not see the case's end.
+    End {
+        /// `died` or `hung`.
+        how: String,
+    },
     /// The contract is broken so. As [`Violation`] has it.
     Violation {
         /// The checkpoint.
@@ -154,7 +166,10 @@ impl KnownWhat {
     /// Whether a violation is the one that is known.
     pub fn is(&self, v: &Violation) -> bool {
         match self {
-            KnownWhat::Test { .. } | KnownWhat::Report { .. } => false,
+            KnownWhat::Test { .. }
+            | KnownWhat::Report { .. }
+            | KnownWhat::Outcome { .. }
+            | KnownWhat::End { .. } => false,
             KnownWhat::Violation {
                 checkpoint,
                 what,
@@ -173,6 +188,8 @@ impl std::fmt::Display for KnownWhat {
         match self {
             KnownWhat::Test { name } => write!(f, "test {name}"),
             KnownWhat::Report { title } => write!(f, "{title}"),
+            KnownWhat::Outcome { op, gives } => write!(f, "{op} gives {gives}"),
+            KnownWhat::End { how } => write!(f, "the guest {how}"),
             KnownWhat::Violation {
                 checkpoint,
                 what,

@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use super::{SpecError, SpecFile};
 
-/// What stock kernels of a contract do wrong: a test that fails, a report, or a break of the contract. It
+/// What stock kernels of a contract do wrong: a test that fails, a report, an outcome, an end, or a break of
+/// the contract. It
 /// stands for itself only, and is a failure once it no longer happens.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,7 +14,11 @@ pub struct Known {
     pub test: Option<String>,
     /// Title of the kernel's report, where it is no test.
     pub report: Option<String>,
-    /// The break, where it is none of both.
+    /// Steps that come to something else than is expected of them.
+    pub outcome: Option<KnownOutcome>,
+    /// How the guest goes before the case's end: `died` or `hung`.
+    pub end: Option<KnownEnd>,
+    /// The break of the contract.
     pub violation: Option<KnownViolation>,
     /// Contracts of the kernels that fail it.
     pub contracts: Vec<String>,
@@ -26,6 +31,26 @@ pub struct Known {
     pub reason: String,
     /// The upstream commit that ends it, where there is one.
     pub commit: Option<String>,
+}
+
+/// What steps of one operation come to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownOutcome {
+    /// The operation's word, such as `verify`.
+    pub op: String,
+    /// The outcome's word, such as `wrong-data`.
+    pub gives: String,
+}
+
+/// How a guest goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KnownEnd {
+    /// Of a panic, or with its first process.
+    Died,
+    /// It answers no more.
+    Hung,
 }
 
 /// A break of the contract, in the words of a verdict.
@@ -55,13 +80,15 @@ impl Known {
         let said = [
             known.test.is_some(),
             known.report.is_some(),
+            known.outcome.is_some(),
+            known.end.is_some(),
             known.violation.is_some(),
         ];
         if said.iter().filter(|s| **s).count() != 1 {
             return Err(file.error(
                 one.span(),
-                "what is known is one thing: a test that fails, a report or a break of the contract",
-                "give `test`, `report`, or `violation` with checkpoint, what, expected and found",
+                "what is known is one thing: a test that fails, a report, an outcome, an end or a break of the contract",
+                "give `test`, `report`, `outcome`, `end`, or `violation` with checkpoint, what, expected and found",
             ));
         }
         Ok(())

@@ -32,6 +32,6 @@ pub use kernel::{
 };
 pub use kernel_name::{Base, KernelName, KernelNameError, SeriesRef};
 pub use kernel_source::SourceSpec;
-pub use known::{Known, KnownViolation};
+pub use known::{Known, KnownEnd, KnownOutcome, KnownViolation};
 pub use rootfs::{RootFile, RootLink, RootSpec, SourceTests, TestProgram};
 pub use selftest::{Library, SelftestSpec};

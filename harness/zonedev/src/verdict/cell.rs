@@ -2,8 +2,8 @@
 
 use super::check::{Checked, check};
 use crate::record::{
-    CellRecord, CellVerdict, End, FailedRun, KnownFailure, KnownWhat, TestStatus, Violation,
-    kind_word, region_name,
+    CellRecord, CellVerdict, End, FailedRun, KnownFailure, KnownWhat, StepRecord, TestStatus,
+    Violation, kind_word, region_name,
 };
 use crate::spec::{Contract, HUNG};
 
@@ -82,6 +82,13 @@ pub(crate) fn step_words(cell: &CellRecord, step: Option<usize>) -> String {
 }
 
 fn ended(cell: &CellRecord, reasons: &mut Vec<String>) {
+    let how = end_word(&cell.end);
+    if is_known(
+        cell,
+        |k| matches!(k, KnownWhat::End { how: h } if Some(h.as_str()) == how),
+    ) {
+        return;
+    }
     match &cell.end {
         End::BootFailed { reason } => reasons.push(format!("the kernel did not boot: {reason}")),
         End::GuestDied { step, how } => {
@@ -101,6 +108,19 @@ fn ended(cell: &CellRecord, reasons: &mut Vec<String>) {
     }
 }
 
+/// How a guest that did not see the case's end went.
+fn end_word(end: &End) -> Option<&'static str> {
+    match end {
+        End::GuestDied { .. } => Some("died"),
+        End::Hung { .. } => Some("hung"),
+        _ => None,
+    }
+}
+
+fn is_known(cell: &CellRecord, is: impl Fn(&KnownWhat) -> bool) -> bool {
+    cell.known_failures.iter().any(|k| is(&k.what))
+}
+
 /// A guest is only expected to hang with the report that the step expects of it.
 fn hangs_as_expected(cell: &CellRecord, step: usize) -> bool {
     cell.steps.get(step).is_some_and(|s| {
@@ -117,8 +137,10 @@ fn hangs_as_expected(cell: &CellRecord, step: usize) -> bool {
 /// warning that fires once may have fired before.
 fn reports(cell: &CellRecord, reasons: &mut Vec<String>) {
     let known = |title: &str| {
-        let is = |k: &KnownFailure| matches!(&k.what, KnownWhat::Report { title: t } if t == title);
-        cell.known_failures.iter().any(is)
+        is_known(
+            cell,
+            |k| matches!(k, KnownWhat::Report { title: t } if t == title),
+        )
     };
     for splat in cell.splats.iter().filter(|s| !known(&s.title)) {
         let expected = splat
@@ -141,7 +163,7 @@ fn steps(cell: &CellRecord, reasons: &mut Vec<String>) {
             continue;
         };
         let word = outcome.result.word();
-        if word != step.expected {
+        if word != step.expected && !is_known(cell, |k| is_outcome(k, step)) {
             reasons.push(format!(
                 "{} gave {word}{}, expected {}",
                 step_words(cell, Some(n)),
@@ -160,6 +182,15 @@ fn steps(cell: &CellRecord, reasons: &mut Vec<String>) {
             step_words(cell, first)
         ));
     }
+}
+
+/// Whether a step came to what is known, where something else is expected.
+fn is_outcome(known: &KnownWhat, step: &StepRecord) -> bool {
+    let KnownWhat::Outcome { op, gives } = known else {
+        return false;
+    };
+    let word = step.outcome.as_ref().map(|o| o.result.word());
+    step.op.word() == op && word == Some(gives) && *gives != step.expected
 }
 
 /// What an outcome says beyond its word.
@@ -204,8 +235,10 @@ pub(crate) fn violation_words(v: &Violation) -> String {
 
 fn results(cell: &CellRecord, reasons: &mut Vec<String>) {
     let known = |name: &str| {
-        let is = |k: &KnownFailure| matches!(&k.what, KnownWhat::Test { name: n } if n == name);
-        cell.known_failures.iter().any(is)
+        is_known(
+            cell,
+            |k| matches!(k, KnownWhat::Test { name: n } if n == name),
+        )
     };
     for result in &cell.results {
         // What is known is a test that fails: one that dies, or leaves itself out, is another matter.
@@ -234,9 +267,7 @@ fn known_gone(cell: &CellRecord, checks: &[Checked], reasons: &mut Vec<String>) 
                 let ran = cell.results.iter().any(|r| r.name == *name);
                 (!ran).then_some("and did not run")
             }
-            KnownWhat::Report { .. } | KnownWhat::Violation { .. } => {
-                (!seen(known, cell, checks)).then_some("and happens no longer")
-            }
+            _ => (!seen(known, cell, checks)).then_some("and happens no longer"),
         };
         if let Some(gone) = gone {
             reasons.push(format!(
@@ -254,6 +285,8 @@ fn seen(known: &KnownFailure, cell: &CellRecord, checks: &[Checked]) -> bool {
             of_it.peek().is_some() && of_it.all(|r| r.status == TestStatus::Fail)
         }
         KnownWhat::Report { title } => cell.splats.iter().any(|s| s.title == *title),
+        what @ KnownWhat::Outcome { .. } => cell.steps.iter().any(|s| is_outcome(what, s)),
+        KnownWhat::End { how } => end_word(&cell.end) == Some(how),
         what @ KnownWhat::Violation { .. } => checks
             .iter()
             .flat_map(|c| &c.violations)

@@ -345,3 +345,50 @@ fn counters_return_once_the_case_s_processes_are_gone() {
     ));
     assert_eq!(reasons(&c), ["a program ran and reported no result"]);
 }
+
+#[test]
+fn known_outcomes_and_ends_stand_for_themselves() {
+    let known = |what| KnownFailure {
+        what,
+        reason: "why".into(),
+    };
+    let outcome = |op: &str, gives: &str| {
+        known(KnownWhat::Outcome {
+            op: op.into(),
+            gives: gives.into(),
+        })
+    };
+    let mut c = good();
+    let wrong = StepResult::Died {
+        how: "signal 9".into(),
+    };
+    c.steps[0] = step(Op::Mount { namespace: None }, wrong);
+    assert_eq!(
+        reasons(&c),
+        ["step 0 mount gave died (signal 9), expected ok"]
+    );
+    c.known_failures = vec![outcome("mount", "died")];
+    assert_eq!(reasons(&c), ["Pass"]);
+    c.known_failures = vec![outcome("mount", "ok"), outcome("umount", "died")];
+    assert_eq!(reasons(&c).len(), 3);
+
+    let mut c = good();
+    c.end = End::GuestDied {
+        step: Some(1),
+        how: "panic".into(),
+    };
+    assert_eq!(reasons(&c), ["the guest died at step 1 checkpoint: panic"]);
+    c.known_failures = vec![known(KnownWhat::End { how: "died".into() })];
+    assert_eq!(reasons(&c), ["Pass"]);
+    c.end = End::Hung {
+        step: 1,
+        at: "no answer".into(),
+    };
+    assert_eq!(
+        reasons(&c),
+        [
+            "step 1 checkpoint did not end: no answer",
+            "the guest died is listed as known to go wrong and happens no longer"
+        ]
+    );
+}
