@@ -23,6 +23,13 @@ pub enum PinHow {
     GupTest,
 }
 
+impl PinHow {
+    /// Whether the kernel is told that the pin may stay for long (FOLL_LONGTERM).
+    pub fn is_longterm(self) -> bool {
+        matches!(self, PinHow::IoUring | PinHow::GupTest)
+    }
+}
+
 /// What fallocate(2) does with a range of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]

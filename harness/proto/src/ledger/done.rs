@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Ledger, LedgerError, Pin, namespace_of};
-use crate::{Op, PageType, PinHow};
+use crate::{Op, PageType};
 
 impl Ledger {
     /// Follows an operation that succeeded.
@@ -131,7 +131,7 @@ impl Ledger {
             } => {
                 let from = offset.bytes() / 4096;
                 let range = from..from + length.pages();
-                if *how == PinHow::IoUring {
+                if how.is_longterm() {
                     self.longterm(actor, map, &range)?;
                 }
                 let m = self.map(actor, map)?;

@@ -389,12 +389,12 @@ fn check_pins(checkpoint: &CheckpointRecord, contract: &Contract, found: &mut Fo
     }
 }
 
-/// What a pin takes on pages of RAM: as of a file's pages, and registered buffers have been pinned
-/// since there is FOLL_PIN (5.6).
+/// What a pin takes on pages of RAM: as of a file's pages, and long-term ones have been FOLL_PIN
+/// since there is that (5.6).
 fn ram_pin(contract: &Contract, how: PinHow) -> PinKind {
-    match how {
-        PinHow::IoUring => PinKind::Pin,
-        how => contract.fsdax.pin(how),
+    match how.is_longterm() {
+        true => PinKind::Pin,
+        false => contract.fsdax.pin(how),
     }
 }
 
