@@ -45,6 +45,11 @@ pub enum HoldBy {
     },
     /// The HWPoison flag. No reference.
     Poison {},
+    /// The pages are one folio of this order: no reference by itself.
+    Folio {
+        /// log2 of its pages.
+        order: u8,
+    },
     /// A pin, one for each page.
     Pin {
         /// How it was taken.

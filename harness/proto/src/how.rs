@@ -23,6 +23,13 @@ pub enum PinHow {
     GupTest,
 }
 
+impl PinHow {
+    /// Whether the kernel is told that the pin may stay for long (FOLL_LONGTERM).
+    pub fn is_longterm(self) -> bool {
+        matches!(self, PinHow::IoUring | PinHow::GupTest)
+    }
+}
+
 /// What fallocate(2) does with a range of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
@@ -70,6 +77,27 @@ pub enum Advice {
     PopulateRead,
     /// MADV_POPULATE_WRITE.
     PopulateWrite,
+    /// MADV_FREE: the kernel may drop what is in RAM when it needs some; nothing here makes it.
+    Free,
+    /// MADV_PAGEOUT: to swap, at once.
+    Pageout,
+}
+
+/// What stands behind memory that belongs to no file of the fixture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Memory {
+    /// Private anonymous memory, without huge pages.
+    #[default]
+    Private,
+    /// The same where huge pages are asked for (MADV_HUGEPAGE), aligned to 2M.
+    Huge,
+    /// Shared anonymous memory: pages of tmpfs.
+    Shared,
+    /// MAP_PRIVATE of a tmpfs file without blocks: what is stored to is anonymous, the rest is
+    /// the file's.
+    File,
 }
 
 /// A call that pins pages and lets go of them before it comes back.

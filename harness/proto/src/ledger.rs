@@ -6,8 +6,10 @@
 //! with it, and is used as a source only for the frames of device-private
 //! pages, which nothing else names.
 
+mod device;
 mod done;
 mod files;
+mod huge;
 mod memory;
 mod private;
 mod shared;
@@ -19,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use crate::{
-    Advice, Backing, Behaviour, Extent, Fact, Op, PageType, PagemapState, PinHow, Size, StepResult,
+    Advice, Backing, Behaviour, Extent, Fact, Memory, Op, PageType, PagemapState, PinHow, Size,
+    StepResult,
 };
 
 /// 4K pages under one PMD.
@@ -53,16 +56,28 @@ enum Slot {
     Private(u64, u8),
     /// The same, on a device whose memory the CPU maps.
     Coherent(u64, u8),
+    /// The same, in RAM for a device's exclusive access.
+    Exclusive(u64),
+    /// The same, swapped out.
+    Swapped(u64),
 }
 
 #[derive(Clone, Debug)]
 struct Map {
     backing: Backing,
     slots: Vec<Slot>,
+    /// Whether the entry of each slot lets a processor store.
+    writable: Vec<bool>,
+    /// First slots of the 2M stretches of anonymous memory that one PMD entry maps.
+    pmds: BTreeSet<usize>,
+    /// Those that a device's snapshot called so after the migration that is being followed.
+    large_seen: BTreeSet<usize>,
     /// Whether the VMA has an anon_vma, so that fork() copies its entries.
     anon_vma: bool,
     /// Frames of private and coherent pages as pagemap last said, by page.
     looked_up: BTreeMap<u64, u64>,
+    /// Pages that pagemap last called swapped.
+    swapped_out: BTreeSet<u64>,
     /// Ranges that a child of fork() does not get (MADV_DONTFORK).
     not_forked: Vec<std::ops::Range<usize>>,
 }
@@ -71,7 +86,7 @@ impl Map {
     fn first_page(&self) -> u64 {
         match &self.backing {
             Backing::File { first_page, .. } | Backing::Device { first_page, .. } => *first_page,
-            Backing::Anon {} => 0,
+            Backing::Anon { .. } => 0,
         }
     }
 
@@ -90,13 +105,24 @@ impl Map {
         }
     }
 
-    /// The VMA is split before `page`: a PMD entry across it is split as well, and the split of
-    /// a file's zaps it (__split_huge_pmd_locked()).
+    /// What memory it is, where it belongs to no file of the fixture.
+    fn memory(&self) -> Option<Memory> {
+        match self.backing {
+            Backing::Anon { memory } => Some(memory),
+            _ => None,
+        }
+    }
+
+    /// The VMA is split before `page`: a PMD entry across it is split as well. The split of
+    /// a file's zaps it, that of anonymous memory makes PTEs (__split_huge_pmd_locked()).
     fn split(&mut self, page: usize) {
         if page == 0 || page >= self.slots.len() {
             return;
         }
         let stretch = self.stretch(page as u64);
+        if stretch.start != page {
+            self.pmds.remove(&stretch.start);
+        }
         if stretch.start != page && self.slots[page] == Slot::Pmd {
             self.slots[stretch].fill(Slot::None);
         }
@@ -209,6 +235,10 @@ struct Pin {
     /// The file that it was taken through.
     file: Option<String>,
     pfns: Vec<u64>,
+    /// Pages of anonymous memory that it holds, which therefore do not migrate.
+    ids: BTreeSet<u64>,
+    /// Pages of RAM that it holds besides, 4K each.
+    in_ram: u64,
 }
 
 /// See the module's words. One per case; a clone of a template starts from
@@ -227,6 +257,8 @@ pub struct Ledger {
     mirrors: Vec<(u8, BTreeSet<String>)>,
     /// First frame of each device-dax device, by the name of its namespace.
     devices: BTreeMap<String, u64>,
+    /// First ids of 512 pages each that are one device-private folio.
+    large: BTreeSet<u64>,
     behaviour: Behaviour,
     /// What mkfs made, by the name of the namespace.
     file_systems: BTreeMap<Option<String>, String>,
@@ -313,6 +345,12 @@ impl Ledger {
                     self.layouts_broken([file, to]);
                 }
             }
+            // What could migrate has done so: the driver looks afterwards whether it lacks some.
+            StepResult::Errno { errno, .. }
+                if errno == "ENOENT" && matches!(op, Op::HmmMigrate { .. }) =>
+            {
+                self.done(actor, op)?;
+            }
             // The signal tells that the poison was taken note of.
             StepResult::Signal { .. }
                 if matches!(
@@ -370,8 +408,12 @@ impl Ledger {
                 let m = Map {
                     backing: backing.clone(),
                     slots: vec![Slot::None; *pages as usize],
+                    writable: vec![false; *pages as usize],
+                    pmds: BTreeSet::new(),
+                    large_seen: BTreeSet::new(),
                     anon_vma: false,
                     looked_up: BTreeMap::new(),
+                    swapped_out: BTreeSet::new(),
                     not_forked: Vec::new(),
                 };
                 self.maps.insert((actor.to_owned(), map.clone()), m);
@@ -387,10 +429,18 @@ impl Ledger {
             } => {
                 self.touched(actor, map, *page, *pages, *write, *faults, *neighbours)?;
             }
+            // Judged by what was done, see `Ledger::judge`.
+            Fact::Snapshot { .. } => {}
+            Fact::Large { map, pages } => self.observed_large(actor, map, pages)?,
             Fact::Pagemap { map, runs } => {
                 let m = self.map_mut(actor, map)?;
                 m.looked_up.clear();
+                m.swapped_out.clear();
                 for run in runs {
+                    if let PagemapState::SwapPfn { .. } = run.state {
+                        let end = run.page.saturating_add(run.pages).min(m.slots.len() as u64);
+                        m.swapped_out.extend(run.page..end);
+                    }
                     if let PagemapState::SwapPfn { pfn, .. } | PagemapState::Present { pfn } =
                         run.state
                     {
@@ -416,7 +466,7 @@ impl Ledger {
     fn drop_actor(&mut self, actor: &str) {
         self.maps.retain(|(a, _), _| a != actor);
         self.pins.retain(|(a, _), _| a != actor);
-        self.close_mirror(actor);
+        self.close_mirror(actor, None);
         self.evict_unlinked();
     }
 
@@ -447,7 +497,7 @@ impl Ledger {
         match m.backing {
             Backing::File { .. } => PageType::Fsdax,
             Backing::Device { .. } => PageType::Devdax,
-            Backing::Anon {} => PageType::Private,
+            Backing::Anon { .. } => PageType::Private,
         }
     }
 
@@ -464,14 +514,13 @@ impl Ledger {
                 first_page,
                 namespace,
             } => Some(self.devices.get(namespace)? + first_page + page),
-            Backing::Anon {} => None,
+            Backing::Anon { .. } => None,
         }
     }
 }
 
-/// The first minor number of test_hmm's devices with coherent memory (test_hmm_init()).
 fn is_coherent(device: u8) -> bool {
-    device >= 2
+    device >= crate::op::COHERENT
 }
 
 /// The name of the namespace that a file lies on.

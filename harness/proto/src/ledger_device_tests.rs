@@ -11,12 +11,15 @@ fn coherent_pages_stay_where_they_are_when_touched_and_go_with_their_own_device(
     });
     let anon = Fact::Mapped {
         map: "m".into(),
-        backing: Backing::Anon {},
+        backing: Backing::Anon {
+            memory: Memory::Private,
+        },
         pages: 4,
     };
     let op = Op::MapAnon {
         map: "m".into(),
         length: Size(16384),
+        memory: Memory::Private,
     };
     l.apply("main", &op, &OK, &[anon]).unwrap();
     let open = |device| Op::HmmOpen { device };
@@ -25,6 +28,7 @@ fn coherent_pages_stay_where_they_are_when_touched_and_go_with_their_own_device(
         map: "m".into(),
         offset: Size(0),
         length: Some(Size(8192)),
+        device: Some(2),
     };
     l.apply("main", &migrate, &OK, &[]).unwrap();
     touch(&mut l, "main", "m", 0, 4, true, 2, None);
@@ -49,9 +53,11 @@ fn coherent_pages_stay_where_they_are_when_touched_and_go_with_their_own_device(
     );
     // Another device's end is no matter.
     l.apply("c", &open(None), &OK, &[]).unwrap();
-    l.apply("c", &Op::HmmClose {}, &OK, &[]).unwrap();
+    l.apply("c", &Op::HmmClose { device: None }, &OK, &[])
+        .unwrap();
     assert_eq!(l.holds().len(), 1);
-    l.apply("main", &Op::HmmClose {}, &OK, &[]).unwrap();
+    l.apply("main", &Op::HmmClose { device: Some(2) }, &OK, &[])
+        .unwrap();
     assert_eq!(l.holds(), []);
 }
 

@@ -286,7 +286,9 @@ fn a_device_page_shared_by_fork_comes_back_for_both() {
     let mut l = Ledger::default();
     let anon = Fact::Mapped {
         map: "m".into(),
-        backing: Backing::Anon {},
+        backing: Backing::Anon {
+            memory: Memory::Private,
+        },
         pages: 2,
     };
     l.apply(
@@ -294,6 +296,7 @@ fn a_device_page_shared_by_fork_comes_back_for_both() {
         &Op::MapAnon {
             map: "m".into(),
             length: Size(8192),
+            memory: Memory::Private,
         },
         &OK,
         &[anon],
@@ -304,6 +307,7 @@ fn a_device_page_shared_by_fork_comes_back_for_both() {
         map: "m".into(),
         offset: Size(0),
         length: None,
+        device: None,
     };
     l.apply("main", &migrate, &OK, &[]).unwrap();
     let lookup = Fact::Pagemap {
@@ -457,12 +461,15 @@ fn the_last_to_close_the_device_brings_everybody_s_pages_back() {
             .unwrap();
         let anon = Fact::Mapped {
             map: "m".into(),
-            backing: Backing::Anon {},
+            backing: Backing::Anon {
+                memory: Memory::Private,
+            },
             pages: 2,
         };
         let op = Op::MapAnon {
             map: "m".into(),
             length: Size(8192),
+            memory: Memory::Private,
         };
         l.apply("main", &op, &OK, &[anon]).unwrap();
         // Never touched: migration makes the pages.
@@ -470,6 +477,7 @@ fn the_last_to_close_the_device_brings_everybody_s_pages_back() {
             map: "m".into(),
             offset: Size(0),
             length: None,
+            device: None,
         };
         l.apply("main", &migrate, &OK, &[]).unwrap();
         let lookup = Fact::Pagemap {
@@ -488,7 +496,8 @@ fn the_last_to_close_the_device_brings_everybody_s_pages_back() {
             .unwrap();
         let fork = Op::Fork { child: "c".into() };
         l.apply("main", &fork, &OK, &[]).unwrap();
-        l.apply("main", &Op::HmmClose {}, &OK, &[]).unwrap();
+        l.apply("main", &Op::HmmClose { device: None }, &OK, &[])
+            .unwrap();
         assert_eq!(of(&l, HoldBy::Pte {}).len(), 2);
         l.apply("c", &Op::Exit {}, &OK, &[]).unwrap();
         assert_eq!(of(&l, HoldBy::Pte {}).is_empty(), evicts);
@@ -526,3 +535,6 @@ mod devices;
 
 #[path = "ledger_shared_tests.rs"]
 mod shared;
+
+#[path = "ledger_hmm_tests.rs"]
+mod hmm;

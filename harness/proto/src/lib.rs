@@ -16,7 +16,7 @@ mod profile;
 mod size;
 
 pub use holds::{Hold, HoldBy, Mismatch, PageType};
-pub use how::{Advice, DaxMode, FallocateMode, GupHow, PinHow, Protection, ReadBy};
+pub use how::{Advice, DaxMode, FallocateMode, GupHow, Memory, PinHow, Protection, ReadBy};
 pub use ledger::{Ledger, LedgerError};
 pub use message::{
     AgentMessage, Behaviour, Checkpoint, HostMessage, NamespaceInfo, PROTOCOL_VERSION, Request,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Hold, Mismatch, Op, Outcome, Profile};
+use crate::{Hold, Mismatch, Op, Outcome, PinHow, Profile};
 
 /// Rises with every change that an older peer would misread.
 pub const PROTOCOL_VERSION: u32 = 3;
@@ -60,6 +60,10 @@ pub struct Behaviour {
     /// only from the second entry on (dax_associate_entry()).
     #[serde(default)]
     pub share_counts_one: bool,
+    /// A device that faults pages of another one gets them back to RAM; before 8a295dbbaf72
+    /// (5.19) hmm_range_fault() failed with EFAULT.
+    #[serde(default)]
+    pub hmm_faults_foreign: bool,
     /// Evicting an inode waits for its pinned pages (0e2f80afcfa6, 6.15).
     #[serde(default)]
     pub evict_waits: bool,
@@ -115,6 +119,9 @@ pub struct NamespaceInfo {
 pub struct Checkpoint {
     /// Predicted holds, coalesced, sorted.
     pub holds: Vec<Hold>,
+    /// Pages of RAM that pins hold besides, by the way to pin.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins_in_ram: BTreeMap<PinHow, u64>,
     /// Where pagemap disagrees with the prediction.
     pub mismatches: Vec<Mismatch>,
     /// /proc/vmstat lines that matter, after stat_refresh.
@@ -144,7 +151,7 @@ pub enum AgentMessage {
         outcome: Outcome,
         /// With [`Op::Checkpoint`] only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        checkpoint: Option<Checkpoint>,
+        checkpoint: Option<Box<Checkpoint>>,
     },
     /// The answer to Profile.
     Profile {

@@ -3,11 +3,13 @@
 
 mod about;
 
+pub(crate) use about::COHERENT;
+
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Advice, DaxMode, FallocateMode, GupHow, PinHow, Protection, ReadBy, Size};
+use crate::{Advice, DaxMode, FallocateMode, GupHow, Memory, PinHow, Protection, ReadBy, Size};
 
 /// One operation in a guest. Names of maps, pins, files and actors are the
 /// case's own; an operation runs in the step's actor (a process).
@@ -281,12 +283,15 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "is_false")]
         private: bool,
     },
-    /// mmap(2) of private anonymous memory, without huge pages.
+    /// mmap(2) of memory that belongs to no file of the fixture, aligned to 2M.
     MapAnon {
         /// Name of the mapping.
         map: String,
         /// Length.
         length: Size,
+        /// What stands behind it.
+        #[serde(default, skip_serializing_if = "is_private")]
+        memory: Memory,
     },
     /// Load from or store to each 4K page of a range.
     Touch {
@@ -422,15 +427,16 @@ pub enum Op {
         length: Option<Size>,
     },
 
-    // --- device-private memory (test_hmm)
+    // --- device-private and device-coherent memory (test_hmm)
     /// Open a test_hmm device.
     HmmOpen {
-        /// Its minor number: 0 (the default) and 1 have device-private memory, 2 and 3
-        /// device-coherent memory, where the driver was given ranges for it.
+        /// Its minor number: 0 and 1 have device-private memory, 2 and 3 device-coherent memory,
+        /// where the driver was given ranges for it. Absent: the fixture's, as everywhere.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<u8>,
     },
-    /// Migrate a range of an anonymous mapping to the device.
+    /// Migrate a range to the device: what is private and anonymous there, and in RAM. ENOENT
+    /// tells that the device lacks some of the range afterwards.
     HmmMigrate {
         /// The mapping.
         map: String,
@@ -440,6 +446,23 @@ pub enum Op {
         /// Length; absent: to the end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         length: Option<Size>,
+        /// The device; absent: the fixture's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<u8>,
+    },
+    /// The device gives its pages of a range back (HMM_DMIRROR_MIGRATE_TO_SYS).
+    HmmReturn {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+        /// The device; absent: the fixture's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<u8>,
     },
     /// The device reads a range, which must hold what was last stored there; pages on the device
     /// stay there.
@@ -452,6 +475,9 @@ pub enum Op {
         /// Length; absent: to the end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         length: Option<Size>,
+        /// The device; absent: the fixture's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<u8>,
     },
     /// The device stores to each 4K page of a range; pages on the device stay there.
     HmmWrite {
@@ -463,9 +489,66 @@ pub enum Op {
         /// Length; absent: to the end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         length: Option<Size>,
+        /// The device; absent: the fixture's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<u8>,
+    },
+    /// The device takes a range for its exclusive access (make_device_exclusive()): the pages stay
+    /// in RAM, and a processor that touches one takes it back.
+    HmmExclusive {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+        /// The device; absent: the fixture's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<u8>,
+    },
+    /// Ask the device whether it has exclusive access to a page of a range: EPERM if so.
+    HmmCheckExclusive {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+        /// The device; absent: the fixture's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<u8>,
+    },
+    /// What the device may do with each page of a range, without a fault (hmm_range_fault()). It
+    /// must be what follows from the operations before.
+    HmmSnapshot {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+        /// The device; absent: the fixture's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<u8>,
     },
     /// Close the test_hmm device.
-    HmmClose {},
+    HmmClose {
+        /// The device; absent: the fixture's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<u8>,
+    },
+
+    // --- swap
+    /// swapon(2) of /dev/ram0.
+    SwapOn {},
+    /// swapoff(2) of it.
+    SwapOff {},
 
     // --- concurrency
     /// Threads of the actor that do one thing each at nearly the same time, round after round.
@@ -473,14 +556,14 @@ pub enum Op {
     /// threads must find the same words in the same pages. At the end the
     /// actor leaves a state that is known: the files that took part are holes of the size that
     /// they had, mappings of them have no entries, and each page of anonymous memory that took
-    /// part has been stored to.
+    /// part has been stored to; where a device-coherent device did, after MADV_DONTNEED.
     Race {
         /// How often.
         rounds: u32,
         /// From which the delays of every thread in every round follow.
         seed: u64,
         /// What each thread does: `touch`, `truncate`, `fallocate`, `madvise` with `dontneed`,
-        /// `pin` by vmsplice, which is let go at once, `gup`, or `hmm-migrate`.
+        /// `pin` by vmsplice, which is let go at once, `gup`, `hmm-migrate`, `hmm-return` or `hmm-read`.
         arm: Vec<Op>,
     },
 
@@ -518,6 +601,11 @@ fn map_mem() -> String {
 
 fn pmd() -> Size {
     Size(Size::PMD)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands references
+fn is_private(memory: &Memory) -> bool {
+    *memory == Memory::Private
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde hands references

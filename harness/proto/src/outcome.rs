@@ -4,6 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Memory;
+
 /// How a step ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
@@ -93,8 +95,12 @@ pub enum Backing {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         namespace: String,
     },
-    /// Private anonymous memory.
-    Anon {},
+    /// Memory that belongs to no file of the fixture.
+    Anon {
+        /// Which.
+        #[serde(default)]
+        memory: Memory,
+    },
 }
 
 /// A stretch of a file and where it lies.
@@ -180,6 +186,23 @@ pub enum Fact {
         file: String,
         /// In order of `page`.
         extents: Vec<Extent>,
+    },
+    /// Which 2M stretches of a mapping the device has by one PMD entry, as a snapshot of the
+    /// device's says.
+    Large {
+        /// The mapping.
+        map: String,
+        /// The first 4K page of each, within the mapping.
+        pages: Vec<u64>,
+    },
+    /// What a device's snapshot of a range says, in the words of HMM_DMIRROR_PROT_*.
+    Snapshot {
+        /// The mapping.
+        map: String,
+        /// First 4K page within the mapping.
+        page: u64,
+        /// One for each 4K page.
+        permissions: Vec<u8>,
     },
     /// What pagemap says of a whole mapping.
     Pagemap {

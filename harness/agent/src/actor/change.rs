@@ -9,7 +9,8 @@ use proto::{Advice, Backing, Fact, Protection, Size, StepResult};
 use super::maps::{self, Space};
 use super::serve::{Actor, unknown};
 use super::{access, files, touch};
-use crate::wire::{Context, Reply, errno, failed};
+use crate::pagemap;
+use crate::wire::{Context, Reply, errno, failed, io_errno};
 
 type Done = Result<Reply, StepResult>;
 
@@ -118,6 +119,8 @@ pub(super) fn advise(
         Advice::Dontfork => libc::MADV_DONTFORK,
         Advice::Hwpoison => libc::MADV_HWPOISON,
         Advice::Remove => libc::MADV_REMOVE,
+        Advice::Free => libc::MADV_FREE,
+        Advice::Pageout => libc::MADV_PAGEOUT,
     };
     // SAFETY: within a mapping that this actor made; no Rust object lives there.
     let call = || Errno::result(unsafe { libc::madvise(span.at, span.bytes, word) });
@@ -129,6 +132,9 @@ pub(super) fn advise(
     }
     done.map_err(|e| errno("madvise", e))?;
     let mut reply = Reply::from(StepResult::Ok {});
+    if advice == Advice::Pageout {
+        reply.facts.push(looked_up(actor, map)?);
+    }
     if advice == Advice::Remove
         && let Some(m) = actor.maps.get(map)
         && let (Some(of), Backing::File { file, .. }) = (&m.file, &m.backing)
@@ -163,6 +169,17 @@ fn told(call: &str, done: Result<i32, Errno>, facts: Vec<Fact>) -> Done {
     let mut reply = Reply::from(result);
     reply.facts = facts;
     Ok(reply)
+}
+
+/// What pagemap says of a mapping now.
+pub(super) fn looked_up(actor: &Actor, map: &str) -> Result<Fact, StepResult> {
+    let (m, whole) = actor.range(map, Size(0), None)?;
+    let entries =
+        pagemap::entries("self", m.address, whole.end).map_err(|e| io_errno("read pagemap", &e))?;
+    Ok(Fact::Pagemap {
+        map: map.to_owned(),
+        runs: pagemap::runs(&entries),
+    })
 }
 
 /// msync(2) of a whole mapping.

@@ -1,4 +1,4 @@
-//! Device-private memory by way of the kernel's test_hmm driver.
+//! Device-private and device-coherent memory by way of the kernel's test_hmm driver.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -6,9 +6,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-use proto::{Size, StepResult};
+use proto::{Backing, Fact, Op, Size, StepResult};
 
 use super::serve::Actor;
+use super::touch;
 use crate::wire::{Context, ExpectedRun, Reply, errno, failed, io_errno, word};
 
 type Done = Result<Reply, StepResult>;
@@ -18,6 +19,8 @@ pub(super) struct Mirror {
     file: File,
     /// Whether it came by fork: then it mirrors the parent.
     pub(super) inherited: bool,
+    /// Whether the driver has exclusive access, and the numbers of its commands that came with it.
+    renumbered: bool,
 }
 
 /// DMIRROR_NDEVICES of kernels that make no nodes.
@@ -42,11 +45,21 @@ const fn command(number: u8) -> libc::c_ulong {
         | number as libc::c_ulong
 }
 
-// These numbers are the same in every era; those after them were renumbered.
+// These numbers are the same in every era.
 const READ: libc::c_ulong = command(0);
 const WRITE: libc::c_ulong = command(1);
 /// HMM_DMIRROR_MIGRATE on 5.10, HMM_DMIRROR_MIGRATE_TO_DEV later.
 const MIGRATE_TO_DEV: libc::c_ulong = command(2);
+/// Of a driver without exclusive access.
+const OLD_SNAPSHOT: libc::c_ulong = command(3);
+// Of one with it.
+const MIGRATE_TO_SYS: libc::c_ulong = command(3);
+const SNAPSHOT: libc::c_ulong = command(4);
+const EXCLUSIVE: libc::c_ulong = command(5);
+const CHECK_EXCLUSIVE: libc::c_ulong = command(6);
+
+/// HMM_DMIRROR_PROT_PMD and HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL: a device's huge page.
+const LARGE: u8 = 0x04 | 0x20;
 
 /// Opens the device with this minor number.
 pub(super) fn open(actor: &mut Actor, device: u8) -> Done {
@@ -59,15 +72,28 @@ pub(super) fn open(actor: &mut Actor, device: u8) -> Done {
         .write(true)
         .open(&node)
         .map_err(|e| io_errno("open", &e))?;
-    actor.hmm = Some(Mirror {
+    // Looks into the device's page table and no further, where the driver knows it.
+    let mut ask = Command {
+        addr: Size::PAGE,
+        npages: 1,
+        ..Command::default()
+    };
+    let renumbered = call(&file, CHECK_EXCLUSIVE, &mut ask) != Err(Errno::EINVAL);
+    let mirror = Mirror {
         file,
         inherited: false,
-    });
+        renumbered,
+    };
+    actor.hmm.insert(device, mirror);
     Ok(StepResult::Ok {}.into())
 }
 
-/// Kernels before 6.1 register the driver's devices, but make no nodes for them. We use the
-/// first; the kernel's own tests use both.
+fn call(file: &File, number: libc::c_ulong, command: &mut Command) -> Result<(), Errno> {
+    // SAFETY: the command outlives the call; what it names is the caller's, which outlives it too.
+    Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), number, &raw mut *command) }).map(drop)
+}
+
+/// Kernels before 6.1 register the driver's devices, but make no nodes for them.
 fn make_nodes() -> Result<(), StepResult> {
     let devices = fs::read_to_string("/proc/devices").map_err(|e| io_errno("open", &e))?;
     let major = devices
@@ -85,25 +111,90 @@ fn make_nodes() -> Result<(), StepResult> {
     Ok(())
 }
 
+/// A range of a mapping, and the device that is asked about it.
+#[derive(Clone, Copy)]
+pub(super) struct Range<'a> {
+    /// The mapping.
+    pub(super) map: &'a str,
+    /// Start within the mapping.
+    pub(super) offset: Size,
+    /// Length; absent: to the end.
+    pub(super) length: Option<Size>,
+    /// The device's minor number.
+    pub(super) device: u8,
+}
+
+impl<'a> Range<'a> {
+    /// Of an operation that asks a device about a range.
+    pub(super) fn of(op: &'a Op) -> Option<Self> {
+        match op {
+            Op::HmmMigrate {
+                map,
+                offset,
+                length,
+                device,
+            }
+            | Op::HmmReturn {
+                map,
+                offset,
+                length,
+                device,
+            }
+            | Op::HmmRead {
+                map,
+                offset,
+                length,
+                device,
+            }
+            | Op::HmmWrite {
+                map,
+                offset,
+                length,
+                device,
+            }
+            | Op::HmmExclusive {
+                map,
+                offset,
+                length,
+                device,
+            }
+            | Op::HmmCheckExclusive {
+                map,
+                offset,
+                length,
+                device,
+            }
+            | Op::HmmSnapshot {
+                map,
+                offset,
+                length,
+                device,
+            } => Some(Range {
+                map,
+                offset: *offset,
+                length: *length,
+                device: device.unwrap_or(0),
+            }),
+            _ => None,
+        }
+    }
+}
+
 /// What the device is asked to do with a range of a mapping.
 pub(super) struct Ask<'a> {
     mirror: &'a Mirror,
     number: libc::c_ulong,
     address: u64,
     pages: u64,
+    /// First 4K page within the mapping.
+    first: u64,
     buffer: Buffer,
 }
 
 impl<'a> Ask<'a> {
-    fn new(
-        actor: &'a Actor,
-        number: libc::c_ulong,
-        map: &str,
-        offset: Size,
-        length: Option<Size>,
-    ) -> Result<Self, StepResult> {
-        let (m, range) = actor.range(map, offset, length)?;
-        let mirror = actor.hmm.as_ref().filter(|m| !m.inherited).ok_or_else(|| {
+    fn new(actor: &'a Actor, number: libc::c_ulong, of: Range<'_>) -> Result<Self, StepResult> {
+        let (m, range) = actor.range(of.map, of.offset, of.length)?;
+        let mirror = actor.hmm.get(&of.device).filter(|m| !m.inherited).ok_or_else(|| {
             failed("use the device: do hmm-open in this actor first; a mirror of the parent sees the parent's memory")
         })?;
         let pages = range.end - range.start;
@@ -112,18 +203,43 @@ impl<'a> Ask<'a> {
             number,
             address: m.address + range.start * Size::PAGE,
             pages,
+            first: range.start,
             buffer: Buffer(vec![0; pages as usize * WORDS]),
         })
     }
 
+    /// The same of a command that only a driver with exclusive access has.
+    fn newer(actor: &'a Actor, number: libc::c_ulong, of: Range<'_>) -> Result<Self, StepResult> {
+        let ask = Self::new(actor, number, of)?;
+        if !ask.mirror.renumbered {
+            return Err(StepResult::Lacks {
+                what: "commands for exclusive access in the test_hmm driver".into(),
+            });
+        }
+        Ok(ask)
+    }
+
     /// To migrate a range to the device. The driver reads the range back through the device.
-    pub(super) fn migrate(
-        actor: &'a Actor,
-        map: &str,
-        offset: Size,
-        length: Option<Size>,
-    ) -> Result<Self, StepResult> {
-        Self::new(actor, MIGRATE_TO_DEV, map, offset, length)
+    pub(super) fn migrate(actor: &'a Actor, of: Range<'_>) -> Result<Self, StepResult> {
+        Self::new(actor, MIGRATE_TO_DEV, of)
+    }
+
+    /// To give a range back.
+    pub(super) fn back(actor: &'a Actor, of: Range<'_>) -> Result<Self, StepResult> {
+        Self::newer(actor, MIGRATE_TO_SYS, of)
+    }
+
+    /// To read a range.
+    pub(super) fn read(actor: &'a Actor, of: Range<'_>) -> Result<Self, StepResult> {
+        Self::new(actor, READ, of)
+    }
+
+    fn snapshot(actor: &'a Actor, of: Range<'_>) -> Result<Self, StepResult> {
+        let mut ask = Self::new(actor, OLD_SNAPSHOT, of)?;
+        if ask.mirror.renumbered {
+            ask.number = SNAPSHOT;
+        }
+        Ok(ask)
     }
 
     /// Asks; EAGAIN where not every page was done.
@@ -134,10 +250,8 @@ impl<'a> Ask<'a> {
             npages: self.pages,
             ..Command::default()
         };
-        let file = self.mirror.file.as_raw_fd();
-        // SAFETY: a command that outlives the call and names a buffer of npages pages.
-        Errno::result(unsafe { libc::ioctl(file, self.number, &raw mut command) })?;
-        if command.cpages != command.npages {
+        call(&self.mirror.file, self.number, &mut command)?;
+        if command.cpages != command.npages && self.number != CHECK_EXCLUSIVE {
             return Err(Errno::EAGAIN);
         }
         Ok(())
@@ -152,6 +266,27 @@ impl<'a> Ask<'a> {
             e => errno(&format!("ioctl {name}"), e),
         })
     }
+
+    /// One byte for each page, of a snapshot.
+    fn permissions(&self) -> Vec<u8> {
+        let bytes = self.buffer.0.iter().flat_map(|word| word.to_le_bytes());
+        bytes.take(self.pages as usize).collect()
+    }
+
+    /// Compares what the device has read with what was last stored.
+    fn check(&self, context: &Context) -> Result<(), StepResult> {
+        for (page, words) in (self.first..).zip(self.buffer.0.chunks_exact(WORDS)) {
+            let expected = ExpectedRun::word_at(&context.expected, page);
+            if words[0] != expected {
+                return Err(StepResult::WrongData {
+                    offset: page * Size::PAGE,
+                    expected,
+                    found: words[0],
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the driver copies a range into or out of.
@@ -159,59 +294,121 @@ struct Buffer(Vec<u64>);
 
 /// 8-byte words of a 4K page.
 const WORDS: usize = Size::PAGE as usize / 8;
+/// 4K pages under one PMD.
+const PMD_PAGES: u64 = 512;
 
-/// Migrates a range to the device; every page must get there.
-pub(super) fn migrate(actor: &mut Actor, map: &str, offset: Size, length: Option<Size>) -> Done {
-    Ask::migrate(actor, map, offset, length)?.must("HMM_DMIRROR_MIGRATE")?;
+/// Migrates a range to the device, which must find there what was last stored. Where whole 2M
+/// stretches took part, the answer tells which of them are one entry.
+pub(super) fn migrate(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
+    let mut ask = Ask::migrate(actor, of)?;
+    let done = ask
+        .must("HMM_DMIRROR_MIGRATE")
+        .and_then(|()| ask.check(context));
+    let mut reply = match done {
+        Ok(()) => Reply::from(StepResult::Ok {}),
+        Err(result) => Reply::from(result),
+    };
+    let first = ask.first.next_multiple_of(PMD_PAGES);
+    if first + PMD_PAGES > ask.first + ask.pages {
+        return Ok(reply);
+    }
+    let mut look = Ask::snapshot(actor, of)?;
+    look.must("HMM_DMIRROR_SNAPSHOT")?;
+    let permissions = look.permissions();
+    let pages = (first..ask.first + ask.pages)
+        .step_by(PMD_PAGES as usize)
+        .filter(|page| {
+            let at = (page - ask.first) as usize;
+            permissions
+                .get(at..at + PMD_PAGES as usize)
+                .is_some_and(|all| all.iter().all(|p| p & LARGE == LARGE))
+        })
+        .collect();
+    reply.facts.push(Fact::Large {
+        map: of.map.to_owned(),
+        pages,
+    });
+    Ok(reply)
+}
+
+/// The device gives a range back.
+pub(super) fn back(actor: &Actor, of: Range<'_>) -> Done {
+    Ask::back(actor, of)?.must("HMM_DMIRROR_MIGRATE_TO_SYS")?;
     Ok(StepResult::Ok {}.into())
 }
 
 /// The device reads a range, and must find what was last stored there.
-pub(super) fn read(
-    actor: &Actor,
-    map: &str,
-    offset: Size,
-    length: Option<Size>,
-    context: &Context,
-) -> Done {
-    let mut ask = Ask::new(actor, READ, map, offset, length)?;
-    ask.must("HMM_DMIRROR_READ")?;
-    let first = offset.bytes() / Size::PAGE;
-    for (page, words) in (first..).zip(ask.buffer.0.chunks_exact(WORDS)) {
-        let expected = ExpectedRun::word_at(&context.expected, page);
-        if words[0] != expected {
-            return Err(StepResult::WrongData {
-                offset: page * Size::PAGE,
-                expected,
-                found: words[0],
-            });
-        }
+pub(super) fn read(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
+    let mut ask = Ask::read(actor, of)?;
+    let mut reply = faulting(actor, of, false, context, || ask.must("HMM_DMIRROR_READ"))?;
+    if let Err(wrong) = ask.check(context)
+        && reply.result == (StepResult::Ok {})
+    {
+        reply.result = wrong;
     }
-    Ok(StepResult::Ok {}.into())
+    Ok(reply)
 }
 
 /// The device stores a word to each page of a range.
-pub(super) fn write(
-    actor: &Actor,
-    map: &str,
-    offset: Size,
-    length: Option<Size>,
-    context: &Context,
-) -> Done {
-    let mut ask = Ask::new(actor, WRITE, map, offset, length)?;
-    let first = offset.bytes() / Size::PAGE;
-    for (page, words) in (first..).zip(ask.buffer.0.chunks_exact_mut(WORDS)) {
+pub(super) fn write(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
+    let mut ask = Ask::new(actor, WRITE, of)?;
+    for (page, words) in (ask.first..).zip(ask.buffer.0.chunks_exact_mut(WORDS)) {
         words[0] = word(context.generation, page);
     }
-    ask.must("HMM_DMIRROR_WRITE")?;
+    faulting(actor, of, true, context, || ask.must("HMM_DMIRROR_WRITE"))
+}
+
+/// A call by which the device faults pages in. Of a file or device it tells what that did, as if
+/// a processor had touched them.
+fn faulting(
+    actor: &Actor,
+    of: Range<'_>,
+    write: bool,
+    context: &Context,
+    call: impl FnOnce() -> Result<(), StepResult>,
+) -> Done {
+    let (m, range) = actor.range(of.map, of.offset, of.length)?;
+    let (done, facts) = match m.backing {
+        Backing::Anon { .. } => (call(), Vec::new()),
+        _ => touch::during(of.map, m, range, write, context, call)?,
+    };
+    let mut reply = Reply::from(done.map_or_else(|result| result, |()| StepResult::Ok {}));
+    reply.facts = facts;
+    Ok(reply)
+}
+
+/// The device takes a range for its exclusive access, and must find what was last stored there.
+pub(super) fn exclude(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
+    let mut ask = Ask::newer(actor, EXCLUSIVE, of)?;
+    ask.must("HMM_DMIRROR_EXCLUSIVE")?;
+    ask.check(context)?;
     Ok(StepResult::Ok {}.into())
 }
 
-/// Closes the device.
-pub(super) fn close(actor: &mut Actor) -> Done {
+/// Asks whether the device has exclusive access to a page of a range.
+pub(super) fn check_exclusive(actor: &Actor, of: Range<'_>) -> Done {
+    Ask::newer(actor, CHECK_EXCLUSIVE, of)?.must("HMM_DMIRROR_CHECK_EXCLUSIVE")?;
+    Ok(StepResult::Ok {}.into())
+}
+
+/// What the device may do with each page, which PID 1 judges.
+pub(super) fn snapshot(actor: &Actor, of: Range<'_>) -> Done {
+    let mut ask = Ask::snapshot(actor, of)?;
+    ask.must("HMM_DMIRROR_SNAPSHOT")?;
+    let mut reply = Reply::from(StepResult::Ok {});
+    reply.facts.push(Fact::Snapshot {
+        map: of.map.to_owned(),
+        page: ask.first,
+        permissions: ask.permissions(),
+    });
+    Ok(reply)
+}
+
+/// Closes a device.
+pub(super) fn close(actor: &mut Actor, device: u8) -> Done {
     actor
         .hmm
-        .take()
+        .remove(&device)
         .map(|_| StepResult::Ok {}.into())
         .ok_or_else(|| failed("close the test_hmm device: this actor has not opened it"))
 }

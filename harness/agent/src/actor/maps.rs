@@ -5,12 +5,14 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 use nix::libc::c_void;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
-use proto::{Backing, Fact, Op, Size, StepResult};
+use proto::{Backing, Fact, Memory, Op, Size, StepResult};
 
 use super::serve::{Actor, unknown};
 use super::{files, touch};
 use crate::wire::{Context, Reply, errno, failed, io_errno};
+use nix::unistd::ftruncate;
 
 type Done = Result<Reply, StepResult>;
 
@@ -33,7 +35,7 @@ impl Mapping {
     pub(super) fn first_page(&self) -> u64 {
         match &self.backing {
             Backing::File { first_page, .. } | Backing::Device { first_page, .. } => *first_page,
-            Backing::Anon {} => 0,
+            Backing::Anon { .. } => 0,
         }
     }
 
@@ -48,7 +50,7 @@ impl Mapping {
         match &self.backing {
             Backing::File { private, .. } => !private,
             Backing::Device { .. } => true,
-            Backing::Anon {} => false,
+            Backing::Anon { .. } => false,
         }
     }
 }
@@ -179,7 +181,11 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
             m.file = None;
             (map, m)
         }
-        Op::MapAnon { map, length } => (map, anon(*length)?),
+        Op::MapAnon {
+            map,
+            length,
+            memory,
+        } => (map, anon(*length, *memory)?),
         _ => return Err(failed("map: not a mapping operation")),
     };
     if actor.maps.contains_key(name) {
@@ -242,26 +248,55 @@ fn place(of: File, at: Place, shared: MapFlags, backing: Backing) -> Result<Mapp
     })
 }
 
-fn anon(bytes: Size) -> Result<Mapping, StepResult> {
-    let (space, address) = Space::reserve(bytes.pages() * Size::PAGE, 0)?;
-    let length = length(bytes)?;
+fn anon(bytes: Size, memory: Memory) -> Result<Mapping, StepResult> {
+    let backing = Backing::Anon { memory };
+    let at = Place {
+        length: bytes,
+        offset: Size(0),
+        colour: 0,
+    };
+    let mut mapping = match memory {
+        Memory::File => {
+            let of = memfd_create(c"zonedev", MFdFlags::MFD_CLOEXEC)
+                .map_err(|e| errno("memfd_create", e))?;
+            ftruncate(&of, bytes.bytes() as i64).map_err(|e| errno("ftruncate", e))?;
+            place(File::from(of), at, MapFlags::MAP_PRIVATE, backing)?
+        }
+        _ => place_anon(&at, memory, backing)?,
+    };
+    mapping.file = None;
+    let advice = match memory {
+        Memory::Huge => MmapAdvise::MADV_HUGEPAGE,
+        _ => MmapAdvise::MADV_NOHUGEPAGE,
+    };
+    let start = NonNull::new(mapping.address as *mut c_void)
+        .ok_or_else(|| failed("advise: the mapping has no address"))?;
+    // SAFETY: advice about the mapping just made.
+    unsafe { madvise(start, length(bytes)?.get(), advice) }.map_err(|e| errno("madvise", e))?;
+    Ok(mapping)
+}
+
+fn place_anon(at: &Place, memory: Memory, backing: Backing) -> Result<Mapping, StepResult> {
+    let pages = at.length.pages();
+    let (space, address) = Space::reserve(pages * Size::PAGE, at.colour)?;
+    let shared = match memory {
+        Memory::Shared => MapFlags::MAP_SHARED,
+        _ => MapFlags::MAP_PRIVATE,
+    };
     // SAFETY: MAP_FIXED replaces addresses that `space` reserved for this.
-    let at = unsafe {
+    unsafe {
         mmap_anonymous(
             Some(address),
-            length,
+            length(at.length)?,
             ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-            MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED,
+            shared | MapFlags::MAP_FIXED,
         )
     }
     .map_err(|e| errno("mmap", e))?;
-    // SAFETY: advice about the mapping just made.
-    unsafe { madvise(at, length.get(), MmapAdvise::MADV_NOHUGEPAGE) }
-        .map_err(|e| errno("madvise", e))?;
     Ok(Mapping {
         address: address.get() as u64,
-        pages: bytes.pages(),
-        backing: Backing::Anon {},
+        pages,
+        backing,
         file: None,
         space,
     })

@@ -21,6 +21,7 @@ mod read;
 mod region;
 mod root;
 mod serve;
+mod swap;
 mod teardown;
 mod touch;
 mod uring;

@@ -8,9 +8,10 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, vmsplice};
-use proto::{PinHow, Size, StepResult};
+use proto::{Backing, PinHow, Size, StepResult};
 
 use super::aio::Flight;
+use super::change::looked_up;
 use super::gup_test::GupTest;
 use super::serve::{Actor, unknown};
 use super::touch;
@@ -66,6 +67,11 @@ pub(super) fn pin(
     let (m, range) = actor.range(map, offset, Some(length))?;
     let address = m.address + range.start * Size::PAGE;
     let bytes = (range.end - range.start) * Size::PAGE;
+    // Device-coherent pages are named by nothing else.
+    let frames = match m.backing {
+        Backing::Anon { .. } => Some(looked_up(actor, map)?),
+        _ => None,
+    };
     let into = how == PinHow::DirectRead;
     let (held, facts) = match how {
         PinHow::Vmsplice => {
@@ -136,6 +142,7 @@ pub(super) fn pin(
     };
     let mut reply = Reply::from(result);
     reply.facts = facts;
+    reply.facts.extend(frames);
     Ok(reply)
 }
 

@@ -45,7 +45,7 @@ enum Arm<'a> {
     Zap(&'a Mapping, Range<u64>),
     Splice(&'a Mapping, Range<u64>),
     Readv(&'a Mapping, Range<u64>),
-    Migrate(hmm::Ask<'a>),
+    Device(hmm::Ask<'a>),
 }
 
 impl<'a> Arm<'a> {
@@ -100,12 +100,12 @@ impl<'a> Arm<'a> {
                 let (m, range) = actor.range(map, *offset, *length)?;
                 Arm::Readv(m, range)
             }
-            Op::HmmMigrate {
-                map,
-                offset,
-                length,
-            } => Arm::Migrate(hmm::Ask::migrate(actor, map, *offset, *length)?),
-            op => return Err(failed(format!("race: no thread can do `{}`", op.word()))),
+            op => Arm::Device(match (op, hmm::Range::of(op)) {
+                (Op::HmmMigrate { .. }, Some(of)) => hmm::Ask::migrate(actor, of)?,
+                (Op::HmmReturn { .. }, Some(of)) => hmm::Ask::back(actor, of)?,
+                (Op::HmmRead { .. }, Some(of)) => hmm::Ask::read(actor, of)?,
+                _ => return Err(failed(format!("race: no thread can do `{}`", op.word()))),
+            }),
         })
     }
 
@@ -153,7 +153,7 @@ impl<'a> Arm<'a> {
                 let mut local = [std::io::IoSliceMut::new(&mut into)];
                 told(process_vm_readv(getpid(), &mut local, &[RemoteIoVec { base, len }]).map(drop))
             }
-            Arm::Migrate(ask) => told(ask.go()),
+            Arm::Device(ask) => told(ask.go()),
         }
     }
 }
@@ -269,7 +269,8 @@ pub(super) fn race(
     for (op, tally) in arms.iter().zip(tallies) {
         text += &format!("{}: {tally:?}\n", op.word());
     }
-    leave(actor, &names, &sizes, context)?;
+    let zap = arms.iter().any(Op::is_coherent);
+    leave(actor, (&names, zap), &sizes, context)?;
     let mut reply = Reply::from(StepResult::Ok {});
     if let Some((round, address, [one, other])) = differed {
         text +=
@@ -376,7 +377,7 @@ fn delay(seed: u64, round: u32, arm: u64) -> u64 {
 
 fn leave(
     actor: &Actor,
-    names: &BTreeSet<&str>,
+    (names, zap): (&BTreeSet<&str>, bool),
     sizes: &BTreeMap<String, u64>,
     context: &Context,
 ) -> Result<(), StepResult> {
@@ -389,7 +390,12 @@ fn leave(
     for name in names {
         let (m, range) = actor.range(name, Size(0), None)?;
         let said = match m.backing {
-            Backing::Anon {} => Arm::Store(m, range, context.generation).go(0),
+            Backing::Anon { .. } => {
+                if zap {
+                    Arm::Zap(m, range.clone()).go(0);
+                }
+                Arm::Store(m, range, context.generation).go(0)
+            }
             _ => Arm::Zap(m, range).go(0),
         };
         if said != "ok" {

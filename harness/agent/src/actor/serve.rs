@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 
-use proto::{Op, frame};
+use proto::{Op, StepResult, frame};
 
 use super::maps::Mapping;
 use super::pins::Held;
 use super::{
-    access, change, clone, files, gup, hmm, maps, pins, poison, provision, race, read, touch,
+    access, change, clone, files, gup, hmm, maps, pins, poison, provision, race, read, swap, touch,
 };
-use crate::wire::{Announce, Order, Reply, SOCKET, errno, failed};
+use crate::wire::{Announce, Context, Order, Reply, SOCKET, errno, failed};
 
 /// What an actor has.
 pub(super) struct Actor {
     pub(super) maps: BTreeMap<String, Mapping>,
     pub(super) pins: BTreeMap<String, Held>,
-    pub(super) hmm: Option<hmm::Mirror>,
+    pub(super) hmm: BTreeMap<u8, hmm::Mirror>,
 }
 
 /// Runs operations for PID 1 until it says `exit` or goes away. Called in a
@@ -32,7 +32,7 @@ pub(crate) fn serve(name: &str) -> ! {
     let mut actor = Actor {
         maps: BTreeMap::new(),
         pins: BTreeMap::new(),
-        hmm: None,
+        hmm: BTreeMap::new(),
     };
     loop {
         let Ok(order) = frame::read::<Order>(&mut stream) else {
@@ -49,7 +49,7 @@ pub(crate) fn serve(name: &str) -> ! {
                     // would keep them. Its connection is the parent's as well.
                     actor.pins.values_mut().for_each(Held::disown);
                     actor.pins.clear();
-                    if let Some(mirror) = &mut actor.hmm {
+                    for mirror in actor.hmm.values_mut() {
                         mirror.inherited = true;
                     }
                     match connect(child) {
@@ -58,7 +58,7 @@ pub(crate) fn serve(name: &str) -> ! {
                     }
                     continue;
                 }
-                Ok(_) => Reply::from(proto::StepResult::Ok {}),
+                Ok(_) => Reply::from(StepResult::Ok {}),
                 Err(e) => Reply::from(errno("fork", e)),
             },
             _ => actor.run(&order),
@@ -167,25 +167,29 @@ impl Actor {
             Op::Release { pin } => pins::release(self, pin),
             Op::Race { rounds, seed, arm } => race::race(self, *rounds, *seed, arm, context),
             Op::HmmOpen { device } => hmm::open(self, device.unwrap_or(0)),
-            Op::HmmMigrate {
-                map,
-                offset,
-                length,
-            } => hmm::migrate(self, map, *offset, *length),
-            Op::HmmRead {
-                map,
-                offset,
-                length,
-            } => hmm::read(self, map, *offset, *length, context),
-            Op::HmmWrite {
-                map,
-                offset,
-                length,
-            } => hmm::write(self, map, *offset, *length, context),
-            Op::HmmClose {} => hmm::close(self),
-            op => provision::run(op, context),
+            Op::HmmClose { device } => hmm::close(self, device.unwrap_or(0)),
+            Op::SwapOn {} => swap::on(),
+            Op::SwapOff {} => swap::off(),
+            op => match hmm::Range::of(op) {
+                Some(of) => self.hmm(op, of, context),
+                None => provision::run(op, context),
+            },
         };
         done.unwrap_or_else(Reply::from)
+    }
+
+    /// What is asked of a test_hmm device.
+    fn hmm(&self, op: &Op, of: hmm::Range<'_>, context: &Context) -> Result<Reply, StepResult> {
+        match op {
+            Op::HmmMigrate { .. } => hmm::migrate(self, of, context),
+            Op::HmmReturn { .. } => hmm::back(self, of),
+            Op::HmmRead { .. } => hmm::read(self, of, context),
+            Op::HmmWrite { .. } => hmm::write(self, of, context),
+            Op::HmmExclusive { .. } => hmm::exclude(self, of, context),
+            Op::HmmCheckExclusive { .. } => hmm::check_exclusive(self, of),
+            Op::HmmSnapshot { .. } => hmm::snapshot(self, of),
+            op => Err(failed(format!("ask a device for `{}`", op.word()))),
+        }
     }
 }
 
@@ -225,7 +229,7 @@ fn leave(code: i32) -> ! {
 }
 
 /// The message for a name that no operation introduced.
-pub(super) fn unknown(kind: &str, name: &str) -> proto::StepResult {
+pub(super) fn unknown(kind: &str, name: &str) -> StepResult {
     failed(format!(
         "find {kind} `{name}`: this actor has none of that name"
     ))

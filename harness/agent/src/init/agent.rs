@@ -159,7 +159,7 @@ impl Agent {
             };
             let result = match taken {
                 Ok(c) => {
-                    checkpoint = Some(c);
+                    checkpoint = Some(Box::new(c));
                     StepResult::Ok {}
                 }
                 Err(e) => failed(e),

@@ -60,6 +60,7 @@ impl Agent {
         }
         Ok(Checkpoint {
             holds: self.ledger.holds(),
+            pins_in_ram: self.ledger.pins_in_ram(),
             mismatches,
             counters: counters::read(self.table.members.is_empty()),
             namespaces: self.namespaces.clone(),

@@ -64,7 +64,7 @@ impl Expect {
                 first_page,
                 namespace,
             } => (Behind::Device(namespace.clone()), *first_page, false),
-            Backing::Anon {} => (Behind::Nothing, 0, true),
+            Backing::Anon { .. } => (Behind::Nothing, 0, true),
         };
         let view = View {
             behind,

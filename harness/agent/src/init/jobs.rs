@@ -145,6 +145,19 @@ impl Agent {
                 map,
                 offset,
                 length,
+                ..
+            }
+            | Op::HmmMigrate {
+                map,
+                offset,
+                length,
+                ..
+            }
+            | Op::HmmExclusive {
+                map,
+                offset,
+                length,
+                ..
             } => {
                 let range = self.pages_of(name, map, *offset, *length);
                 context.expected = self.expect.of(name, map, range);
@@ -330,8 +343,16 @@ impl Agent {
         } = reply;
         let by = if name == WORKER { &job.by } else { name };
         self.name_files(by, &job.op, &mut facts);
+        // Against what was done before this.
+        let judged = match result {
+            StepResult::Ok {} => self.ledger.judge(by, &job.op, &facts),
+            _ => None,
+        };
         if let Err(e) = self.ledger.apply(by, &job.op, &result, &facts) {
             result = failed(e.to_string());
+        }
+        if let Some(why) = judged {
+            result = failed(why);
         }
         self.follow_words(by, &job, &result, &facts);
         self.follow_members(name, &job.op, &result, &facts, address);
@@ -365,6 +386,7 @@ impl Agent {
         | Op::Pin { map, .. }
         | Op::Gup { map, .. }
         | Op::Mlock { map, .. }
+        | Op::HmmWrite { map, .. }
         | Op::Madvise { map, .. }) = op
         else {
             return;
@@ -460,6 +482,7 @@ impl Agent {
                 map,
                 offset,
                 length,
+                ..
             } => {
                 let range = self.pages_of(by, map, *offset, *length);
                 self.expect.stored(by, map, range, job.generation);
@@ -474,7 +497,11 @@ impl Agent {
                 match advice {
                     Advice::Dontneed => self.expect.dropped(by, map, range),
                     Advice::Remove => self.expect.cut_behind(by, map, range),
-                    Advice::Dontfork | Advice::Hwpoison | Advice::PopulateRead => {}
+                    Advice::Dontfork
+                    | Advice::Hwpoison
+                    | Advice::Free
+                    | Advice::Pageout
+                    | Advice::PopulateRead => {}
                     // It faults, and stores nothing.
                     Advice::PopulateWrite => {}
                 }

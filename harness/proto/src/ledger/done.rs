@@ -53,10 +53,10 @@ impl Ledger {
                 map,
                 offset,
                 length,
-                ..
+                access,
             } => {
                 let range = self.range(actor, map, *offset, *length)?;
-                self.protected(actor, map, range)?;
+                self.protected(actor, map, range, *access)?;
             }
             Op::Mremap { map, align } => self.moved(actor, map, *align)?,
             Op::Madvise {
@@ -129,59 +129,40 @@ impl Ledger {
                 offset,
                 length,
             } => {
-                let m = self.map(actor, map)?;
-                let mut pfns = Vec::new();
-                for page in offset.bytes() / 4096..offset.bytes() / 4096 + length.pages() {
-                    pfns.extend(self.dax_pfn(m, page));
+                let from = offset.bytes() / 4096;
+                let range = from..from + length.pages();
+                if how.is_longterm() {
+                    self.longterm(actor, map, &range)?;
                 }
-                let page_type = self.page_type(m);
-                let file = m.file().map(str::to_owned);
-                self.pins.insert(
-                    (actor.to_owned(), pin.clone()),
-                    Pin {
-                        how: *how,
-                        page_type,
-                        file,
-                        pfns,
-                    },
-                );
+                let m = self.map(actor, map)?;
+                let mut pin_of = Pin {
+                    how: *how,
+                    page_type: self.page_type(m),
+                    file: m.file().map(str::to_owned),
+                    pfns: range.clone().filter_map(|p| self.dax_pfn(m, p)).collect(),
+                    ids: BTreeSet::new(),
+                    in_ram: 0,
+                };
+                if m.memory().is_some() {
+                    pin_of.page_type = PageType::Coherent;
+                    pin_of.pfns = range.clone().filter_map(|p| m.coherent_pfn(p)).collect();
+                    pin_of.ids = range.clone().filter_map(|p| m.anon_id(p)).collect();
+                    pin_of.in_ram = length.pages() - pin_of.pfns.len() as u64;
+                }
+                self.pins.insert((actor.to_owned(), pin.clone()), pin_of);
             }
             Op::Release { pin } => {
                 self.pins.remove(&(actor.to_owned(), pin.clone()));
             }
-            Op::HmmMigrate {
-                map,
-                offset,
-                length,
-            } => {
-                let range = self.range(actor, map, *offset, *length)?;
-                self.migrate(actor, map, range);
-            }
-            Op::HmmRead {
-                map,
-                offset,
-                length,
-            } => {
-                let range = self.range(actor, map, *offset, *length)?;
-                self.fault_anon(&(actor.to_owned(), map.clone()), range, false);
-            }
-            Op::HmmWrite {
-                map,
-                offset,
-                length,
-            } => {
-                let range = self.range(actor, map, *offset, *length)?;
-                self.fault_anon(&(actor.to_owned(), map.clone()), range, true);
-            }
             Op::Race { arm, .. } => self.raced(actor, arm)?,
-            Op::HmmOpen { device } => {
-                // Opening again closes what was open.
-                self.close_mirror(actor);
-                let of = BTreeSet::from([actor.to_owned()]);
-                self.mirrors.push((device.unwrap_or(0), of));
+            Op::SwapOff {} => self.swapped_in(),
+            Op::Fsync { file } => self.cleaned(file),
+            Op::Msync { map } => {
+                if let Some(file) = self.file_of(actor, map).map(str::to_owned) {
+                    self.cleaned(&file);
+                }
             }
-            Op::HmmClose {} => self.close_mirror(actor),
-            _ => {}
+            _ => self.asked(actor, op)?,
         }
         Ok(())
     }

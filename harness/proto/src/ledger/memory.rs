@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{Ledger, LedgerError, Slot};
-use crate::{Advice, Backing, Op, PageType, Size};
+use crate::{Advice, Backing, Op, PageType, Protection, Size};
 
 impl Ledger {
     /// munmap(2) of `range` of a mapping; of the whole of it, the mapping goes.
@@ -34,6 +34,10 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         match advice {
             Advice::Dontneed => self.zap(actor, map, range)?,
+            // madvise_free_pte_range() passes over pages on a device; those in RAM stay until
+            // the kernel is short of memory.
+            Advice::Free => {}
+            Advice::Pageout => self.paged_out(actor, map, range)?,
             Advice::Dontfork => {
                 let m = self.map_mut(actor, map)?;
                 m.split(range.start);
@@ -99,16 +103,21 @@ impl Ledger {
         }
     }
 
-    /// mprotect(2) of a range: only what splits a PMD entry changes what is mapped.
+    /// mprotect(2) of a range: only what splits a PMD entry changes what is mapped. An entry that
+    /// lost its permission to store gets it back with the next store.
     pub(super) fn protected(
         &mut self,
         actor: &str,
         map: &str,
         range: Range<usize>,
+        access: Protection,
     ) -> Result<(), LedgerError> {
         let m = self.map_mut(actor, map)?;
         m.split(range.start);
         m.split(range.end);
+        if access != Protection::ReadWrite {
+            m.writable[range].fill(false);
+        }
         Ok(())
     }
 
@@ -117,6 +126,7 @@ impl Ledger {
     pub(super) fn moved(&mut self, actor: &str, map: &str, align: Size) -> Result<(), LedgerError> {
         let m = self.map_mut(actor, map)?;
         if align.bytes() != Size::PMD {
+            m.pmds.clear();
             for slot in &mut m.slots {
                 if *slot == Slot::Pmd {
                     *slot = Slot::None;
@@ -142,7 +152,10 @@ impl Ledger {
                     files.insert(file.to_owned());
                     self.zap(actor, map, whole)?;
                 }
-                None if m.backing == (Backing::Anon {}) => {
+                None if m.memory().is_some() => {
+                    if arms.iter().any(Op::is_coherent) {
+                        self.zap(actor, map, whole.clone())?;
+                    }
                     // Whatever was on the device is back.
                     self.touch_anon(&(actor.to_owned(), map.to_owned()), whole, true);
                 }
@@ -166,8 +179,40 @@ impl Ledger {
         let m = self.map_mut(actor, map)?;
         m.split(range.start);
         m.split(range.end);
+        m.pmds.retain(|start| !range.contains(start));
         m.slots[range].fill(Slot::None);
         Ok(())
+    }
+
+    /// MADV_PAGEOUT: which pages it took is the kernel's choice, and pagemap said so just now.
+    fn paged_out(
+        &mut self,
+        actor: &str,
+        map: &str,
+        range: Range<usize>,
+    ) -> Result<(), LedgerError> {
+        let m = self.map_mut(actor, map)?;
+        for page in range {
+            // An ordinary page that has no present entry any more.
+            if let Slot::Anon(id) = m.slots[page]
+                && m.swapped_out.contains(&(page as u64))
+            {
+                m.slots[page] = Slot::Swapped(id);
+                m.writable[page] = false;
+                let start = m.stretch(page as u64).start;
+                m.pmds.remove(&start);
+            }
+        }
+        Ok(())
+    }
+
+    /// swapoff(2) brings every page back (try_to_unuse()), read-only.
+    pub(super) fn swapped_in(&mut self) {
+        for slot in self.maps.values_mut().flat_map(|m| &mut m.slots) {
+            if let Slot::Swapped(id) = *slot {
+                *slot = Slot::Anon(id);
+            }
+        }
     }
 
     /// The device goes: its entries are taken out of all page tables.
@@ -204,7 +249,27 @@ impl Ledger {
         }
     }
 
+    /// What fork() changes of the parent: entries of private memory lose their permission to store
+    /// (copy_present_pte()), and pages for a device's exclusive access come back first
+    /// (copy_nonpresent_pte()).
+    fn share(&mut self, parent: &str) {
+        for ((actor, _), m) in &mut self.maps {
+            if actor != parent || !m.anon_vma {
+                continue;
+            }
+            for (slot, writable) in m.slots.iter_mut().zip(&mut m.writable) {
+                if let Slot::Exclusive(id) = *slot {
+                    *slot = Slot::Anon(id);
+                }
+                if matches!(slot, Slot::Anon(_) | Slot::Private(..) | Slot::Coherent(..)) {
+                    *writable = false;
+                }
+            }
+        }
+    }
+
     pub(super) fn fork(&mut self, parent: &str, child: &str) {
+        self.share(parent);
         let copies: Vec<_> = self
             .maps
             .iter()
@@ -220,6 +285,8 @@ impl Ledger {
                         *slot = Slot::None;
                     }
                 }
+                let slots = &m.slots;
+                m.pmds.retain(|start| slots[*start] != Slot::None);
                 ((child.to_owned(), name.clone()), m)
             })
             .collect();

@@ -1,7 +1,9 @@
 //! What the ledger tells: the holds that it predicts, and how pagemap differs.
 
+use std::collections::BTreeMap;
+
 use super::{File, Ledger, LedgerError, Slot};
-use crate::{Backing, Fact, Hold, HoldBy, Mismatch, PageType, PagemapState};
+use crate::{Backing, Fact, Hold, HoldBy, Mismatch, PageType, PagemapState, PinHow};
 
 impl Ledger {
     /// Everything held now, coalesced and sorted.
@@ -16,6 +18,7 @@ impl Ledger {
                     _ => self.page_type(m),
                 };
                 let by = match slot {
+                    Slot::Private(..) if m.under_pmd(page as usize) => HoldBy::Pmd {},
                     Slot::Pte | Slot::Private(..) | Slot::Coherent(..) => HoldBy::Pte {},
                     Slot::Pmd => HoldBy::Pmd {},
                     _ => continue,
@@ -38,6 +41,7 @@ impl Ledger {
                 }
             }
         }
+        out.extend(self.folios());
         for (name, f) in &self.files {
             for entry in f.entries.values() {
                 let by = HoldBy::Entry { order: entry.order };
@@ -92,6 +96,15 @@ impl Ledger {
         out
     }
 
+    /// Pages of RAM that pins hold, with each way to pin.
+    pub fn pins_in_ram(&self) -> BTreeMap<PinHow, u64> {
+        let mut out = BTreeMap::new();
+        for pin in self.pins.values().filter(|p| p.in_ram > 0) {
+            *out.entry(pin.how).or_default() += pin.in_ram;
+        }
+        out
+    }
+
     /// Compares a whole mapping's pagemap with the prediction.
     ///
     /// # Errors
@@ -116,7 +129,10 @@ impl Ledger {
                         Slot::Zero | Slot::Anon(_) | Slot::Coherent(..),
                         PagemapState::Present { .. },
                     ) => true,
-                    (Slot::Private(..), PagemapState::SwapPfn { .. }) => true,
+                    (
+                        Slot::Private(..) | Slot::Exclusive(_) | Slot::Swapped(_),
+                        PagemapState::SwapPfn { .. },
+                    ) => true,
                     _ => false,
                 };
                 if agrees {
@@ -130,6 +146,8 @@ impl Ledger {
                     Slot::Anon(_) => "an anonymous page",
                     Slot::Private(..) => "a device-private page",
                     Slot::Coherent(..) => "a device-coherent page",
+                    Slot::Exclusive(_) => "a page for a device's exclusive access",
+                    Slot::Swapped(_) => "a swapped page",
                 };
                 let found = match run.state {
                     PagemapState::None {} => "nothing",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Ledger, LedgerError, PMD_PAGES, Slot};
-use crate::Backing;
+use crate::{Backing, Memory};
 
 impl Ledger {
     #[allow(clippy::too_many_arguments)]
@@ -26,7 +26,8 @@ impl Ledger {
         if range.end > m.slots.len() || range.is_empty() {
             return Err(LedgerError::Range(who, page, pages));
         }
-        if m.backing == (Backing::Anon {}) {
+        if m.memory().is_some() {
+            self.huge_fault(&key, &range, write, faults, neighbours);
             self.touch_anon(&key, range, write);
             return Ok(());
         }
@@ -135,6 +136,15 @@ impl Ledger {
             }
         }
         if let Some(m) = self.maps.get_mut(&key) {
+            // A store makes an entry writable; a new one of a load is not, a former one stays.
+            let whole_pmd = pmd && !cow && slots.contains(&Slot::Pmd);
+            // Entries of a device-dax mapping have what the VMA allows: nobody asks to be told of
+            // a first store (vma_wants_writenotify()).
+            let open = write || matches!(m.backing, Backing::Device { .. });
+            let reached = if whole_pmd { stretch.clone() } else { range };
+            for p in reached {
+                m.writable[p] = open || (m.writable[p] && m.slots[p] != Slot::None);
+            }
             m.slots[stretch].copy_from_slice(&slots);
             m.anon_vma |= cow;
         }
@@ -157,6 +167,7 @@ impl Ledger {
                 _ => None,
             })
             .collect();
+        let back = self.split_large(key, &range, back);
         self.bring_back(&back);
         self.fault_anon(key, range, write);
     }
@@ -171,18 +182,30 @@ impl Ledger {
     ) {
         let mut shared = BTreeMap::<u64, usize>::new();
         for slot in self.maps.values().flat_map(|m| &m.slots) {
-            if let Slot::Anon(id) | Slot::Coherent(id, _) = slot {
+            if let Slot::Anon(id) | Slot::Coherent(id, _) | Slot::Swapped(id) = slot {
                 *shared.entry(*id).or_default() += 1;
             }
         }
         let mut next = self.next_id;
+        let mut split = BTreeSet::new();
         if let Some(m) = self.maps.get_mut(key) {
             // The zero page of a read needs no anon_vma (do_anonymous_page()).
-            m.anon_vma |= write;
-            for slot in &mut m.slots[range] {
+            m.anon_vma |= write && m.memory() != Some(Memory::Shared);
+            let shared_memory = m.memory() == Some(Memory::Shared);
+            for page in range {
+                let slot = &mut m.slots[page];
+                // do_swap_page() puts them back for this address space.
+                if let Slot::Exclusive(id) | Slot::Swapped(id) = *slot {
+                    m.writable[page] = matches!(slot, Slot::Exclusive(_));
+                    *slot = Slot::Anon(id);
+                }
                 let copy = match slot {
                     Slot::Anon(id) | Slot::Coherent(id, _) => {
                         write && shared.get(id).is_some_and(|n| *n > 1)
+                    }
+                    Slot::Zero | Slot::None if shared_memory => {
+                        *slot = Slot::Zero;
+                        false
                     }
                     Slot::Zero | Slot::None if write => true,
                     Slot::None => {
@@ -194,8 +217,12 @@ impl Ledger {
                 if copy {
                     next += 1;
                     *slot = Slot::Anon(next);
+                    split.insert(page / PMD_PAGES as usize * PMD_PAGES as usize);
                 }
+                m.writable[page] |= write;
             }
+            // do_huge_pmd_wp_page() splits the entry of a huge page that is shared.
+            m.pmds.retain(|start| !split.contains(start));
         }
         self.next_id = next;
     }

@@ -3,6 +3,9 @@
 use super::Op;
 use crate::{Advice, PinHow};
 
+/// The first minor number of test_hmm's devices with coherent memory (test_hmm_init()).
+pub(crate) const COHERENT: u8 = 2;
+
 impl Op {
     /// The word that a case uses for this operation, such as `map-file`.
     pub fn word(&self) -> &'static str {
@@ -53,7 +56,13 @@ impl Op {
             Op::HmmRead { .. } => "hmm-read",
             Op::HmmWrite { .. } => "hmm-write",
             Op::HmmMigrate { .. } => "hmm-migrate",
-            Op::HmmClose {} => "hmm-close",
+            Op::HmmReturn { .. } => "hmm-return",
+            Op::HmmExclusive { .. } => "hmm-exclusive",
+            Op::HmmCheckExclusive { .. } => "hmm-check-exclusive",
+            Op::HmmSnapshot { .. } => "hmm-snapshot",
+            Op::HmmClose { .. } => "hmm-close",
+            Op::SwapOn {} => "swap-on",
+            Op::SwapOff {} => "swap-off",
             Op::Race { .. } => "race",
             Op::Run { .. } => "run",
             Op::MountRoot {} => "mount-root",
@@ -71,6 +80,8 @@ impl Op {
                 | Op::Fallocate { .. }
                 | Op::Gup { .. }
                 | Op::HmmMigrate { .. }
+                | Op::HmmReturn { .. }
+                | Op::HmmRead { .. }
                 | Op::Madvise {
                     advice: Advice::Dontneed,
                     ..
@@ -100,7 +111,11 @@ impl Op {
             | Op::Gup { map, .. }
             | Op::HmmMigrate { map, .. }
             | Op::HmmRead { map, .. }
-            | Op::HmmWrite { map, .. } => Some(map),
+            | Op::HmmWrite { map, .. }
+            | Op::HmmReturn { map, .. }
+            | Op::HmmExclusive { map, .. }
+            | Op::HmmCheckExclusive { map, .. }
+            | Op::HmmSnapshot { map, .. } => Some(map),
             _ => None,
         }
     }
@@ -124,6 +139,40 @@ impl Op {
             | Op::Fsync { file }
             | Op::MapFile { file, .. } => Some(file),
             _ => None,
+        }
+    }
+
+    /// Whether a device with device-coherent memory does this: pages that went there stay when a
+    /// processor touches them.
+    pub fn is_coherent(&self) -> bool {
+        let device = match self {
+            Op::HmmMigrate { device, .. }
+            | Op::HmmReturn { device, .. }
+            | Op::HmmRead { device, .. } => *device,
+            _ => None,
+        };
+        device.is_some_and(|device| device >= COHERENT)
+    }
+
+    /// Names the test_hmm device where the case left it to the fixture. Absent means 0.
+    pub fn set_device(&mut self, default: u8) {
+        if default == 0 {
+            return;
+        }
+        match self {
+            Op::HmmOpen { device }
+            | Op::HmmMigrate { device, .. }
+            | Op::HmmReturn { device, .. }
+            | Op::HmmRead { device, .. }
+            | Op::HmmWrite { device, .. }
+            | Op::HmmExclusive { device, .. }
+            | Op::HmmCheckExclusive { device, .. }
+            | Op::HmmSnapshot { device, .. }
+            | Op::HmmClose { device } => {
+                device.get_or_insert(default);
+            }
+            Op::Race { arm, .. } => arm.iter_mut().for_each(|op| op.set_device(default)),
+            _ => {}
         }
     }
 

@@ -118,7 +118,7 @@ pub fn plan(
                             },
                         })
                         .collect(),
-                    skip: case.skip.clone(),
+                    skip: case.skip_reason(Facts { contract, fixture })?,
                     config: case.config.clone(),
                     programs: case.programs().map(str::to_owned).collect(),
                     of_fixture: false,

@@ -91,6 +91,7 @@ pub(crate) fn checkpoint(name: &str, regions: Vec<Region>, holds: Vec<Hold>) -> 
         },
         claims: Checkpoint {
             holds,
+            pins_in_ram: BTreeMap::new(),
             mismatches: Vec::new(),
             counters: BTreeMap::new(),
             namespaces: Vec::new(),

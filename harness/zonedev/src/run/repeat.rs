@@ -137,7 +137,7 @@ mod tests {
             seed: 7,
             arm: Vec::new(),
         });
-        let steps = [PlannedStep::must(Op::HmmClose {}), race];
+        let steps = [PlannedStep::must(Op::HmmClose { device: None }), race];
         let runs = NonZero::new(3).unwrap();
         let own = Repeat { runs, seed: None };
         assert_eq!(seed(&own.steps(&steps, 0)), Some(7));

@@ -97,7 +97,7 @@ impl Session {
                 id: answered,
                 outcome,
                 checkpoint,
-            } if answered == id => Ok((outcome, checkpoint)),
+            } if answered == id => Ok((outcome, checkpoint.map(|c| *c))),
             AgentMessage::Fatal { message } => Err(SessionError::Fatal(message)),
             other => Err(SessionError::Frame(format!(
                 "request {id} was answered by {other:?}"

@@ -19,6 +19,9 @@
 //! are the host's and stay. Where one is expected to end with `hung`, the guest answers no more:
 //! it is the last step, and passes only with all the reports that `splats` name.
 //!
+//! A case with a `[[skip]]` table (`when`, a condition, and `reason`) does not run where the condition
+//! holds. A step that names no test_hmm device means the fixture's.
+//!
 //! A file can list programs instead of steps (`[[program]]`, see [`super::program`]): each is a
 //! case of its own. With `default = false` a file's cases run only where they are asked for.
 
@@ -29,6 +32,7 @@ use proto::Op;
 use serde::Deserialize;
 
 use super::ceiling::Ceilings;
+use super::fixture::SkipRule;
 use super::known::Known;
 use super::program::{ProgramTable, Shared};
 use super::{Facts, SpecError, SpecFile};
@@ -50,6 +54,8 @@ pub struct Case {
     pub known: Vec<Known>,
     /// Why it never runs, where it doesn't.
     pub skip: Option<String>,
+    /// The kernels and fixtures that it can't run on.
+    pub skip_rules: Vec<SkipRule>,
     /// Options that the kernel's config must have set, without `CONFIG_`.
     pub config: Vec<String>,
     /// The file, relative to the project.
@@ -124,6 +130,8 @@ struct CaseFile {
     fixtures: Vec<String>,
     #[serde(default = "yes")]
     default: bool,
+    #[serde(default)]
+    skip: Vec<SkipRule>,
     #[serde(default)]
     known: Vec<toml::Spanned<Known>>,
     #[serde(default)]
@@ -233,6 +241,7 @@ impl Case {
             default: parsed.default,
             known,
             skip: None,
+            skip_rules: parsed.skip,
             config: Vec::new(),
             path: file.path().to_owned(),
             steps,
@@ -281,6 +290,7 @@ impl Case {
                     default: parsed.default,
                     known: known.filter(of_this).cloned().collect(),
                     skip: p.skip,
+                    skip_rules: parsed.skip.clone(),
                     config: p.config,
                     path: file.path().to_owned(),
                     steps: steps_around(&p.name, p.run, p.reads, &p.splats),
@@ -299,6 +309,7 @@ impl Case {
             default: false,
             known: Vec::new(),
             skip: None,
+            skip_rules: Vec::new(),
             config: Vec::new(),
             path: Utf8PathBuf::from(format!("suites/{suite}")),
             steps: steps_around(name, run, reads, &[]),
@@ -313,6 +324,19 @@ impl Case {
             } => Utf8Path::new(argv.first()?).file_name(),
             _ => None,
         })
+    }
+
+    /// Why it does not run on a kernel and a fixture, where it doesn't.
+    ///
+    /// # Errors
+    /// Where a condition names a property that there is not.
+    pub fn skip_reason(&self, facts: Facts<'_>) -> Result<Option<String>, SpecError> {
+        for rule in &self.skip_rules {
+            if facts.hold(&rule.when, &self.path)? {
+                return Ok(Some(rule.reason.clone()));
+            }
+        }
+        Ok(self.skip.clone())
     }
 
     /// The steps for a kernel and a fixture.
@@ -353,9 +377,11 @@ impl Case {
                 dead.insert(&s.actor);
             }
             let last = expected == HUNG;
+            let mut op = s.op.clone();
+            op.set_device(facts.fixture.hmm_device);
             out.push(PlannedStep {
                 actor: s.actor.clone(),
-                op: s.op.clone(),
+                op,
                 expected,
                 splats,
                 may_block: s.may_block,
@@ -512,6 +538,28 @@ mod tests {
     }
 
     const HEAD: &str = "title = \"t\"\nfixtures = [\"f\"]\n";
+
+    #[test]
+    fn a_device_that_is_not_named_is_the_fixtures_and_a_case_skips_by_its_rules() {
+        let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let file = SpecFile::read(&root.join("kernels/contracts/5.10.toml"), "it").unwrap();
+        let contract = crate::spec::Contract::parse(&file).unwrap();
+        let store = crate::spec::FixtureStore::new(root.join("images/fixtures"));
+        let rule = "[[skip]]\nwhen = \"features.hmm-exclusive=false\"\nreason = \"no\"\n";
+        let steps = "[[step]]\ndo = \"hmm-open\"\n[[step]]\ndo = \"hmm-close\"\ndevice = 1\n";
+        let case = parse(&format!("{HEAD}{rule}{steps}")).unwrap();
+        for (fixture, device) in [("hmm", None), ("hmm-coherent", Some(2))] {
+            let fixture = store.load(fixture).unwrap();
+            let facts = Facts {
+                contract: &contract,
+                fixture: &fixture,
+            };
+            assert_eq!(case.skip_reason(facts).unwrap().as_deref(), Some("no"));
+            let steps = case.steps(facts).unwrap();
+            assert_eq!(steps[0].op, Op::HmmOpen { device });
+            assert_eq!(steps[1].op, Op::HmmClose { device: Some(1) });
+        }
+    }
 
     #[test]
     fn a_step_has_common_keys_and_those_of_its_operation() {

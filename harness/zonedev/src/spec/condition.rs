@@ -71,7 +71,7 @@ impl Facts<'_> {
                 SpecError::whole_file(
                     path,
                     format!("the condition `{text}` can't be decided: {e}"),
-                    "properties are those of kernels/contracts/, and fixture.align; join several conditions with &",
+                    "properties are those of kernels/contracts/, fixture.align and fixture.hmm_device; join several conditions with &",
                 )
             })?;
         }
@@ -91,11 +91,14 @@ impl Facts<'_> {
             return Err(form());
         }
         let equal = if section == "fixture" {
-            let align: Size = match field {
-                "align" => value.parse().map_err(|_| form())?,
-                _ => return Err(unknown(path, ["align"].into_iter())),
-            };
-            devdax_align(self.fixture) == Some(align)
+            match field {
+                "align" => {
+                    let align: Size = value.parse().map_err(|_| form())?;
+                    devdax_align(self.fixture) == Some(align)
+                }
+                "hmm_device" => self.fixture.hmm_device.to_string() == value,
+                _ => return Err(unknown(path, ["align", "hmm_device"].into_iter())),
+            }
         } else {
             says(self.contract, section, field, value)?
         };
@@ -191,6 +194,8 @@ mod tests {
         assert!(!of("devdax-2m", "fixture.align=4K"));
         assert!(of("devdax-2m", "fixture.align=2M & fsdax.idle=1"));
         assert!(of("hmm", "fixture.align!=2M"));
+        assert!(of("hmm-coherent", "fixture.hmm_device=2"));
+        assert!(of("hmm", "fixture.hmm_device=0"));
     }
 
     #[test]

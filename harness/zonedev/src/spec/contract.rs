@@ -54,6 +54,13 @@ pub struct Features {
     /// test_hmm gives device-coherent memory (from 6.0 on).
     #[serde(default)]
     pub coherent: bool,
+    /// test_hmm can take memory for a device's exclusive access, and give pages back when asked
+    /// (from 5.14 on).
+    #[serde(default)]
+    pub hmm_exclusive: bool,
+    /// test_hmm migrates a huge page as one (from 6.19 on).
+    #[serde(default)]
+    pub hmm_huge: bool,
     /// Regions of persistent CXL memory can be made (from 6.0 on).
     #[serde(default)]
     pub cxl: bool,

@@ -11,6 +11,7 @@
 //! | `qemu` | further arguments of QEMU, as they are |
 //! | `qemu_devices` | devices that QEMU must have for it; elsewhere it is skipped |
 //! | `pages` | the kinds of page that it gives, such as `fs_dax`: a boot without them fails |
+//! | `hmm_device` | the test_hmm device that an operation means which names none; default 0 |
 //! | `boots_because` | why it can't be cloned and boots for each case |
 //! | `[[skip]]` | `when` (a condition on the contract) and `reason` |
 //! | `[[provision]]`, `[[teardown]]` | operations of PID 1, see [`proto::Op`] |
@@ -83,6 +84,8 @@ pub struct Fixture {
     pub provision: Vec<Op>,
     /// What takes it away again.
     pub teardown: Vec<Op>,
+    /// The test_hmm device that an operation means which names none.
+    pub hmm_device: u8,
     /// Why clones of it can't be made, where they can't: it boots for each case.
     pub boots_because: Option<String>,
     /// The file, relative to the project.
@@ -118,6 +121,8 @@ struct FixtureFile {
     provision: Vec<Spanned<Op>>,
     #[serde(default)]
     teardown: Vec<Spanned<Op>>,
+    #[serde(default)]
+    hmm_device: u8,
     boots_because: Option<String>,
 }
 
@@ -182,6 +187,7 @@ impl Fixture {
             skip: f.skip,
             provision,
             teardown: plain(f.teardown),
+            hmm_device: f.hmm_device,
             boots_because: f.boots_because,
             path: file.path().to_owned(),
         })

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use guestmem::{PageRun, Region};
-use proto::{Hold, HoldBy, PageType};
+use proto::{Hold, HoldBy, PageType, PinHow};
 
 use super::holds::{PIN_HOWS, PMD_PAGES, pin_word};
 use super::predict::{data_range, page_type, predict};
@@ -327,7 +327,7 @@ fn check_holds(checkpoint: &CheckpointRecord, contract: &Contract, found: &mut F
 fn whole(hold: &Hold) -> bool {
     let size = match hold.by {
         HoldBy::Pmd {} => PMD_PAGES,
-        HoldBy::Entry { order } => match 1u64.checked_shl(order.into()) {
+        HoldBy::Entry { order } | HoldBy::Folio { order } => match 1u64.checked_shl(order.into()) {
             Some(size) => size,
             None => return false,
         },
@@ -364,6 +364,14 @@ fn check_pins(checkpoint: &CheckpointRecord, contract: &Contract, found: &mut Fo
         })
         .map(|h| i64::try_from(h.pages).unwrap_or(i64::MAX))
         .fold(0, i64::saturating_add);
+    let in_ram = checkpoint
+        .claims
+        .pins_in_ram
+        .iter()
+        .filter(|(how, _)| ram_pin(contract, **how) == PinKind::Pin)
+        .map(|(_, pages)| i64::try_from(*pages).unwrap_or(i64::MAX))
+        .fold(0, i64::saturating_add);
+    let held = held.saturating_add(in_ram);
     if out != held {
         found.add(
             "vmstat",
@@ -378,6 +386,15 @@ fn check_pins(checkpoint: &CheckpointRecord, contract: &Contract, found: &mut Fo
                     .into(),
             },
         );
+    }
+}
+
+/// What a pin takes on pages of RAM: as of a file's pages, and long-term ones have been FOLL_PIN
+/// since there is that (5.6).
+fn ram_pin(contract: &Contract, how: PinHow) -> PinKind {
+    match how.is_longterm() {
+        true => PinKind::Pin,
+        false => contract.fsdax.pin(how),
     }
 }
 

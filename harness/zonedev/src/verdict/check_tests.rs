@@ -85,7 +85,10 @@ fn reckon(contract: &Contract, page_type: PageType, order: u8, holds: &[Hold]) -
                     HoldBy::Pmd {} => rules.pmd,
                     HoldBy::Pin { how } if rules.pin(how) == PinKind::Pin => 1024,
                     HoldBy::Pin { .. } => 1,
-                    HoldBy::Entry { .. } | HoldBy::Shared { .. } | HoldBy::Poison {} => 0,
+                    HoldBy::Entry { .. }
+                    | HoldBy::Shared { .. }
+                    | HoldBy::Folio { .. }
+                    | HoldBy::Poison {} => 0,
                 };
             }
         }
@@ -210,6 +213,37 @@ proptest! {
         c.pages.regions[1].metadata_pages = metadata;
         let checked = check(&c, &contract(ERAS[era]));
         prop_assert!(checked.predicted <= checked.pages);
+    }
+}
+
+#[test]
+fn a_device_private_folio_counts_at_its_head_and_a_split_entry_counts_each_pte() {
+    let contract = contract("7.3");
+    let folio = || {
+        hold(
+            START,
+            512,
+            PageType::Private,
+            HoldBy::Folio { order: 9 },
+            "folio",
+        )
+    };
+    let by = |by, pages| hold(START, pages, PageType::Private, by, "main/m");
+    for (entry, head) in [(by(HoldBy::Pmd {}, 512), 1), (by(HoldBy::Pte {}, 500), 500)] {
+        let c = checkpoint(
+            "x",
+            vec![region(PageKind::Private, "r", START, &vec![state(0); 512])],
+            vec![folio(), entry],
+        );
+        let predicted = super::super::predict::predict(&c, &contract);
+        assert_eq!((predicted[0].pages, predicted[0].refcount), (1, head));
+        assert_eq!(predicted[0].large_mapcount, Some(head));
+        assert!(
+            predicted[1..]
+                .iter()
+                .all(|p| p.refcount == 0 && p.order == 9)
+        );
+        assert_eq!(predicted.iter().map(|p| p.pages).sum::<u64>(), 512);
     }
 }
 
@@ -343,6 +377,14 @@ fn pins_must_balance_where_the_kernel_counts_them() {
     );
     c.claims.counters.insert("nr_foll_pin_released".into(), 39);
     assert_eq!(check(&c, &contract).violations, []);
+    c.claims.counters.insert("nr_foll_pin_released".into(), 36);
+    c.claims.pins_in_ram = [(PinHow::IoUring, 3), (PinHow::Vmsplice, 5)].into();
+    assert_eq!(
+        check(&c, &contract).violations,
+        [],
+        "pages of RAM count too"
+    );
+    c.claims.pins_in_ram.clear();
     c.claims.counters.insert("nr_foll_pin_released".into(), 40);
     let violations = check(&c, &contract).violations;
     assert_eq!(violations.len(), 1);

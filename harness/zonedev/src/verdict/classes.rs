@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use guestmem::{PageKind, PageState};
+use guestmem::{PageKind, PageState, Part};
 
 use super::holds::{Held, PIN_HOWS, pin_word, stretches};
 use super::predict::{data_range, page_type};
@@ -131,8 +131,12 @@ pub(crate) fn classify(checkpoint: &CheckpointRecord) -> BTreeMap<String, KindPa
                     named: stretch.held.names(),
                     sort: sort(&stretch.held, region.kind),
                 };
+                let mut seen = Seen::new(&run.state);
+                if stretch.held.is_free() && is_stale(region.kind) && !seen.absent {
+                    seen.part = part_words(Part::Single, 0);
+                }
                 let states = kind.classes.entry(class).or_default();
-                *states.entry(Seen::new(&run.state)).or_default() += to - at;
+                *states.entry(seen).or_default() += to - at;
                 at = to;
             }
         }
@@ -142,6 +146,12 @@ pub(crate) fn classify(checkpoint: &CheckpointRecord) -> BTreeMap<String, KindPa
         kind.owners.dedup();
     }
     out
+}
+
+/// Whether free pages of this kind may still look like parts of the folio that they last belonged
+/// to (see `FolioRule::Stale`): which of them do depends on the order in which they were used.
+fn is_stale(kind: PageKind) -> bool {
+    matches!(kind, PageKind::Private | PageKind::Coherent)
 }
 
 fn times(n: u64) -> String {

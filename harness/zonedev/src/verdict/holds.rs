@@ -76,12 +76,14 @@ fn holder(hold: &Hold) -> String {
     let by = match hold.by {
         HoldBy::Pte {} if hold.page_type == PageType::Private => "swap entry".to_owned(),
         HoldBy::Pte {} => "PTE".to_owned(),
+        HoldBy::Pmd {} if hold.page_type == PageType::Private => "swap PMD".to_owned(),
         HoldBy::Pmd {} => "PMD".to_owned(),
         HoldBy::Entry { order: 0 } => "entry".to_owned(),
         HoldBy::Entry { order: 9 } => "2M entry".to_owned(),
         HoldBy::Entry { order } => format!("entry of order {order}"),
         HoldBy::Poison {} => "poisoned".to_owned(),
         HoldBy::Shared { count } => format!("counted {count} times"),
+        HoldBy::Folio { order } => format!("of order {order}"),
         HoldBy::Pin { how } => pin_word(how).to_owned(),
     };
     format!("{} ({by})", hold.who)
@@ -141,6 +143,7 @@ fn sum(active: &[&Hold]) -> Held {
             }
             HoldBy::Poison {} => held.poisoned = true,
             HoldBy::Shared { count } => held.share = held.share.max(count),
+            HoldBy::Folio { .. } => {}
             HoldBy::Pin { how } => {
                 for (n, which) in held.pins.iter_mut().zip(PIN_HOWS) {
                     *n += u64::from(which == how);

@@ -69,8 +69,8 @@ pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<Predic
         let (start, end) = data_range(region);
         let stretches = stretches(start, end, holds());
         let folios = match rules.folio {
-            FolioRule::None | FolioRule::Stale => Vec::new(),
-            FolioRule::Entry => entry_folios(start, end, holds()),
+            FolioRule::None => Vec::new(),
+            rule @ (FolioRule::Entry | FolioRule::Stale) => held_folios(start, end, rule, holds()),
             FolioRule::Align => match align_order(region, checkpoint) {
                 0 => Vec::new(),
                 order => align_folios(start, end, order),
@@ -84,12 +84,20 @@ pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<Predic
 /// First page and order.
 type Folio = (u64, u8);
 
-fn entry_folios<'a>(start: u64, end: u64, holds: impl Iterator<Item = &'a Hold>) -> Vec<Folio> {
+/// The folios that claims name: a file's entries, or device-private ones.
+fn held_folios<'a>(
+    start: u64,
+    end: u64,
+    rule: FolioRule,
+    holds: impl Iterator<Item = &'a Hold>,
+) -> Vec<Folio> {
     let mut out: Vec<Folio> = holds
-        .filter_map(|h| match h.by {
-            HoldBy::Entry { order } if (1..=MAX_ORDER).contains(&order) => Some((h.pfn, order)),
+        .filter_map(|h| match (rule, h.by) {
+            (FolioRule::Entry, HoldBy::Entry { order })
+            | (FolioRule::Stale, HoldBy::Folio { order }) => Some((h.pfn, order)),
             _ => None,
         })
+        .filter(|(_, order)| (1..=MAX_ORDER).contains(order))
         .filter(|(pfn, order)| {
             *pfn >= start && pfn.checked_add(1 << order).is_some_and(|last| last <= end)
         })

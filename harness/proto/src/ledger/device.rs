@@ -1,0 +1,220 @@
+//! What a test_hmm device is asked for, and what its snapshot must say.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::{Ledger, LedgerError, Map, Slot};
+use crate::{Backing, Fact, Memory, Op};
+
+/// HMM_DMIRROR_PROT_* of lib/test_hmm_uapi.h, which are the same in every era.
+mod prot {
+    pub(super) const NONE: u8 = 0x00;
+    pub(super) const READ: u8 = 0x01;
+    pub(super) const WRITE: u8 = 0x02;
+    pub(super) const PMD: u8 = 0x04;
+    pub(super) const ZERO: u8 = 0x10;
+    pub(super) const PRIVATE_LOCAL: u8 = 0x20;
+    pub(super) const COHERENT_LOCAL: u8 = 0x40;
+    pub(super) const COHERENT_REMOTE: u8 = 0x50;
+    pub(super) const ERROR: u8 = 0xff;
+}
+
+impl Map {
+    /// Which page of anonymous memory a processor maps there.
+    pub(super) fn anon_id(&self, page: u64) -> Option<u64> {
+        match self.slots.get(page as usize)? {
+            Slot::Anon(id) | Slot::Coherent(id, _) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// The frame of a device-coherent page, as pagemap last said.
+    pub(super) fn coherent_pfn(&self, page: u64) -> Option<u64> {
+        match self.slots.get(page as usize)? {
+            Slot::Coherent(..) => self.looked_up.get(&page).copied(),
+            _ => None,
+        }
+    }
+}
+
+impl Ledger {
+    /// An operation of a device that succeeded.
+    pub(super) fn asked(&mut self, actor: &str, op: &Op) -> Result<(), LedgerError> {
+        let number = |device: &Option<u8>| device.unwrap_or(0);
+        match op {
+            Op::HmmOpen { device } => {
+                // Opening again closes what was open.
+                self.close_mirror(actor, Some(number(device)));
+                let of = BTreeSet::from([actor.to_owned()]);
+                self.mirrors.push((number(device), of));
+            }
+            Op::HmmClose { device } => self.close_mirror(actor, Some(number(device))),
+            Op::HmmMigrate {
+                map,
+                offset,
+                length,
+                device,
+            } => {
+                let range = self.range(actor, map, *offset, *length)?;
+                self.migrate(actor, map, range, number(device));
+            }
+            Op::HmmReturn {
+                map,
+                offset,
+                length,
+                device,
+            } => {
+                let range = self.range(actor, map, *offset, *length)?;
+                self.give_back(actor, map, range, number(device))?;
+            }
+            Op::HmmRead {
+                map,
+                offset,
+                length,
+                device,
+            } => {
+                let range = self.range(actor, map, *offset, *length)?;
+                self.device_fault(actor, map, range, number(device), false)?;
+            }
+            Op::HmmWrite {
+                map,
+                offset,
+                length,
+                device,
+            } => {
+                let range = self.range(actor, map, *offset, *length)?;
+                self.device_fault(actor, map, range, number(device), true)?;
+            }
+            Op::HmmExclusive {
+                map,
+                offset,
+                length,
+                ..
+            } => {
+                let range = self.range(actor, map, *offset, *length)?;
+                self.exclude(actor, map, range)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// hmm_range_fault() for a device: its own private pages stay where they are, those of another
+    /// owner are faulted back to RAM.
+    fn device_fault(
+        &mut self,
+        actor: &str,
+        map: &str,
+        range: Range<usize>,
+        device: u8,
+        write: bool,
+    ) -> Result<(), LedgerError> {
+        let key = (actor.to_owned(), map.to_owned());
+        let m = self.map(actor, map)?;
+        if m.memory().is_none() {
+            // The faults of DAX pages are facts of the operation.
+            return Ok(());
+        }
+        let foreign: Vec<usize> = range
+            .clone()
+            .filter(|&p| matches!(m.slots[p], Slot::Private(_, of) if of != device))
+            .collect();
+        for page in foreign {
+            self.touch_anon(&key, page..page + 1, write);
+        }
+        self.fault_anon(&key, range, write);
+        Ok(())
+    }
+
+    /// make_device_exclusive() gets each page for writing, as a processor's store would, and puts
+    /// an entry in the place of its PTE; the entry of a huge page is split first (FOLL_SPLIT_PMD).
+    fn exclude(&mut self, actor: &str, map: &str, range: Range<usize>) -> Result<(), LedgerError> {
+        let key = (actor.to_owned(), map.to_owned());
+        self.touch_anon(&key, range.clone(), true);
+        let m = self.map_mut(actor, map)?;
+        for page in range {
+            let start = m.stretch(page as u64).start;
+            m.pmds.remove(&start);
+            if let Slot::Anon(id) = m.slots[page] {
+                m.slots[page] = Slot::Exclusive(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the operation's facts contradict of what follows from the operations before; the
+    /// words tell the first such page.
+    pub fn judge(&self, actor: &str, op: &Op, facts: &[Fact]) -> Option<String> {
+        let Op::HmmSnapshot {
+            map,
+            offset,
+            length,
+            device,
+        } = op
+        else {
+            return None;
+        };
+        let range = match self.range(actor, map, *offset, *length) {
+            Ok(range) => range,
+            Err(e) => return Some(e.to_string()),
+        };
+        let m = self.map(actor, map).ok()?;
+        let said = facts.iter().find_map(|f| match f {
+            Fact::Snapshot {
+                page, permissions, ..
+            } if *page == range.start as u64 && permissions.len() == range.len() => {
+                Some(permissions)
+            }
+            _ => None,
+        });
+        let Some(said) = said else {
+            return Some(format!(
+                "judge a snapshot of {map}: it does not cover the range"
+            ));
+        };
+        range.zip(said).find_map(|(page, said)| {
+            let expected = self.permissions(m, page, device.unwrap_or(0));
+            (expected != *said).then(|| {
+                format!(
+                    "find page {page} of {map} in the snapshot as it must be: 0x{expected:02x} is expected, 0x{said:02x} was told"
+                )
+            })
+        })
+    }
+
+    /// What hmm_range_fault() without a fault says of a page, by test_hmm's dmirror_mkentry().
+    pub(super) fn permissions(&self, m: &Map, page: usize, device: u8) -> u8 {
+        let access = match m.writable[page] {
+            true => prot::WRITE,
+            false => prot::READ,
+        };
+        let pmd = match m.under_pmd(page) || m.slots[page] == Slot::Pmd {
+            true => prot::PMD,
+            false => 0,
+        };
+        match m.slots[page] {
+            Slot::None | Slot::Exclusive(_) | Slot::Swapped(_) => prot::NONE,
+            // A page of tmpfs, or the zero page.
+            Slot::Zero if matches!(m.memory(), Some(Memory::Shared | Memory::File)) => access,
+            Slot::Zero => prot::ZERO | prot::READ,
+            Slot::Anon(_) | Slot::Pte | Slot::Pmd => access | pmd,
+            Slot::Private(_, of) if of == device => prot::PRIVATE_LOCAL | access | pmd,
+            // Of another owner: as if it were not there (hmm_vma_handle_pte()), and an error for a
+            // whole PMD entry (hmm_vma_handle_absent_pmd()).
+            Slot::Private(..) if pmd != 0 => prot::ERROR,
+            Slot::Private(..) => prot::NONE,
+            Slot::Coherent(_, of) if of == device => prot::COHERENT_LOCAL | access,
+            Slot::Coherent(..) => prot::COHERENT_REMOTE | access,
+        }
+    }
+
+    /// fsync(2) and msync(2) take the permission to store from a file's entries
+    /// (dax_writeback_one()).
+    pub(super) fn cleaned(&mut self, file: &str) {
+        for m in self.maps.values_mut() {
+            if matches!(&m.backing, Backing::File { file: f, private: false, .. } if f == file) {
+                m.writable.fill(false);
+            }
+        }
+    }
+}
