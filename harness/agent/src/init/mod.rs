@@ -6,6 +6,7 @@ mod checkpoint;
 mod counters;
 mod disks;
 mod expect;
+mod follow;
 mod jobs;
 mod namespaces;
 mod port;
