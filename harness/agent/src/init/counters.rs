@@ -32,6 +32,8 @@ const COUNTERS: [&str; 16] = [
 const REFRESH: &str = "/proc/sys/vm/stat_refresh";
 /// What a process leaves goes by RCU, maybe in several steps: so many readings must agree.
 const ALIKE: u32 = 3;
+/// Of more processes than these, shares rounded to kilobytes don't tell a whole page.
+const MANY: usize = 4;
 const PAUSE: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -162,7 +164,7 @@ fn unaccounted(texts: &Texts) -> BTreeMap<String, i64> {
     };
     // VmPTE leaves out the topmost tables, which some kernels count: nothing can be said where
     // another process, such as one that serves a network block device, is there besides PID 1.
-    let others = texts.processes.iter().filter(with_memory).count() > 1;
+    let alive = texts.processes.iter().filter(with_memory).count();
     for (status, rollup) in &texts.processes {
         for (name, text, key) in [
             ("nr_page_table_pages", status, "VmPTE:"),
@@ -178,10 +180,14 @@ fn unaccounted(texts: &Texts) -> BTreeMap<String, i64> {
     }
     parts
         .into_iter()
-        .filter(|(name, _)| !others || *name != "nr_page_table_pages")
+        .filter(|(name, _)| match *name {
+            "nr_page_table_pages" => alive == 1,
+            _ => alive <= MANY,
+        })
         .filter_map(|(name, part)| {
-            // Shares of pages that processes have in common are told in rounded kilobytes.
-            let pages = (part + 2).div_euclid(4);
+            // Shares of what processes have in common are told in kilobytes, rounded down for
+            // each process: together it is a whole number of pages again.
+            let pages = (part + 3).div_euclid(4);
             Some((format!("unaccounted_{name}"), all.get(name)? - pages))
         })
         .collect()
@@ -206,7 +212,7 @@ mod tests {
         };
         let vmstat = put("nr_mapped 60\nnr_page_table_pages 20\nnr_free_pages 7\n", 0);
         let status = put("Name:\tx\nVmPTE:\t      48 kB\n", 1000);
-        let rollup = put("Pss_File:             103 kB\nPss_Shmem: 100 kB\n", 2000);
+        let rollup = put("Pss_File:             103 kB\nPss_Shmem: 99 kB\n", 2000);
         texts.vmstat = vmstat;
         texts.processes = vec![(status.clone(), rollup), (0..0, 0..0)];
         let got = |texts: &Texts| unaccounted(texts).into_iter().collect::<Vec<_>>();
