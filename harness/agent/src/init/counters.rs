@@ -30,8 +30,8 @@ const COUNTERS: [&str; 16] = [
 
 /// Folds the counters' per-CPU parts.
 const REFRESH: &str = "/proc/sys/vm/stat_refresh";
-/// What a process leaves goes by RCU, maybe in several steps: so many readings must agree.
-const ALIKE: u32 = 3;
+/// What a process leaves goes by RCU, maybe in several steps: so many readings in a row must agree.
+const ALIKE: u32 = 2;
 /// Of more processes than these, shares rounded to kilobytes don't tell a whole page.
 const MANY: usize = 4;
 const PAUSE: Duration = Duration::from_millis(10);
