@@ -168,10 +168,7 @@ struct File {
 
 impl File {
     fn pfn(&self, page: u64) -> Option<u64> {
-        self.extents
-            .iter()
-            .find(|e| page >= e.page && page - e.page < e.pages)
-            .map(|e| e.pfn + (page - e.page))
+        Extent::pfn_in(&self.extents, page)
     }
 
     /// The first page of the entry that covers a page.

@@ -116,6 +116,24 @@ pub struct Extent {
     pub pfn: u64,
 }
 
+impl Extent {
+    /// The frame of a page of the file, where this stretch has it.
+    pub fn pfn(&self, page: u64) -> Option<u64> {
+        let into = page.checked_sub(self.page)?;
+        (into < self.pages).then(|| self.pfn + into)
+    }
+
+    /// The same of several stretches.
+    pub fn pfn_in(extents: &[Extent], page: u64) -> Option<u64> {
+        extents.iter().find_map(|e| e.pfn(page))
+    }
+
+    /// Whether a frame lies in this stretch.
+    pub fn has_frame(&self, pfn: u64) -> bool {
+        pfn >= self.pfn && pfn - self.pfn < self.pages
+    }
+}
+
 /// What /proc/PID/pagemap says of a run of pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]

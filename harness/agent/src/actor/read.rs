@@ -45,7 +45,7 @@ pub(super) fn read(name: &str, offset: Size, length: Size, by: ReadBy, context: 
                 .map_err(|e| io_errno("open", &e))?;
             let mut page_bytes = Box::new(Page([0; 4096]));
             check(pages, context, |page, bytes| {
-                let Some(pfn) = frame(&context.blocks, page) else {
+                let Some(pfn) = Extent::pfn_in(&context.blocks, page) else {
                     bytes.fill(0);
                     return Ok(());
                 };
@@ -94,14 +94,6 @@ pub(super) fn copy(name: &str, to: &str, length: Size, context: &Context) -> Don
     }
     target.sync_all().map_err(|e| io_errno("fsync", &e))?;
     files::told(to, &target, context)
-}
-
-/// Where a page's block is.
-fn frame(blocks: &[Extent], page: u64) -> Option<u64> {
-    let extent = blocks
-        .iter()
-        .find(|e| page >= e.page && page - e.page < e.pages)?;
-    Some(extent.pfn + (page - extent.page))
 }
 
 /// A part of a file, sent to memory.

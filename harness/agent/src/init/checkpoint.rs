@@ -62,7 +62,10 @@ impl Agent {
             holds: self.ledger.holds(),
             pins_in_ram: self.ledger.pins_in_ram(),
             mismatches,
-            counters: counters::read(self.table.members.is_empty()),
+            counters: match op {
+                Op::End {} => counters::left(),
+                _ => counters::now(),
+            },
             namespaces: self.namespaces.clone(),
         })
     }

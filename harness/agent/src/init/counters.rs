@@ -37,14 +37,16 @@ const MANY: usize = 4;
 const PAUSE: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// The counters; where no actor is left, also those that processes have a part in without that
+/// The counters.
+pub(super) fn now() -> BTreeMap<String, i64> {
+    let _ = fs::write(REFRESH, "1");
+    vmstat(&fs::read_to_string("/proc/vmstat").unwrap_or_default())
+}
+
+/// The counters where no actor is left: also those that processes have a part in, without that
 /// part: `unaccounted_…`, in pages.
-pub(super) fn read(alone: bool) -> BTreeMap<String, i64> {
+pub(super) fn left() -> BTreeMap<String, i64> {
     let mut texts = Texts::new();
-    if !alone {
-        texts.take(&[]);
-        return vmstat(&texts);
-    }
     let until = Instant::now() + LIMIT;
     let mut last = BTreeMap::new();
     let mut alike = 0;
@@ -60,7 +62,7 @@ pub(super) fn read(alone: bool) -> BTreeMap<String, i64> {
         }
         std::thread::sleep(PAUSE);
     }
-    let mut all = vmstat(&texts);
+    let mut all = vmstat(texts.text(&texts.vmstat));
     all.extend(last);
     all
 }
@@ -144,8 +146,7 @@ fn processes() -> Vec<String> {
         .collect()
 }
 
-fn vmstat(texts: &Texts) -> BTreeMap<String, i64> {
-    let text = texts.text(&texts.vmstat);
+fn vmstat(text: &str) -> BTreeMap<String, i64> {
     if text.is_empty() {
         boot::log(3, "zonedev agent: failed to read /proc/vmstat");
     }
@@ -157,7 +158,7 @@ fn vmstat(texts: &Texts) -> BTreeMap<String, i64> {
 }
 
 fn unaccounted(texts: &Texts) -> BTreeMap<String, i64> {
-    let all = vmstat(texts);
+    let all = vmstat(texts.text(&texts.vmstat));
     let mut parts: BTreeMap<&str, i64> = BTreeMap::new();
     let with_memory = |(status, _): &&(Range<usize>, Range<usize>)| {
         kilobytes(texts.text(status), "VmPTE:").is_some()

@@ -105,11 +105,7 @@ impl Expect {
 
     /// The frame of a page of a file, where it has a block.
     pub(super) fn pfn(&self, file: &str, page: u64) -> Option<u64> {
-        let of = self.blocks.get(file)?;
-        let extent = of
-            .iter()
-            .find(|e| page >= e.page && page - e.page < e.pages)?;
-        Some(extent.pfn + (page - extent.page))
+        Extent::pfn_in(self.blocks.get(file)?, page)
     }
 
     /// Pages `range` of a file were written to.

@@ -1,7 +1,7 @@
 //! What changes of a file do to the ledger.
 
 use super::{Ledger, Slot};
-use crate::{Backing, Fact, FallocateMode, Size};
+use crate::{Backing, Extent, Fact, FallocateMode, Size};
 
 impl Ledger {
     /// fallocate(2) is done.
@@ -73,9 +73,7 @@ impl Ledger {
         };
         let has_block = |page: u64| {
             facts.iter().any(|fact| match fact {
-                Fact::Extents { extents, .. } => extents
-                    .iter()
-                    .any(|e| page >= e.page && page - e.page < e.pages),
+                Fact::Extents { extents, .. } => Extent::pfn_in(extents, page).is_some(),
                 _ => false,
             })
         };

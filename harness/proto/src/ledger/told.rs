@@ -186,11 +186,7 @@ impl Ledger {
         let mut out: Vec<Mismatch> = Vec::new();
         for ((_, name), pin) in &self.pins {
             let Some(of) = &pin.file else { continue };
-            let has = |f: &File, pfn| {
-                f.extents
-                    .iter()
-                    .any(|e| pfn >= e.pfn && pfn - e.pfn < e.pages)
-            };
+            let has = |f: &File, pfn| f.extents.iter().any(|e| e.has_frame(pfn));
             for (page, &pfn) in (0..).zip(&pin.pfns) {
                 // Files that share blocks share them as long as the pinned one has them.
                 let own = self.files.get(of).is_some_and(|f| has(f, pfn));
