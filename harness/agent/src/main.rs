@@ -12,6 +12,7 @@
 //! `wire` is what the two say to each other.
 
 mod actor;
+mod cpus;
 mod init;
 mod pagemap;
 mod process;

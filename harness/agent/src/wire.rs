@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use nix::errno::Errno;
 use proto::frame::{self, FrameError};
-use proto::{Fact, NamespaceInfo, Op, ProgramOutput, StepResult};
+use proto::{Fact, NamespaceInfo, Op, ProgramOutput, Size, StepResult};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -102,14 +102,31 @@ pub(crate) struct ExpectedRun {
     pub(crate) generation: u64,
     /// Index that the first page's word was written for.
     pub(crate) index: u64,
+    /// The file once ended within these pages: what lay at their ends is zero.
+    #[serde(default)]
+    pub(crate) cut: bool,
 }
 
 impl ExpectedRun {
-    /// The word that `page` must hold, as one of these runs says; 0 where none does.
-    pub(crate) fn word_at(runs: &[ExpectedRun], page: u64) -> u64 {
-        runs.iter()
-            .find(|r| page >= r.page && page - r.page < r.pages)
-            .map_or(0, |r| word(r.generation, r.index + (page - r.page)))
+    /// The words that `page` must hold at its start and end, as one of these runs says; 0 where
+    /// none does.
+    fn words_at(runs: &[ExpectedRun], page: u64) -> [u64; 2] {
+        let Some(run) = (runs.iter()).find(|r| page >= r.page && page - r.page < r.pages) else {
+            return [0; 2];
+        };
+        let [head, tail] = words(run.generation, run.index + (page - run.page));
+        [head, if run.cut { 0 } else { tail }]
+    }
+
+    /// What is wrong with what `page` holds at its start and end, if anything is.
+    pub(crate) fn wrong(runs: &[ExpectedRun], page: u64, found: [u64; 2]) -> Option<StepResult> {
+        let expected = Self::words_at(runs, page);
+        let which = (0..2).find(|i| found[*i] != expected[*i])?;
+        Some(StepResult::WrongData {
+            offset: page * Size::PAGE + [0, TAIL][which],
+            expected: expected[which],
+            found: found[which],
+        })
     }
 }
 
@@ -144,6 +161,18 @@ pub(crate) fn word(generation: u64, page: u64) -> u64 {
         0
     } else {
         generation << 32 | (page & 0xffff_ffff)
+    }
+}
+
+/// Where a page's second word lies: its last 8 bytes.
+pub(crate) const TAIL: u64 = Size::PAGE - 8;
+
+/// What a store writes to a page: its word at the start, the complement at the end. A copy that
+/// moves less than all of a page, or not to the same place, is found.
+pub(crate) fn words(generation: u64, page: u64) -> [u64; 2] {
+    match word(generation, page) {
+        0 => [0; 2],
+        word => [word, !word],
     }
 }
 
@@ -231,6 +260,7 @@ mod tests {
     #[test]
     fn a_namespace_is_found_by_name_or_where_only_one_can_be_meant() {
         let one = |dev: &str, name: &str| NamespaceInfo {
+            ranges: Vec::new(),
             dev: dev.into(),
             name: name.into(),
             mode: "fsdax".into(),
@@ -265,6 +295,7 @@ mod tests {
                 pages: 2,
                 generation: 3,
                 index: 1,
+                cut: false,
             })
             .unwrap(),
             frame::encode(&ExpectedRun {
@@ -272,6 +303,7 @@ mod tests {
                 pages: 5,
                 generation: 6,
                 index: 4,
+                cut: true,
             })
             .unwrap(),
         ]

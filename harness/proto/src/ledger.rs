@@ -17,6 +17,7 @@ mod told;
 mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use thiserror::Error;
 
@@ -252,8 +253,8 @@ pub struct Ledger {
     pins: BTreeMap<(String, String), Pin>,
     /// The open files of test_hmm devices: minor number, and who shares each through fork.
     mirrors: Vec<(u8, BTreeSet<String>)>,
-    /// First frame of each device-dax device, by the name of its namespace.
-    devices: BTreeMap<String, u64>,
+    /// Ranges of frames of each device-dax device, by the name of its namespace.
+    devices: BTreeMap<String, Vec<Range<u64>>>,
     /// First ids of 512 pages each that are one device-private folio.
     large: BTreeSet<u64>,
     behaviour: Behaviour,
@@ -269,13 +270,26 @@ impl Ledger {
         self.behaviour = behaviour;
     }
 
-    /// Names the physical address of the first byte of each device-dax device, by the name of
+    /// Names physical address and bytes of each range of each device-dax device, by the name of
     /// its namespace.
-    pub fn set_devices(&mut self, devices: impl IntoIterator<Item = (String, u64)>) {
+    pub fn set_devices(&mut self, devices: impl IntoIterator<Item = (String, Vec<(u64, u64)>)>) {
+        let frames = |(start, size): (u64, u64)| start / Size::PAGE..(start + size) / Size::PAGE;
         self.devices = devices
             .into_iter()
-            .map(|(name, resource)| (name, resource / crate::Size::PAGE))
+            .map(|(name, ranges)| (name, ranges.into_iter().map(frames).collect()))
             .collect();
+    }
+
+    /// The frame of a page of a device.
+    fn device_pfn(&self, namespace: &str, mut page: u64) -> Option<u64> {
+        for range in self.devices.get(namespace)? {
+            let pages = range.end - range.start;
+            if page < pages {
+                return Some(range.start + page);
+            }
+            page -= pages;
+        }
+        None
     }
 
     /// Follows one finished operation of `actor`.
@@ -318,7 +332,10 @@ impl Ledger {
                 }
                 // kill_dev_dax() unmaps the device before its pages are waited for.
                 if matches!(op, Op::DestroyNamespace {}) {
-                    self.unmap_device();
+                    self.unmap_devices(None);
+                }
+                if let Op::DestroyDax { device } = op {
+                    self.unmap_devices(Some(device));
                 }
                 // munmap(2) has zapped; what waits is the end of a file that it was the last to map
                 // (dax_break_layout_final()).
@@ -510,7 +527,7 @@ impl Ledger {
             Backing::Device {
                 first_page,
                 namespace,
-            } => Some(self.devices.get(namespace)? + first_page + page),
+            } => self.device_pfn(namespace, first_page + page),
             Backing::Anon { .. } => None,
         }
     }

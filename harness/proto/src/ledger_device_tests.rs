@@ -91,8 +91,11 @@ fn umount_of_one_namespace_leaves_the_files_of_others() {
 fn each_dax_device_has_its_own_frames() {
     let mut l = Ledger::default();
     l.set_devices([
-        ("first".into(), 0x1000 << 12),
-        ("second".into(), 0x8000 << 12),
+        ("first".into(), vec![(0x1000 << 12, 0x10 << 12)]),
+        (
+            "second".into(),
+            vec![(0x8000 << 12, 1 << 12), (0x9000 << 12, 2 << 12)],
+        ),
     ]);
     for (map, namespace) in [("m", "second"), ("n", "first")] {
         let op = Op::MapDevice {
@@ -113,5 +116,11 @@ fn each_dax_device_has_its_own_frames() {
         l.apply("main", &op, &OK, &[fact]).unwrap();
         touch(&mut l, "main", map, 0, 1, true, 1, None);
     }
-    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1001, 1), (0x8001, 1)]);
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1001, 1), (0x9000, 1)]);
+    // One of them goes, and what the other has stays.
+    let gone = Op::DestroyDax {
+        device: "second".into(),
+    };
+    l.apply("main", &gone, &OK, &[]).unwrap();
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x1001, 1)]);
 }

@@ -109,6 +109,31 @@ pub struct NamespaceInfo {
     pub size: u64,
     /// Alignment, bytes; 0 where it has none.
     pub align: u64,
+    /// Where its memory lies apart: address and bytes of each range, as they follow one another
+    /// in the device. Empty: `size` bytes from `resource` on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<(u64, u64)>,
+}
+
+impl NamespaceInfo {
+    /// Address and bytes of each range.
+    pub fn pieces(&self) -> Vec<(u64, u64)> {
+        match self.ranges.is_empty() {
+            true => vec![(self.resource, self.size)],
+            false => self.ranges.clone(),
+        }
+    }
+
+    /// The physical address of a byte of data.
+    pub fn address(&self, mut offset: u64) -> Option<u64> {
+        for (start, size) in self.pieces() {
+            if offset < size {
+                return start.checked_add(offset);
+            }
+            offset -= size;
+        }
+        None
+    }
 }
 
 /// What the agent holds and counts at a checkpoint; it has settled, and does

@@ -113,6 +113,21 @@ pub enum Op {
         /// The mode.
         mode: DaxMode,
     },
+    /// Make a device-dax device of what is free in the region of soft-reserved memory. It is
+    /// called as the kernel calls it: `dax0.0` is the first, and a number that became free is
+    /// taken again.
+    CreateDax {
+        /// Its size.
+        size: Size,
+        /// Its alignment (4K, 2M).
+        #[serde(default = "pmd")]
+        align: Size,
+    },
+    /// Unbind such a device from its driver, and give its memory back to the region.
+    DestroyDax {
+        /// Its name, such as `dax0.1`.
+        device: String,
+    },
     /// Check that the fixture is torn down: no mount of its devices, no namespace, region,
     /// module or bound driver that provisioning brought, nobody but PID 1 at work. At the
     /// checkpoints that follow, the host finds no ZONE_DEVICE page that belongs to it.
@@ -271,7 +286,8 @@ pub enum Op {
     MapDevice {
         /// Name of the mapping.
         map: String,
-        /// Name of the devdax namespace; absent: the one without a name, or the only one.
+        /// Name of the devdax namespace, or of a device made by `create-dax`; absent: the one
+        /// without a name, or the only one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         namespace: Option<String>,
         /// Offset in the device.

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use proto::{Extent, Fact, FallocateMode, Size, StepResult};
 
-use crate::wire::{Context, Reply, errno, failed, io_errno, mount_point, word};
+use crate::wire::{Context, Reply, TAIL, errno, failed, io_errno, mount_point, words};
 
 type Done = Result<Reply, StepResult>;
 
@@ -83,14 +83,16 @@ pub(super) fn rename(name: &str, to: &str) -> Done {
     Ok(StepResult::Ok {}.into())
 }
 
-/// pwrite(2) of a word to each 4K page.
+/// pwrite(2) of its words to each 4K page.
 pub(super) fn write(name: &str, offset: Size, length: Size, context: &Context) -> Done {
     let file = open(name)?;
     let first = offset.bytes() / Size::PAGE;
     for page in first..first + length.pages() {
-        let bytes = word(context.generation, page).to_ne_bytes();
-        file.write_all_at(&bytes, page * Size::PAGE)
-            .map_err(|e| io_errno("pwrite", &e))?;
+        let words = words(context.generation, page);
+        for (at, word) in [0, TAIL].into_iter().zip(words) {
+            file.write_all_at(&word.to_ne_bytes(), page * Size::PAGE + at)
+                .map_err(|e| io_errno("pwrite", &e))?;
+        }
     }
     told(name, &file, context)
 }

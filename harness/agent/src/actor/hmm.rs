@@ -10,7 +10,7 @@ use proto::{Backing, Fact, Op, Size, StepResult};
 
 use super::serve::Actor;
 use super::touch;
-use crate::wire::{Context, ExpectedRun, Reply, errno, failed, io_errno, word};
+use crate::wire::{self, Context, ExpectedRun, Reply, errno, failed, io_errno};
 
 type Done = Result<Reply, StepResult>;
 
@@ -276,13 +276,9 @@ impl<'a> Ask<'a> {
     /// Compares what the device has read with what was last stored.
     fn check(&self, context: &Context) -> Result<(), StepResult> {
         for (page, words) in (self.first..).zip(self.buffer.0.chunks_exact(WORDS)) {
-            let expected = ExpectedRun::word_at(&context.expected, page);
-            if words[0] != expected {
-                return Err(StepResult::WrongData {
-                    offset: page * Size::PAGE,
-                    expected,
-                    found: words[0],
-                });
+            let found = [words[0], words[WORDS - 1]];
+            if let Some(wrong) = ExpectedRun::wrong(&context.expected, page, found) {
+                return Err(wrong);
             }
         }
         Ok(())
@@ -353,7 +349,7 @@ pub(super) fn read(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
 pub(super) fn write(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
     let mut ask = Ask::new(actor, WRITE, of)?;
     for (page, words) in (ask.first..).zip(ask.buffer.0.chunks_exact_mut(WORDS)) {
-        words[0] = word(context.generation, page);
+        [words[0], words[WORDS - 1]] = wire::words(context.generation, page);
     }
     faulting(actor, of, true, context, || ask.must("HMM_DMIRROR_WRITE"))
 }

@@ -5,6 +5,7 @@ mod aio;
 mod change;
 mod clone;
 mod dax_mode;
+mod dax_region;
 mod drivers;
 mod files;
 mod gup;

@@ -18,7 +18,8 @@ use proto::{Backing, Op, ProgramOutput, Size, StepResult};
 use super::maps::Mapping;
 use super::serve::Actor;
 use super::{access, files, hmm};
-use crate::wire::{Context, Reply, failed, io_errno, word};
+use crate::cpus;
+use crate::wire::{Context, Reply, TAIL, failed, io_errno, words};
 
 type Done = Result<Reply, StepResult>;
 
@@ -126,8 +127,10 @@ impl<'a> Arm<'a> {
         match self {
             Arm::Load(m, range) => each(m, range, |at, _| access::load(at).map(drop)),
             Arm::Store(m, range, generation) => each(m, range, |at, page| {
-                let word = word(*generation, m.first_page() + page);
-                access::store(at, word.wrapping_add(u64::from(round) << 20))
+                let index = (m.first_page() + page).wrapping_add(u64::from(round) << 20);
+                let [head, tail] = words(*generation, index);
+                access::store(at, head)?;
+                access::store(at + TAIL, tail)
             }),
             Arm::Truncate(file, size) => told(file.set_len(*size).map_err(|_| Errno::last())),
             Arm::Fallocate(file, flags, range) => told(
@@ -240,6 +243,7 @@ pub(super) fn race(
             .map(|(arm, mut part)| {
                 let (barrier, turns, views) = (&barrier, &turns, &views);
                 scope.spawn(move || {
+                    cpus::all();
                     let mut tally = BTreeMap::new();
                     for round in 0..rounds {
                         barrier.wait();

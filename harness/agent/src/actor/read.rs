@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use proto::{Extent, ReadBy, Size, StepResult};
 
 use super::files;
-use crate::wire::{Context, ExpectedRun, Reply, errno, failed, io_errno};
+use crate::wire::{Context, ExpectedRun, Reply, TAIL, errno, failed, io_errno};
 
 type Done = Result<Reply, StepResult>;
 
@@ -24,16 +24,12 @@ pub(super) fn read(name: &str, offset: Size, length: Size, by: ReadBy, context: 
     match by {
         ReadBy::Pread => {
             let file = files::open(name)?;
-            check(pages, context, |page, bytes| {
-                file.read_exact_at(bytes, page * Size::PAGE)
-                    .map_err(|e| io_errno("pread", &e))
-            })
+            check(pages, context, |at, bytes| or_zeros(&file, bytes, at))
         }
         ReadBy::Sendfile => {
             let copy = sent(&files::open(name)?, first * Size::PAGE, length)?;
-            check(pages, context, |page, bytes| {
-                copy.read_exact_at(bytes, (page - first) * Size::PAGE)
-                    .map_err(|e| io_errno("pread", &e))
+            check(pages, context, |at, bytes| {
+                or_zeros(&copy, bytes, at - first * Size::PAGE)
             })
         }
         ReadBy::Device => {
@@ -44,8 +40,8 @@ pub(super) fn read(name: &str, offset: Size, length: Size, by: ReadBy, context: 
                 .open(format!("/dev/{}", of.dev))
                 .map_err(|e| io_errno("open", &e))?;
             let mut page_bytes = Box::new(Page([0; 4096]));
-            check(pages, context, |page, bytes| {
-                let Some(pfn) = Extent::pfn_in(&context.blocks, page) else {
+            check(pages, context, |from, bytes| {
+                let Some(pfn) = Extent::pfn_in(&context.blocks, from / Size::PAGE) else {
                     bytes.fill(0);
                     return Ok(());
                 };
@@ -55,10 +51,22 @@ pub(super) fn read(name: &str, offset: Size, length: Size, by: ReadBy, context: 
                 device
                     .read_exact_at(&mut page_bytes.0, at)
                     .map_err(|e| io_errno("pread of the device", &e))?;
-                bytes.copy_from_slice(&page_bytes.0[..bytes.len()]);
+                let within = (from % Size::PAGE) as usize;
+                bytes.copy_from_slice(&page_bytes.0[within..within + bytes.len()]);
                 Ok(())
             })
         }
+    }
+}
+
+/// pread(2); zeros behind the end of a file that ends within a page.
+fn or_zeros(file: &File, bytes: &mut [u8], at: u64) -> Result<(), StepResult> {
+    match file.read_exact_at(bytes, at) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && at % Size::PAGE != 0 => {
+            bytes.fill(0);
+            Ok(())
+        }
+        done => done.map_err(|e| io_errno("pread", &e)),
     }
 }
 
@@ -125,16 +133,14 @@ fn check(
     mut read: impl FnMut(u64, &mut [u8]) -> Result<(), StepResult>,
 ) -> Done {
     for page in pages {
-        let mut bytes = [0; 8];
-        read(page, &mut bytes)?;
-        let found = u64::from_ne_bytes(bytes);
-        let expected = ExpectedRun::word_at(&context.expected, page);
-        if found != expected {
-            return Err(StepResult::WrongData {
-                offset: page * Size::PAGE,
-                expected,
-                found,
-            });
+        let mut found = [0; 2];
+        for (at, word) in [0, TAIL].into_iter().zip(&mut found) {
+            let mut bytes = [0; 8];
+            read(page * Size::PAGE + at, &mut bytes)?;
+            *word = u64::from_ne_bytes(bytes);
+        }
+        if let Some(wrong) = ExpectedRun::wrong(&context.expected, page, found) {
+            return Err(wrong);
         }
     }
     Ok(StepResult::Ok {}.into())

@@ -74,7 +74,8 @@ pub(super) fn create() -> Done {
     let granularity = read(&root, "interleave_granularity").unwrap_or_else(|| "256".to_owned());
     write(&endpoint, "mode", "pmem")?;
     write(&endpoint, "dpa_size", &size)?;
-    write(&region, "uuid", UUID)?;
+    // It wants the newline.
+    write(&region, "uuid", &format!("{UUID}\n"))?;
     write(&region, "interleave_granularity", &granularity)?;
     write(&region, "interleave_ways", "1")?;
     write(&region, "size", &size)?;

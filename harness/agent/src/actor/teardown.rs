@@ -26,7 +26,11 @@ pub(super) fn check() -> Done {
         .flatten()
         .flatten()
     {
-        left.push(format!("device {}", entry.file_name().to_string_lossy()));
+        // A region's first device stays, without memory.
+        let size = fs::read_to_string(entry.path().join("size")).unwrap_or_default();
+        if size.trim() != "0" {
+            left.push(format!("device {}", entry.file_name().to_string_lossy()));
+        }
     }
     for line in fs::read_to_string("/proc/modules")
         .unwrap_or_default()

@@ -10,7 +10,7 @@ use proto::{Fact, Size, StepResult};
 use super::maps::Mapping;
 use super::{access, files};
 use crate::pagemap;
-use crate::wire::{Context, ExpectedRun, Reply, failed, io_errno, word};
+use crate::wire::{Context, ExpectedRun, Reply, TAIL, failed, io_errno, words};
 
 /// 4K pages under one PMD.
 const PMD_PAGES: u64 = 512;
@@ -186,15 +186,14 @@ fn one(m: &Mapping, page: u64, access: Access<'_>) -> Result<Option<StepResult>,
     let index = m.first_page() + page;
     match access {
         Access::Load => access::load(address).map(|_| None),
-        Access::Store(generation) => access::store(address, word(generation, index)).map(|()| None),
+        Access::Store(generation) => {
+            let [head, tail] = words(generation, index);
+            access::store(address, head)?;
+            access::store(address + TAIL, tail).map(|()| None)
+        }
         Access::Check(runs) => {
-            let found = access::load(address)?;
-            let expected = ExpectedRun::word_at(runs, page);
-            Ok((found != expected).then_some(StepResult::WrongData {
-                offset: page * Size::PAGE,
-                expected,
-                found,
-            }))
+            let found = [access::load(address)?, access::load(address + TAIL)?];
+            Ok(ExpectedRun::wrong(runs, page, found))
         }
     }
 }

@@ -18,6 +18,7 @@ use super::jobs::{Ended, outcome};
 use super::port::Port;
 use super::table::Table;
 use super::{boot, profile, shell};
+use crate::cpus;
 use crate::wire::{Filled, failed};
 use std::os::fd::AsFd;
 
@@ -65,6 +66,7 @@ pub(crate) fn run() -> ! {
 
 fn start() -> io::Result<Agent> {
     boot::prepare()?;
+    cpus::first();
     let mut chld = SigSet::empty();
     chld.add(Signal::SIGCHLD);
     chld.thread_block()?;

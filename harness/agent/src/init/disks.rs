@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, fork};
 
 use super::boot;
-use crate::wire::word;
+use crate::wire::words;
 
 const REQUEST_MAGIC: u32 = 0x2560_9513;
 const REPLY_MAGIC: u32 = 0x6744_6698;
@@ -206,9 +206,12 @@ impl Disk {
                 if let Some(h) = &holder {
                     let first = h.first_page + request.from / BLOCK;
                     for (i, page) in reply[at..].chunks_mut(BLOCK as usize).enumerate() {
-                        let word = word(h.generation, first + i as u64).to_le_bytes();
-                        if let Some(head) = page.first_chunk_mut::<8>() {
-                            *head = word;
+                        let [head, tail] = words(h.generation, first + i as u64);
+                        if let Some(at) = page.first_chunk_mut::<8>() {
+                            *at = head.to_le_bytes();
+                        }
+                        if let Some(at) = page.last_chunk_mut::<8>() {
+                            *at = tail.to_le_bytes();
                         }
                     }
                 }

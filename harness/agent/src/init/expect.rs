@@ -5,12 +5,33 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use proto::{Backing, Extent};
+use proto::{Backing, Extent, Size};
 
 use crate::wire::ExpectedRun;
 
-/// By page: the generation, and the index that its word was written for.
-type Words = BTreeMap<u64, (u64, u64)>;
+/// What a page holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stored {
+    generation: u64,
+    /// That its word was written for.
+    index: u64,
+    /// Its end was cut off since.
+    cut: bool,
+}
+
+impl Stored {
+    fn new(generation: u64, index: u64) -> Self {
+        let cut = false;
+        Stored {
+            generation,
+            index,
+            cut,
+        }
+    }
+}
+
+/// By page.
+type Words = BTreeMap<u64, Stored>;
 
 #[derive(Clone, Debug)]
 enum Behind {
@@ -83,14 +104,18 @@ impl Expect {
         let words = match &view.behind {
             _ if view.private => {
                 let first = view.first_page;
-                view.own.extend(range.map(|p| (p, (generation, first + p))));
+                view.own
+                    .extend(range.map(|p| (p, Stored::new(generation, first + p))));
                 return;
             }
             Behind::File(id) => self.files.entry(*id).or_default(),
             Behind::Device(name) => self.devices.entry(name.clone()).or_default(),
             Behind::Nothing => return,
         };
-        words.extend(range.map(|p| (view.first_page + p, (generation, view.first_page + p))));
+        words.extend(range.map(|p| {
+            let index = view.first_page + p;
+            (index, Stored::new(generation, index))
+        }));
     }
 
     /// A file's blocks are here now.
@@ -112,7 +137,7 @@ impl Expect {
     pub(super) fn written(&mut self, file: &str, range: Range<u64>, generation: u64) {
         let id = self.id(file);
         let words = self.files.entry(id).or_default();
-        words.extend(range.map(|p| (p, (generation, p))));
+        words.extend(range.map(|p| (p, Stored::new(generation, p))));
     }
 
     /// What pages `range` of a file hold.
@@ -266,6 +291,17 @@ impl Expect {
         }
     }
 
+    /// A file ends at a byte: what lies behind, also of the page that it ends in, reads as zeros
+    /// when it is longer again. Private copies of that page stay whole.
+    pub(super) fn truncated(&mut self, file: &str, size: Size) {
+        self.cut(file, size.pages()..u64::MAX, true);
+        let id = self.id(file);
+        let last = self.files.get_mut(&id);
+        if let Some(stored) = last.and_then(|words| words.get_mut(&(size.bytes() / Size::PAGE))) {
+            stored.cut = true;
+        }
+    }
+
     /// The name is free for another file.
     pub(super) fn unlinked(&mut self, file: &str) {
         self.names.remove(file);
@@ -292,6 +328,11 @@ impl Expect {
         self.views.retain(|(a, _), _| a != actor);
     }
 
+    /// A device's memory may be another's.
+    pub(super) fn device_gone(&mut self, device: &str) {
+        self.devices.remove(device);
+    }
+
     /// A new file system, or none.
     pub(super) fn forget_files(&mut self) {
         self.names.clear();
@@ -308,13 +349,17 @@ impl Expect {
     }
 }
 
-fn runs(words: impl Iterator<Item = (u64, Option<(u64, u64)>)>) -> Vec<ExpectedRun> {
+fn runs(words: impl Iterator<Item = (u64, Option<Stored>)>) -> Vec<ExpectedRun> {
     let mut out: Vec<ExpectedRun> = Vec::new();
     for (page, word) in words {
-        let (generation, index) = word.unwrap_or((0, page));
+        let Stored {
+            generation,
+            index,
+            cut,
+        } = word.unwrap_or(Stored::new(0, page));
         match out.last_mut() {
             Some(l)
-                if l.generation == generation
+                if (l.generation, l.cut) == (generation, cut)
                     && (generation == 0 || l.index + l.pages == index) =>
             {
                 l.pages += 1;
@@ -324,6 +369,7 @@ fn runs(words: impl Iterator<Item = (u64, Option<(u64, u64)>)>) -> Vec<ExpectedR
                 pages: 1,
                 generation,
                 index,
+                cut,
             }),
         }
     }

@@ -60,7 +60,7 @@ impl Agent {
             return;
         }
         match &job.op {
-            Op::Truncate { file, size } => self.expect.cut(file, size.pages()..u64::MAX, true),
+            Op::Truncate { file, size } => self.expect.truncated(file, *size),
             Op::Fallocate {
                 file,
                 mode,
@@ -150,6 +150,7 @@ impl Agent {
                 length: None,
             } => self.expect.unmapped(by, map),
             Op::Fork { child } => self.expect.forked(by, child),
+            Op::DestroyDax { device } => self.expect.device_gone(device),
             Op::Mkfs { .. } | Op::CreateNamespace { .. } | Op::DestroyNamespace {} => {
                 self.expect.forget_files();
             }

@@ -121,7 +121,7 @@ impl Agent {
                     Some(file) => self.expect.pfn(file, offset.bytes() / Size::PAGE),
                     None => {
                         let dev = context.namespace("devdax", namespace.as_deref())?;
-                        Some((dev.resource + offset.bytes()) / Size::PAGE)
+                        dev.address(offset.bytes()).map(|at| at / Size::PAGE)
                     }
                 };
             }
@@ -362,6 +362,8 @@ impl Agent {
                 | Op::Unbind { .. }
                 | Op::DestroyRegion {}
                 | Op::DaxMode { .. }
+                | Op::CreateDax { .. }
+                | Op::DestroyDax { .. }
                 | Op::Run { .. }
         ) {
             self.look_at_namespaces();
@@ -382,7 +384,7 @@ impl Agent {
         self.namespaces = namespaces::scan();
         let devices = self.namespaces.iter().filter(|n| n.mode == "devdax");
         self.ledger
-            .set_devices(devices.map(|n| (n.name.clone(), n.resource)));
+            .set_devices(devices.map(|n| (n.name.clone(), n.pieces())));
     }
 
     /// A child of PID 1 has ended.

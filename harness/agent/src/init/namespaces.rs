@@ -45,9 +45,35 @@ pub(super) fn scan() -> Vec<NamespaceInfo> {
             Some(name) if name == "kmem" => "system-ram",
             _ => "devdax",
         };
-        out.extend(read(&real, &dax, mode));
+        out.extend(read(&real, &dax, mode).map(|n| of_region(n, &real)));
     }
     out
+}
+
+/// A device that was made of a region's free memory: it is of no namespace whose name it could
+/// have, and has its own instead. Its memory may lie in several ranges.
+fn of_region(device: NamespaceInfo, dir: &Path) -> NamespaceInfo {
+    let region = dir.parent().map(|region| region.join("dax_region/create"));
+    if !region.is_some_and(|create| create.exists()) {
+        return device;
+    }
+    let range = |name: &String| {
+        let of = |what: &str| number(&dir.join(name).join(what));
+        let (start, end) = (of("start")?, of("end")?);
+        Some((of("page_offset")?, (start, end - start + 1)))
+    };
+    let mappings = names(&dir.to_string_lossy());
+    let mappings = mappings.iter().filter(|name| name.starts_with("mapping"));
+    let mut ranges: Vec<(u64, (u64, u64))> = mappings.filter_map(range).collect();
+    ranges.sort_unstable();
+    NamespaceInfo {
+        name: device.dev.clone(),
+        ranges: match ranges.len() {
+            0 | 1 => Vec::new(),
+            _ => ranges.into_iter().map(|(_, range)| range).collect(),
+        },
+        ..device
+    }
 }
 
 fn read(dir: &Path, dev: &str, mode: &str) -> Option<NamespaceInfo> {
@@ -56,6 +82,7 @@ fn read(dir: &Path, dev: &str, mode: &str) -> Option<NamespaceInfo> {
         name: name(dir).unwrap_or_default(),
         mode: mode.to_owned(),
         resource: number(&dir.join("resource"))?,
+        ranges: Vec::new(),
         size: number(&dir.join("size")).filter(|s| *s > 0)?,
         align: match mode {
             "devdax" | "system-ram" => number(&dir.join("align"))?,

@@ -39,8 +39,13 @@ fn start(port: BorrowedFd<'_>) -> io::Result<std::process::Child> {
         .stdin(stream()?)
         .stdout(stream()?)
         .stderr(stream()?);
-    // SAFETY: setsid(2) is async-signal-safe and allocates nothing.
-    unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from)) };
+    // SAFETY: setsid(2) and sched_setaffinity(2) are async-signal-safe and allocate nothing.
+    unsafe {
+        command.pre_exec(|| {
+            crate::cpus::all();
+            nix::unistd::setsid().map(drop).map_err(io::Error::from)
+        });
+    }
     command.spawn()
 }
 

@@ -11,8 +11,9 @@ use nix::unistd::{ForkResult, fork};
 use proto::{Fact, Op, frame};
 
 use super::boot;
-use crate::actor;
+use super::jobs::WORKER;
 use crate::wire::{Announce, Filled, Inbox, Order, Reply, SOCKET};
+use crate::{actor, cpus};
 
 /// How long PID 1 waits for a process of its own that has nothing to stall on.
 pub(super) const PROMPT: Duration = Duration::from_secs(20);
@@ -109,6 +110,10 @@ impl Table {
         match unsafe { fork() }? {
             ForkResult::Child => {
                 boot::close_from(3);
+                match name {
+                    WORKER => cpus::all(),
+                    _ => cpus::last(),
+                }
                 actor::serve(name)
             }
             ForkResult::Parent { .. } => self.expect(name),

@@ -116,12 +116,13 @@ impl Ledger {
                 self.files.clear();
                 self.shares.clear();
                 self.poisoned.clear();
-                self.unmap_device();
+                self.unmap_devices(None);
                 self.devices.clear();
                 // Where it didn't wait for them, they hold what is no page any more.
                 self.pins
                     .retain(|_, pin| !matches!(pin.page_type, PageType::Fsdax | PageType::Devdax));
             }
+            Op::DestroyDax { device } => self.device_gone(device),
             Op::Pin {
                 pin,
                 how,

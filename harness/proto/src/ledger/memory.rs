@@ -90,9 +90,8 @@ impl Ledger {
                 .and_then(|f| f.pfn(page))
                 .map(|pfn| (pfn, PageType::Fsdax)),
             None => self
-                .devices
-                .get(namespace.unwrap_or_default())
-                .map(|first| (first + page, PageType::Devdax)),
+                .device_pfn(namespace.unwrap_or_default(), page)
+                .map(|pfn| (pfn, PageType::Devdax)),
         };
         match found {
             Some((pfn, _)) if undo => {
@@ -215,13 +214,25 @@ impl Ledger {
         }
     }
 
-    /// The device goes: its entries are taken out of all page tables.
-    pub(super) fn unmap_device(&mut self) {
+    /// A device goes, or all do: its entries are taken out of all page tables.
+    pub(super) fn unmap_devices(&mut self, which: Option<&str>) {
         for m in self.maps.values_mut() {
-            if matches!(m.backing, Backing::Device { .. }) {
+            if let Backing::Device { namespace, .. } = &m.backing
+                && which.is_none_or(|w| w == namespace)
+            {
                 m.slots.fill(Slot::None);
             }
         }
+    }
+
+    /// A device is gone, and its memory may be another's. Pins that it did not wait for hold what
+    /// is no page any more.
+    pub(super) fn device_gone(&mut self, device: &str) {
+        self.unmap_devices(Some(device));
+        let ranges = self.devices.remove(device).unwrap_or_default();
+        let of_it = |pfn: &u64| ranges.iter().any(|r| r.contains(pfn));
+        self.poisoned.retain(|pfn, _| !of_it(pfn));
+        self.pins.retain(|_, pin| !pin.pfns.iter().any(of_it));
     }
 
     fn unmap_pfns(&mut self, pfns: &[u64]) {

@@ -22,6 +22,8 @@ impl Op {
             Op::Rmmod { .. } => "rmmod",
             Op::UnbindPci { .. } => "unbind-pci",
             Op::DaxMode { .. } => "dax-mode",
+            Op::CreateDax { .. } => "create-dax",
+            Op::DestroyDax { .. } => "destroy-dax",
             Op::TornDown {} => "torn-down",
             Op::Create { .. } => "create",
             Op::Truncate { .. } => "truncate",
@@ -192,6 +194,8 @@ impl Op {
                 | Op::Rmmod { .. }
                 | Op::UnbindPci { .. }
                 | Op::DaxMode { .. }
+                | Op::CreateDax { .. }
+                | Op::DestroyDax { .. }
                 | Op::TornDown {}
                 | Op::Run { .. }
                 | Op::MountRoot {}

@@ -5,7 +5,8 @@
 //! downloads/   packages and tarballs, by checksum
 //! apt/         private apt roots, one a suite
 //! sources/     unpacked sources, by identity; never written to again
-//! trees/       the object trees of unpatched builds, by key: KEY/build, and KEY/work while building
+//! trees/       by source and compiler: TREE/work, where all its kernels are built, and TREE/kept/KEY,
+//!              the objects of the last few without patches
 //! kernels/     what a build of a kernel leaves, by key
 //! images/      initramfs archives and root file systems, by key
 //! selftests/   kernels' own test programs, by key

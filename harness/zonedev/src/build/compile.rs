@@ -1,10 +1,11 @@
-//! Compiling a kernel: a clean build, or from the finished build of its base.
+//! Compiling a kernel: a clean build, or from the objects of another of the same source.
 //!
-//! Every build of one base, patched or not and in any flavour, happens at the same path,
-//! `trees/PLAIN/work` by the key of the kernel without flavours, one at a time: kbuild writes
-//! absolute paths of its tools down, and would build everything again elsewhere. What is kept of
-//! a build without patches is `trees/KEY/build`. A flavour starts from what is kept of the kernel
-//! without it, so that one option more costs what depends on it.
+//! Every build of one source by one compiler, patched or not and with any config, happens at the
+//! same path, `trees/TREE/work`, one at a time: kbuild writes absolute paths of its tools down, and
+//! would build everything again elsewhere. What is kept of a build without patches is
+//! `trees/TREE/kept/KEY`, of the last few. A build starts from what is kept of the kernel without
+//! its patches, or without its flavours, or of the last one that was built there: one option more
+//! costs what depends on it.
 
 use std::fs::File;
 use std::time::Instant;
@@ -24,10 +25,14 @@ use super::toolchain::Toolchain;
 use super::{gcov, make, proc, worktree};
 use crate::spec::ResolvedKernel;
 
+/// Of so many configs of one source the objects are kept: some hundred MB each.
+const KEPT: usize = 4;
+
 /// Everything about one kernel that is not in the cache.
 pub(crate) struct Job<'a> {
     pub(crate) ctx: &'a BuildCtx,
     pub(crate) kernel: &'a ResolvedKernel,
+    pub(crate) tree_key: String,
     pub(crate) plain_key: String,
     pub(crate) base_key: String,
     pub(crate) key: String,
@@ -49,7 +54,7 @@ impl Job<'_> {
     /// Builds it.
     pub(crate) fn run(&self, report: &Reporter<'_>) -> Result<KernelArtifact, BuildError> {
         let cache = &self.ctx.cache;
-        let lock = cache.lock(&format!("tree-{}", self.plain_key), report)?;
+        let lock = cache.lock(&format!("tree-{}", self.tree_key), report)?;
         if let Some(found) = self.load(&self.key) {
             return Ok(found);
         }
@@ -119,12 +124,21 @@ impl Job<'_> {
 
     /// Where it is built.
     fn tree(&self) -> Utf8PathBuf {
-        self.ctx.cache.path("trees", &self.plain_key)
+        self.ctx.cache.path("trees", &self.tree_key)
     }
 
     /// The objects that are kept of a build without patches.
     fn kept(&self, key: &str) -> Utf8PathBuf {
-        self.ctx.cache.path("trees", key).join("build")
+        self.tree().join("kept").join(key)
+    }
+
+    /// The objects that a build without patches starts from, if there are any.
+    fn nearest(&self) -> Option<Utf8PathBuf> {
+        let plain = self.kept(&self.plain_key);
+        match plain.exists() {
+            true => Some(plain),
+            false => worktree::by_age(&self.tree().join("kept")).pop(),
+        }
     }
 
     /// Makes the kernel and publishes it. What is kept of a failure is its log.
@@ -152,7 +166,6 @@ impl Job<'_> {
     ) -> Result<(), BuildError> {
         let build = work.join("build");
         let kept = self.kept(&self.base_key);
-        let plain = self.kept(&self.plain_key);
         let pristine = source::pristine(self.ctx, self.source);
         let none = Overlay::default();
         let overlay = run.applied.as_ref().map_or(&none, |a| &a.overlay);
@@ -165,8 +178,8 @@ impl Job<'_> {
             let (old, all) = worktree::outdated(&build, overlay)?;
             expected = Some(old);
             self.foretell(old, all, overlay, report);
-        } else if plain != kept && plain.exists() {
-            worktree::copy_objects(&plain, &build)?;
+        } else if let Some(nearest) = self.nearest() {
+            worktree::copy_objects(&nearest, &build)?;
             expected = None;
         } else {
             create_dir(&build)?;
@@ -248,8 +261,13 @@ impl Job<'_> {
         if run.applied.is_none() {
             drop_final_products(&build)?;
             remove(&kept)?;
-            create_dir(&self.ctx.cache.path("trees", run.key))?;
+            create_dir(&self.tree().join("kept"))?;
             fs_err::rename(&build, &kept).map_err(|e| BuildError::io("move to", &kept, e))?;
+            let mut all = worktree::by_age(&self.tree().join("kept"));
+            all.truncate(all.len().saturating_sub(KEPT));
+            for old in all {
+                remove(&old)?;
+            }
         }
         Ok(())
     }

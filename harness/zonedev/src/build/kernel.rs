@@ -41,22 +41,30 @@ impl Inputs {
         self.key_of(source, &self.plain, &[])
     }
 
-    fn key_of(&self, source: &Identified, requests: &[Request], variables: &[String]) -> String {
+    /// The key of the source and of what compiles it, whatever the config.
+    fn tree_key(&self, source: &Identified) -> String {
+        self.hash_tree(source).finalize().to_hex()[..32].to_owned()
+    }
+
+    fn hash_tree(&self, source: &Identified) -> blake3::Hasher {
         let t = &self.toolchain;
         let mut hasher = blake3::Hasher::new();
         for part in [
             RECIPE,
             &source.id,
-            &config::allconfig(requests),
             &t.cc,
             &t.cc_version,
             &t.ld_version,
             &t.pahole_version,
         ] {
-            hasher
-                .update(&(part.len() as u64).to_le_bytes())
-                .update(part.as_bytes());
+            hash_part(&mut hasher, part);
         }
+        hasher
+    }
+
+    fn key_of(&self, source: &Identified, requests: &[Request], variables: &[String]) -> String {
+        let mut hasher = self.hash_tree(source);
+        hash_part(&mut hasher, &config::allconfig(requests));
         for variable in variables {
             hasher.update(b"\0make\0").update(variable.as_bytes());
         }
@@ -77,6 +85,12 @@ impl Inputs {
         }
         hasher.finalize().to_hex()[..32].to_owned()
     }
+}
+
+fn hash_part(hasher: &mut blake3::Hasher, part: &str) {
+    hasher
+        .update(&(part.len() as u64).to_le_bytes())
+        .update(part.as_bytes());
 }
 
 /// Builds a kernel, or finds it in the cache. Blocks until it is there; a patched kernel's base
@@ -140,6 +154,7 @@ pub fn build_kernel(
         let job = Job {
             ctx,
             kernel,
+            tree_key: inputs.tree_key(&source),
             plain_key: inputs.plain_key(&source),
             base_key: inputs.base_key(&source),
             key: inputs.key(&source),

@@ -153,6 +153,16 @@ pub(crate) fn copy_objects(from: &Utf8Path, to: &Utf8Path) -> Result<(), BuildEr
     })
 }
 
+/// What is kept in a directory, the last one that was put there last.
+pub(crate) fn by_age(dir: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let entries = dir.read_dir_utf8().into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.into_path())))
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
 /// How many objects of a finished build an overlay makes old, and how many there are.
 pub(crate) fn outdated(build: &Utf8Path, overlay: &Overlay) -> Result<(u64, u64), BuildError> {
     let changed: BTreeSet<&Utf8Path> = overlay.paths().collect();

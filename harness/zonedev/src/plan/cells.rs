@@ -25,6 +25,8 @@ pub struct PlannedCell {
     pub known_failures: Vec<KnownFailure>,
     /// Why it does not run, where it doesn't.
     pub skip: Option<String>,
+    /// Why it does not run in software emulation, where it doesn't.
+    pub emulated: Option<String>,
     /// Options that the kernel's config must have set, without `CONFIG_`.
     pub config: Vec<String>,
     /// Programs of the initramfs that it runs.
@@ -119,6 +121,10 @@ pub fn plan(
                         })
                         .collect(),
                     skip: case.skip_reason(Facts { contract, fixture })?,
+                    emulated: match filter.asks_for(case) {
+                        true => None,
+                        false => case.emulated.clone(),
+                    },
                     config: case.config.clone(),
                     programs: case.programs().map(str::to_owned).collect(),
                     of_fixture: false,
@@ -132,6 +138,7 @@ pub fn plan(
                     steps: teardown(fixture),
                     known_failures: Vec::new(),
                     skip: None,
+                    emulated: None,
                     config: Vec::new(),
                     programs: Vec::new(),
                     of_fixture: true,
@@ -150,6 +157,7 @@ pub fn plan(
     }
     Ok(out)
 }
+
 fn known_what(known: &Known) -> KnownWhat {
     if let Some(v) = &known.violation {
         return KnownWhat::Violation {

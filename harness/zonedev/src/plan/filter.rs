@@ -78,6 +78,13 @@ impl Filter {
             && self.matches(&case.suite, &fixture.name, &case.name)
     }
 
+    /// Whether a text means this case by its own name, not only the list that it is of.
+    pub fn asks_for(&self, case: &Case) -> bool {
+        let list = case.path.file_stem().unwrap_or_default();
+        let named = |t: &String| case.name.contains(t.as_str()) && !list.contains(t.as_str());
+        self.texts.iter().any(named)
+    }
+
     /// Whether a fixture's teardown is selected.
     pub fn selects_teardown(&self, fixture: &Fixture) -> bool {
         let fixture_takes_part =

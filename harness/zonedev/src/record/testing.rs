@@ -78,6 +78,7 @@ pub(crate) fn namespace(mode: &str, pfn: u64, pages: u64, align: u64) -> Namespa
         resource: pfn * 4096,
         size: pages * 4096,
         align,
+        ranges: Vec::new(),
     }
 }
 

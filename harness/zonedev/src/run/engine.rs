@@ -447,7 +447,12 @@ impl Engine {
                 .iter()
                 .find_map(|p| side.lacks.get(p).cloned())
         };
-        cell.skip.clone().or_else(program).or_else(option)
+        let emulated = || match self.config.accel {
+            Accel::Tcg => cell.emulated.clone(),
+            Accel::Kvm => None,
+        };
+        let skip = cell.skip.clone().or_else(program).or_else(option);
+        skip.or_else(emulated)
     }
 
     fn limits(&self, side: usize) -> Limits {

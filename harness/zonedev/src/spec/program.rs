@@ -16,6 +16,7 @@
 //! | `reads` | `program` (default) or `fstests`: how its results are read |
 //! | `config` | options that the kernel must have, without `CONFIG_`; where one is missing the case is skipped |
 //! | `skip` | why it never runs |
+//! | `emulated` | why it does not run in software emulation, unless `-E` names it |
 //! | `minutes` | how long it may run, in minutes of guest time, where that is longer than usual |
 //! | `splats` | titles of kernel reports that it causes on purpose |
 
@@ -57,6 +58,7 @@ pub(super) struct ProgramTable {
     #[serde(default)]
     config: Vec<String>,
     skip: Option<String>,
+    emulated: Option<String>,
     #[serde(default)]
     splats: Vec<String>,
     minutes: Option<u64>,
@@ -72,6 +74,7 @@ pub(super) struct Listed {
     pub(super) reads: Reads,
     pub(super) config: Vec<String>,
     pub(super) skip: Option<String>,
+    pub(super) emulated: Option<String>,
     pub(super) splats: Vec<String>,
 }
 
@@ -122,6 +125,7 @@ pub(super) fn programs(
             reads: table.reads.unwrap_or(shared.reads),
             config: shared.config.iter().cloned().chain(table.config).collect(),
             skip: table.skip,
+            emulated: table.emulated,
             splats: table.splats,
         });
     }
@@ -145,6 +149,7 @@ mod tests {
             "[shared]\nargv = [\"/usr/bin/a\"]\nconfig = [\"GUP_TEST\"]\n\
              [[program]]\nname = \"a-u\"\nargv = [\"-u\"]\n\
              [[program]]\nname = \"b\"\nskip = \"it needs nfit_test\"\nconfig = [\"X\"]\n\
+             emulated = \"slow\"\n\
              [[known]]\nprogram = \"b\"\ntest = \"t\"\ncontracts = [\"6.12\"]\nreason = \"r\"\n",
         )
         .unwrap();
@@ -155,6 +160,7 @@ mod tests {
         assert_eq!(cases[0].programs().collect::<Vec<_>>(), ["a"]);
         assert_eq!(cases[1].config, ["GUP_TEST", "X"]);
         assert_eq!(cases[1].skip.as_deref(), Some("it needs nfit_test"));
+        assert_eq!(cases[1].emulated.as_deref(), Some("slow"));
         assert!(cases[1].known[0].holds("6.12", "any"));
     }
 

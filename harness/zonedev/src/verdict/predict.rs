@@ -40,7 +40,8 @@ pub(crate) fn data_range(region: &Region) -> (u64, u64) {
 fn align_order(region: &Region, checkpoint: &CheckpointRecord) -> u8 {
     let (start, end) = data_range(region);
     let named = checkpoint.claims.namespaces.iter().find(|n| {
-        n.mode == "devdax" && (start..end).contains(&(n.resource / 4096)) && n.align >= 4096
+        let inside = |(first, _): (u64, u64)| (start..end).contains(&(first / 4096));
+        n.mode == "devdax" && n.align >= 4096 && n.pieces().into_iter().any(inside)
     });
     let order = match named {
         Some(n) => (n.align / 4096).ilog2() as u8,
