@@ -124,3 +124,36 @@ fn each_dax_device_has_its_own_frames() {
     l.apply("main", &gone, &OK, &[]).unwrap();
     assert_eq!(of(&l, HoldBy::Pte {}), [(0x1001, 1)]);
 }
+
+#[test]
+fn a_store_that_took_no_fault_where_an_entry_forbids_it_is_told() {
+    let mut l = Ledger::default();
+    created(&mut l, "a", 8, 0x1000);
+    mapped(&mut l, "main", "m", "a", 8, false);
+    touch(&mut l, "main", "m", 0, 4, true, 4, Some(false));
+    let store = |faults| {
+        let op = Op::Touch {
+            map: "m".into(),
+            offset: Size(0),
+            length: None,
+            write: true,
+        };
+        let fact = Fact::Touched {
+            map: "m".into(),
+            page: 0,
+            pages: 8,
+            write: true,
+            faults,
+            neighbours: Some(false),
+        };
+        (op, fact)
+    };
+    let told = |l: &Ledger, faults| {
+        let (op, fact) = store(faults);
+        l.judge("main", &op, &[fact]).is_some()
+    };
+    assert!(!told(&l, 0), "what is writable needs none");
+    let fsync = Op::Fsync { file: "a".into() };
+    l.apply("main", &fsync, &OK, &[]).unwrap();
+    assert!(told(&l, 3) && !told(&l, 4));
+}

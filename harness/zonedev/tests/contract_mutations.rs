@@ -2,6 +2,12 @@
 //! it: what a real kernel did is judged again by every contract that differs in one property.
 //!
 //! Which cells depend on a property is told from their claims alone, by the closures below.
+//!
+//! | variable | |
+//! |---|---|
+//! | `ZONEDEV_TEST_CONTRACTS` | kernels to run instead of 5.10 and its series |
+//! | `ZONEDEV_TEST_SUITES` | suites to run in full instead of the default matrix |
+//! | `ZONEDEV_TEST_RUN` | the folder of a run whose cells are judged instead; those that did not pass are left out |
 
 #![allow(clippy::unwrap_used)]
 
@@ -30,8 +36,11 @@ fn contract(name: &str) -> Contract {
     Contract::parse(&SpecFile::read(&path, "the contract").unwrap()).unwrap()
 }
 
-/// The cells of a whole run of these kernels.
-fn cells(kernels: &[&str]) -> Vec<CellRecord> {
+/// The cells of a whole run of these kernels, of all suites by default or of these in full.
+fn cells(kernels: &[&str], suites: &str) -> Vec<CellRecord> {
+    if let Ok(run) = std::env::var("ZONEDEV_TEST_RUN") {
+        return cells_of(Utf8Path::new(&run));
+    }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run");
     let mut command = Command::new(env!("CARGO_BIN_EXE_zonedev"));
@@ -43,12 +52,23 @@ fn cells(kernels: &[&str]) -> Vec<CellRecord> {
     for kernel in kernels {
         command.args(["-k", kernel]);
     }
+    for suite in suites.split_whitespace() {
+        command.args(["-s", suite]);
+    }
     let output = command.output().unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!(output.status.code(), Some(0));
-    let folder = RunFolder::open(Utf8Path::from_path(&path).unwrap());
+    cells_of(Utf8Path::from_path(&path).unwrap())
+}
+
+fn cells_of(run: &Utf8Path) -> Vec<CellRecord> {
+    let folder = RunFolder::open(run);
     let record = folder.read_record().unwrap();
-    let ids: BTreeSet<_> = record.cells.iter().map(|(id, _)| id.clone()).collect();
+    let passed = record
+        .cells
+        .iter()
+        .filter(|(_, v)| *v == CellVerdict::Pass {});
+    let ids: BTreeSet<_> = passed.map(|(id, _)| id.clone()).collect();
     ids.iter().map(|id| folder.read_cell(id).unwrap()).collect()
 }
 
@@ -198,8 +218,22 @@ fn mutations(of: &Contract) -> Vec<Mutation> {
                 &|r| r.pins = PinRule::Refused,
                 Box::new(pinned),
             );
-            for how in [PinHow::Vmsplice, PinHow::DirectWrite, PinHow::DirectRead] {
-                let by = move |c: &CellRecord| claims(c, t, |h| h.by == HoldBy::Pin { how });
+            for how in [
+                PinHow::Vmsplice,
+                PinHow::DirectWrite,
+                PinHow::DirectRead,
+                PinHow::IoUring,
+                PinHow::GupTest,
+            ] {
+                // Pins of RAM are counted as those of a file's pages are.
+                let in_ram = move |c: &CellRecord| {
+                    let claims = c.checkpoints.iter().map(|c| &c.claims);
+                    t == PageType::Fsdax
+                        && claims.into_iter().any(|c| c.pins_in_ram.contains_key(&how))
+                };
+                let by = move |c: &CellRecord| {
+                    in_ram(c) || claims(c, t, |h| h.by == HoldBy::Pin { how })
+                };
                 let other = |kind: &mut Option<PinKind>| {
                     *kind = match kind {
                         Some(PinKind::Get) => Some(PinKind::Pin),
@@ -213,7 +247,9 @@ fn mutations(of: &Contract) -> Vec<Mutation> {
                         other(match how {
                             PinHow::Vmsplice => &mut r.vmsplice,
                             PinHow::DirectWrite => &mut r.direct_write,
-                            _ => &mut r.direct_read,
+                            PinHow::DirectRead => &mut r.direct_read,
+                            PinHow::IoUring => &mut r.io_uring,
+                            PinHow::GupTest => &mut r.gup_test,
                         });
                     },
                     Box::new(by),
@@ -229,7 +265,8 @@ fn every_cell_of_a_contracts_table_is_checked_by_the_cases_that_depend_on_it() {
     let kernels = std::env::var("ZONEDEV_TEST_CONTRACTS")
         .unwrap_or_else(|_| "5.10 5.10+zone-device-refcount".into());
     let kernels: Vec<&str> = kernels.split_whitespace().collect();
-    let cells = cells(&kernels);
+    let suites = std::env::var("ZONEDEV_TEST_SUITES").unwrap_or_default();
+    let cells = cells(&kernels, &suites);
     let names: BTreeSet<&str> = cells.iter().map(|c| c.contract.as_str()).collect();
     for name in names {
         let of = contract(name);

@@ -145,6 +145,48 @@ impl Ledger {
     /// What the operation's facts contradict of what follows from the operations before; the
     /// words tell the first such page.
     pub fn judge(&self, actor: &str, op: &Op, facts: &[Fact]) -> Option<String> {
+        match op {
+            Op::HmmSnapshot { .. } => self.judge_snapshot(actor, op, facts),
+            Op::Touch { write: true, .. } => facts.iter().find_map(|f| self.judge_store(actor, f)),
+            _ => None,
+        }
+    }
+
+    /// A store through an entry that does not allow it takes a fault. Where it took none, a
+    /// processor still used what was there before: after fsync(2) it dirties what nobody will
+    /// write back, after fork(2) it stores to the other's page.
+    fn judge_store(&self, actor: &str, fact: &Fact) -> Option<String> {
+        let Fact::Touched {
+            map,
+            page,
+            pages,
+            faults,
+            ..
+        } = fact
+        else {
+            return None;
+        };
+        let m = self.map(actor, map).ok()?;
+        let range = *page as usize..page.checked_add(*pages)? as usize;
+        let closed = |p: usize| !m.writable.get(p).copied().unwrap_or(true);
+        let single = |p: &usize| match m.slots.get(*p) {
+            Some(Slot::Pte) => closed(*p),
+            Some(Slot::Anon(_)) => closed(*p) && !m.under_pmd(*p),
+            _ => false,
+        };
+        let huge = (range.clone())
+            .filter(|p| m.slots.get(*p) == Some(&Slot::Pmd) && closed(*p))
+            .map(|p| m.stretch(p as u64).start)
+            .collect::<BTreeSet<usize>>();
+        let needed = range.filter(single).count() as u64 + huge.len() as u64;
+        (*faults < needed).then(|| {
+            format!(
+                "store to {pages} pages of {map} from page {page} on: {needed} entries forbid it, and it took {faults} faults"
+            )
+        })
+    }
+
+    fn judge_snapshot(&self, actor: &str, op: &Op, facts: &[Fact]) -> Option<String> {
         let Op::HmmSnapshot {
             map,
             offset,

@@ -13,7 +13,7 @@ use crate::record::{
 };
 use crate::report;
 use crate::run::{Engine, EngineConfig, Isolation, Repeat};
-use crate::spec::{Ceilings, Contract};
+use crate::spec::{Ceilings, Contract, SpecError};
 use crate::verdict;
 
 use super::args::{IsolationArg, MatrixArgs};
@@ -43,6 +43,7 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
         ));
     }
 
+    let accepted = Accepted::of(&plan, project)?;
     let (path, id) = run_folder(project, args.run_dir.as_deref(), started)?;
     let folder = RunFolder::create(&path).map_err(|e| {
         Failure::request(
@@ -119,7 +120,6 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
         fstests,
     };
     let run_clock = Instant::now();
-    let snapshots = Snapshots::of(&plan, project);
     let engine = Engine::new(config, sides, events.clone());
     let records = engine.run(plan).await?;
     drop(engine);
@@ -127,7 +127,7 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
 
     let judge_clock = Instant::now();
     let contracts: Vec<Contract> = kernels.into_iter().map(|(_, c)| c).collect();
-    let judged = judge(&records, &contracts, &snapshots, &path)?;
+    let judged = judge(&records, &contracts, &accepted, &path)?;
     phases.insert("judge".to_owned(), judge_clock.elapsed().as_millis() as u64);
     let exit = judged.exit();
     let took_ms = clock.elapsed().as_millis() as u64;
@@ -222,25 +222,39 @@ fn link_latest(path: &Utf8Path) {
     }
 }
 
-/// Where the accepted snapshots of a run's cells are.
-struct Snapshots {
+/// What the project has accepted of a run's cells: where their snapshots are, and how many may be
+/// skipped.
+struct Accepted {
     /// The case's file by suite and case.
     cases: BTreeMap<(String, String), Utf8PathBuf>,
+    /// By suite.
+    ceilings: BTreeMap<String, Ceilings>,
     project: Utf8PathBuf,
 }
 
-impl Snapshots {
-    fn of(plan: &Plan, project: &Utf8Path) -> Self {
+impl Accepted {
+    fn of(plan: &Plan, project: &Utf8Path) -> Result<Self, SpecError> {
+        let ids = plan.groups.iter().flat_map(|g| {
+            let cells = g.cells.iter().map(|c| &c.id);
+            cells.chain([&g.boot])
+        });
+        let suites: BTreeSet<&str> = ids.map(|id| id.suite.as_str()).collect();
+        let mut ceilings = BTreeMap::new();
+        for suite in suites {
+            let dir = project.join("suites").join(suite);
+            ceilings.insert(suite.to_owned(), Ceilings::load(&dir)?);
+        }
         let cells = plan.groups.iter().flat_map(|g| &g.cells);
         // A teardown comes from its fixture, as the boot does.
         let cases = cells
             .filter(|c| c.id.suite != "boot")
             .map(|c| ((c.id.suite.clone(), c.id.case.clone()), c.case_path.clone()))
             .collect();
-        Self {
+        Ok(Self {
             cases,
+            ceilings,
             project: project.to_owned(),
-        }
+        })
     }
 
     fn dir(&self, id: &CellId) -> Utf8PathBuf {
@@ -298,7 +312,7 @@ impl Judged {
 fn judge(
     records: &[CellRecord],
     contracts: &[Contract],
-    snapshots: &Snapshots,
+    project: &Accepted,
     run: &Utf8Path,
 ) -> Result<Judged, Failure> {
     let snapshot = |e: verdict::SnapshotError| Failure::harness(format!("failed to {e}"));
@@ -327,7 +341,7 @@ fn judge(
             known,
         }));
         let (id, contract, text) = (&record.id, &record.contract, verdict::normalised(record));
-        let (dir, source) = (snapshots.dir(id), snapshots.source(id));
+        let (dir, source) = (project.dir(id), project.source(id));
         let file = folder
             .cell_dir(id)?
             .join(format!("{}.snap", verdict::snapshot_name(id, contract)));
@@ -363,12 +377,6 @@ fn judge(
             out.pairs.push(pair);
         }
     }
-    let suites: BTreeSet<&str> = records.iter().map(|r| r.id.suite.as_str()).collect();
-    let mut ceilings = BTreeMap::new();
-    for suite in suites {
-        let dir = snapshots.project.join("suites").join(suite);
-        ceilings.insert(suite.to_owned(), Ceilings::load(&dir)?);
-    }
     let judged: Vec<_> = records
         .iter()
         .zip(&out.cells)
@@ -376,7 +384,7 @@ fn judge(
         .collect();
     let (skips, over_ceiling) = (
         verdict::skips(&judged),
-        verdict::over_ceiling(&judged, &ceilings),
+        verdict::over_ceiling(&judged, &project.ceilings),
     );
     (out.skips, out.over_ceiling) = (skips, over_ceiling);
     Ok(out)

@@ -81,6 +81,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_projects_own_can_be_read() {
+        let suites = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../../suites");
+        for suite in suites.read_dir_utf8().unwrap().flatten() {
+            Ceilings::load(suite.path()).unwrap();
+        }
+    }
+
+    #[test]
     fn what_is_not_listed_may_skip_nothing() {
         let parse = |text: &str| {
             Ceilings::parse(&SpecFile::from_text(
