@@ -361,7 +361,7 @@ impl Ledger {
             }
             // What could migrate has done so: the driver looks afterwards whether it lacks some.
             StepResult::Errno { errno, .. }
-                if errno == "ENOENT" && matches!(op, Op::HmmMigrate { .. }) =>
+                if errno == "ENOENT" && matches!(op, Op::HmmMigrate(_)) =>
             {
                 self.done(actor, op)?;
             }

@@ -1,6 +1,7 @@
 //! Several devices and namespaces at a time.
 
 use super::*;
+use crate::DeviceRange;
 
 #[test]
 fn coherent_pages_stay_where_they_are_when_touched_and_go_with_their_own_device() {
@@ -24,12 +25,12 @@ fn coherent_pages_stay_where_they_are_when_touched_and_go_with_their_own_device(
     l.apply("main", &op, &OK, &[anon]).unwrap();
     let open = |device| Op::HmmOpen { device };
     l.apply("main", &open(Some(2)), &OK, &[]).unwrap();
-    let migrate = Op::HmmMigrate {
+    let migrate = Op::HmmMigrate(DeviceRange {
         map: "m".into(),
         offset: Size(0),
         length: Some(Size(8192)),
         device: Some(2),
-    };
+    });
     l.apply("main", &migrate, &OK, &[]).unwrap();
     touch(&mut l, "main", "m", 0, 4, true, 2, None);
     let runs = vec![PagemapRun {

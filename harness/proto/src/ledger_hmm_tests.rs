@@ -1,6 +1,7 @@
 //! Exclusive access, huge pages, kinds of memory, snapshots and pins of device memory.
 
 use super::*;
+use crate::DeviceRange;
 
 const MISSING: &str = "ENOENT";
 
@@ -34,12 +35,12 @@ impl Case {
 
     /// Migrates, with the 2M stretches that a snapshot calls one entry.
     fn migrate(&mut self, page: u64, pages: u64, device: u8, errno: Option<&str>, large: &[u64]) {
-        let op = Op::HmmMigrate {
+        let op = Op::HmmMigrate(DeviceRange {
             map: "m".into(),
             offset: Size(page * 4096),
             length: Some(Size(pages * 4096)),
             device: Some(device),
-        };
+        });
         let result = errno.map_or(OK, |errno| StepResult::Errno {
             errno: errno.into(),
             call: "ioctl".into(),
@@ -87,12 +88,12 @@ const HERE: PagemapState = PagemapState::Present { pfn: 7 };
 const FOLIO: HoldBy = HoldBy::Folio { order: 9 };
 
 fn exclusive(pages: u64) -> Op {
-    Op::HmmExclusive {
+    Op::HmmExclusive(DeviceRange {
         map: "m".into(),
         offset: Size(0),
         length: Some(Size(pages * 4096)),
         device: None,
-    }
+    })
 }
 
 #[test]
@@ -179,12 +180,12 @@ fn another_device_s_fault_brings_pages_back_and_its_own_does_not() {
         let mut c = Case::new(Memory::Private, 4);
         c.touch("main", 0, 4, true);
         c.migrate(0, 4, 0, None, &[]);
-        let read = Op::HmmRead {
+        let read = Op::HmmRead(DeviceRange {
             map: "m".into(),
             offset: Size(0),
             length: Some(Size(8192)),
             device: Some(device),
-        };
+        });
         c.does("main", &read);
         // Nor does the other one's migration take them.
         c.migrate(2, 2, 1, Some(MISSING), &[]);
@@ -236,12 +237,12 @@ fn a_snapshot_must_tell_what_was_done() {
     c.migrate(3, 1, 0, None, &[]);
     c.migrate(4, 1, 1, None, &[]);
     let judge = |permissions: &[u8]| {
-        let op = Op::HmmSnapshot {
+        let op = Op::HmmSnapshot(DeviceRange {
             map: "m".into(),
             offset: Size(0),
             length: None,
             device: None,
-        };
+        });
         let fact = Fact::Snapshot {
             map: "m".into(),
             page: 0,

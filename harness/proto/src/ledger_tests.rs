@@ -1,5 +1,5 @@
 use super::*;
-use crate::{FallocateMode, HoldBy, PagemapRun};
+use crate::{DeviceRange, FallocateMode, HoldBy, PagemapRun};
 
 const OK: StepResult = StepResult::Ok {};
 
@@ -303,12 +303,12 @@ fn a_device_page_shared_by_fork_comes_back_for_both() {
     )
     .unwrap();
     touch(&mut l, "main", "m", 0, 2, true, 2, None);
-    let migrate = Op::HmmMigrate {
+    let migrate = Op::HmmMigrate(DeviceRange {
         map: "m".into(),
         offset: Size(0),
         length: None,
         device: None,
-    };
+    });
     l.apply("main", &migrate, &OK, &[]).unwrap();
     let lookup = Fact::Pagemap {
         map: "m".into(),
@@ -473,12 +473,12 @@ fn the_last_to_close_the_device_brings_everybody_s_pages_back() {
         };
         l.apply("main", &op, &OK, &[anon]).unwrap();
         // Never touched: migration makes the pages.
-        let migrate = Op::HmmMigrate {
+        let migrate = Op::HmmMigrate(DeviceRange {
             map: "m".into(),
             offset: Size(0),
             length: None,
             device: None,
-        };
+        });
         l.apply("main", &migrate, &OK, &[]).unwrap();
         let lookup = Fact::Pagemap {
             map: "m".into(),

@@ -21,7 +21,7 @@ pub use ledger::{Ledger, LedgerError};
 pub use message::{
     AgentMessage, Behaviour, Checkpoint, HostMessage, NamespaceInfo, PROTOCOL_VERSION, Request,
 };
-pub use op::Op;
+pub use op::{DeviceRange, Op};
 pub use outcome::{
     Backing, Extent, Fact, Outcome, PagemapRun, PagemapState, ProgramOutput, StepResult,
 };

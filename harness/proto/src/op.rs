@@ -453,106 +453,22 @@ pub enum Op {
     },
     /// Migrate a range to the device: what is private and anonymous there, and in RAM. ENOENT
     /// tells that the device lacks some of the range afterwards.
-    HmmMigrate {
-        /// The mapping.
-        map: String,
-        /// Start within the mapping.
-        #[serde(default)]
-        offset: Size,
-        /// Length; absent: to the end.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        length: Option<Size>,
-        /// The device; absent: the fixture's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        device: Option<u8>,
-    },
+    HmmMigrate(DeviceRange),
     /// The device gives its pages of a range back (HMM_DMIRROR_MIGRATE_TO_SYS).
-    HmmReturn {
-        /// The mapping.
-        map: String,
-        /// Start within the mapping.
-        #[serde(default)]
-        offset: Size,
-        /// Length; absent: to the end.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        length: Option<Size>,
-        /// The device; absent: the fixture's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        device: Option<u8>,
-    },
+    HmmReturn(DeviceRange),
     /// The device reads a range, which must hold what was last stored there; pages on the device
     /// stay there.
-    HmmRead {
-        /// The mapping.
-        map: String,
-        /// Start within the mapping.
-        #[serde(default)]
-        offset: Size,
-        /// Length; absent: to the end.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        length: Option<Size>,
-        /// The device; absent: the fixture's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        device: Option<u8>,
-    },
+    HmmRead(DeviceRange),
     /// The device stores to each 4K page of a range; pages on the device stay there.
-    HmmWrite {
-        /// The mapping.
-        map: String,
-        /// Start within the mapping.
-        #[serde(default)]
-        offset: Size,
-        /// Length; absent: to the end.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        length: Option<Size>,
-        /// The device; absent: the fixture's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        device: Option<u8>,
-    },
+    HmmWrite(DeviceRange),
     /// The device takes a range for its exclusive access (make_device_exclusive()): the pages stay
     /// in RAM, and a processor that touches one takes it back.
-    HmmExclusive {
-        /// The mapping.
-        map: String,
-        /// Start within the mapping.
-        #[serde(default)]
-        offset: Size,
-        /// Length; absent: to the end.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        length: Option<Size>,
-        /// The device; absent: the fixture's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        device: Option<u8>,
-    },
+    HmmExclusive(DeviceRange),
     /// Ask the device whether it has exclusive access to a page of a range: EPERM if so.
-    HmmCheckExclusive {
-        /// The mapping.
-        map: String,
-        /// Start within the mapping.
-        #[serde(default)]
-        offset: Size,
-        /// Length; absent: to the end.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        length: Option<Size>,
-        /// The device; absent: the fixture's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        device: Option<u8>,
-    },
+    HmmCheckExclusive(DeviceRange),
     /// What the device may do with each page of a range, without a fault (hmm_range_fault()). It
     /// must be what follows from the operations before.
-    HmmSnapshot {
-        /// The mapping.
-        map: String,
-        /// Start within the mapping.
-        #[serde(default)]
-        offset: Size,
-        /// Length; absent: to the end.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        length: Option<Size>,
-        /// The device; absent: the fixture's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        device: Option<u8>,
-    },
+    HmmSnapshot(DeviceRange),
     /// Close the test_hmm device.
     HmmClose {
         /// The device; absent: the fixture's.
@@ -611,6 +527,24 @@ pub enum Op {
     },
 }
 
+/// A range of a mapping, and the test_hmm device that is asked about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DeviceRange {
+    /// The mapping.
+    pub map: String,
+    /// Start within the mapping.
+    #[serde(default)]
+    pub offset: Size,
+    /// Length; absent: to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<Size>,
+    /// The device; absent: the fixture's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<u8>,
+}
+
 fn map_mem() -> String {
     "mem".into()
 }
@@ -631,4 +565,25 @@ fn is_false(flag: &bool) -> bool {
 
 fn page() -> Size {
     Size(Size::PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_device_is_asked_about_lies_beside_the_word() {
+        let text = r#"{"do":"hmm-read","map":"m","offset":0,"length":"8K","device":1}"#;
+        let op: Op = serde_json::from_str(text).unwrap();
+        assert_eq!(op.word(), "hmm-read");
+        assert_eq!(op.device_range().unwrap().length, Some(Size(8192)));
+        let again: Op = serde_json::from_str(&serde_json::to_string(&op).unwrap()).unwrap();
+        assert_eq!(again, op);
+        for wrong in [
+            r#"{"do":"hmm-read","map":"m","lenght":"8K"}"#,
+            r#"{"do":"hmm-read"}"#,
+        ] {
+            assert!(serde_json::from_str::<Op>(wrong).is_err(), "{wrong}");
+        }
+    }
 }

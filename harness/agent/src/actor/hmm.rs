@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-use proto::{Backing, Fact, Op, Size, StepResult};
+use proto::{Backing, DeviceRange, Fact, Size, StepResult};
 
 use super::serve::Actor;
 use super::touch;
@@ -111,75 +111,6 @@ fn make_nodes() -> Result<(), StepResult> {
     Ok(())
 }
 
-/// A range of a mapping, and the device that is asked about it.
-#[derive(Clone, Copy)]
-pub(super) struct Range<'a> {
-    /// The mapping.
-    pub(super) map: &'a str,
-    /// Start within the mapping.
-    pub(super) offset: Size,
-    /// Length; absent: to the end.
-    pub(super) length: Option<Size>,
-    /// The device's minor number.
-    pub(super) device: u8,
-}
-
-impl<'a> Range<'a> {
-    /// Of an operation that asks a device about a range.
-    pub(super) fn of(op: &'a Op) -> Option<Self> {
-        match op {
-            Op::HmmMigrate {
-                map,
-                offset,
-                length,
-                device,
-            }
-            | Op::HmmReturn {
-                map,
-                offset,
-                length,
-                device,
-            }
-            | Op::HmmRead {
-                map,
-                offset,
-                length,
-                device,
-            }
-            | Op::HmmWrite {
-                map,
-                offset,
-                length,
-                device,
-            }
-            | Op::HmmExclusive {
-                map,
-                offset,
-                length,
-                device,
-            }
-            | Op::HmmCheckExclusive {
-                map,
-                offset,
-                length,
-                device,
-            }
-            | Op::HmmSnapshot {
-                map,
-                offset,
-                length,
-                device,
-            } => Some(Range {
-                map,
-                offset: *offset,
-                length: *length,
-                device: device.unwrap_or(0),
-            }),
-            _ => None,
-        }
-    }
-}
-
 /// What the device is asked to do with a range of a mapping.
 pub(super) struct Ask<'a> {
     mirror: &'a Mirror,
@@ -192,9 +123,9 @@ pub(super) struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
-    fn new(actor: &'a Actor, number: libc::c_ulong, of: Range<'_>) -> Result<Self, StepResult> {
-        let (m, range) = actor.range(of.map, of.offset, of.length)?;
-        let mirror = actor.hmm.get(&of.device).filter(|m| !m.inherited).ok_or_else(|| {
+    fn new(actor: &'a Actor, number: libc::c_ulong, of: &DeviceRange) -> Result<Self, StepResult> {
+        let (m, range) = actor.range(&of.map, of.offset, of.length)?;
+        let mirror = actor.hmm.get(&of.device.unwrap_or(0)).filter(|m| !m.inherited).ok_or_else(|| {
             failed("use the device: do hmm-open in this actor first; a mirror of the parent sees the parent's memory")
         })?;
         let pages = range.end - range.start;
@@ -209,7 +140,11 @@ impl<'a> Ask<'a> {
     }
 
     /// The same of a command that only a driver with exclusive access has.
-    fn newer(actor: &'a Actor, number: libc::c_ulong, of: Range<'_>) -> Result<Self, StepResult> {
+    fn newer(
+        actor: &'a Actor,
+        number: libc::c_ulong,
+        of: &DeviceRange,
+    ) -> Result<Self, StepResult> {
         let ask = Self::new(actor, number, of)?;
         if !ask.mirror.renumbered {
             return Err(StepResult::Lacks {
@@ -220,21 +155,21 @@ impl<'a> Ask<'a> {
     }
 
     /// To migrate a range to the device. The driver reads the range back through the device.
-    pub(super) fn migrate(actor: &'a Actor, of: Range<'_>) -> Result<Self, StepResult> {
+    pub(super) fn migrate(actor: &'a Actor, of: &DeviceRange) -> Result<Self, StepResult> {
         Self::new(actor, MIGRATE_TO_DEV, of)
     }
 
     /// To give a range back.
-    pub(super) fn back(actor: &'a Actor, of: Range<'_>) -> Result<Self, StepResult> {
+    pub(super) fn back(actor: &'a Actor, of: &DeviceRange) -> Result<Self, StepResult> {
         Self::newer(actor, MIGRATE_TO_SYS, of)
     }
 
     /// To read a range.
-    pub(super) fn read(actor: &'a Actor, of: Range<'_>) -> Result<Self, StepResult> {
+    pub(super) fn read(actor: &'a Actor, of: &DeviceRange) -> Result<Self, StepResult> {
         Self::new(actor, READ, of)
     }
 
-    fn snapshot(actor: &'a Actor, of: Range<'_>) -> Result<Self, StepResult> {
+    fn snapshot(actor: &'a Actor, of: &DeviceRange) -> Result<Self, StepResult> {
         let mut ask = Self::new(actor, OLD_SNAPSHOT, of)?;
         if ask.mirror.renumbered {
             ask.number = SNAPSHOT;
@@ -295,7 +230,7 @@ const PMD_PAGES: u64 = 512;
 
 /// Migrates a range to the device, which must find there what was last stored. Where whole 2M
 /// stretches took part, the answer tells which of them are one entry.
-pub(super) fn migrate(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
+pub(super) fn migrate(actor: &Actor, of: &DeviceRange, context: &Context) -> Done {
     let mut ask = Ask::migrate(actor, of)?;
     let done = ask
         .must("HMM_DMIRROR_MIGRATE")
@@ -328,13 +263,13 @@ pub(super) fn migrate(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
 }
 
 /// The device gives a range back.
-pub(super) fn back(actor: &Actor, of: Range<'_>) -> Done {
+pub(super) fn back(actor: &Actor, of: &DeviceRange) -> Done {
     Ask::back(actor, of)?.must("HMM_DMIRROR_MIGRATE_TO_SYS")?;
     Ok(StepResult::Ok {}.into())
 }
 
 /// The device reads a range, and must find what was last stored there.
-pub(super) fn read(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
+pub(super) fn read(actor: &Actor, of: &DeviceRange, context: &Context) -> Done {
     let mut ask = Ask::read(actor, of)?;
     let mut reply = faulting(actor, of, false, context, || ask.must("HMM_DMIRROR_READ"))?;
     if let Err(wrong) = ask.check(context)
@@ -346,7 +281,7 @@ pub(super) fn read(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
 }
 
 /// The device stores a word to each page of a range.
-pub(super) fn write(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
+pub(super) fn write(actor: &Actor, of: &DeviceRange, context: &Context) -> Done {
     let mut ask = Ask::new(actor, WRITE, of)?;
     for (page, words) in (ask.first..).zip(ask.buffer.0.chunks_exact_mut(WORDS)) {
         [words[0], words[WORDS - 1]] = wire::words(context.generation, page);
@@ -358,15 +293,15 @@ pub(super) fn write(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
 /// a processor had touched them.
 fn faulting(
     actor: &Actor,
-    of: Range<'_>,
+    of: &DeviceRange,
     write: bool,
     context: &Context,
     call: impl FnOnce() -> Result<(), StepResult>,
 ) -> Done {
-    let (m, range) = actor.range(of.map, of.offset, of.length)?;
+    let (m, range) = actor.range(&of.map, of.offset, of.length)?;
     let (done, facts) = match m.backing {
         Backing::Anon { .. } => (call(), Vec::new()),
-        _ => touch::during(of.map, m, range, write, context, call)?,
+        _ => touch::during(&of.map, m, range, write, context, call)?,
     };
     let mut reply = Reply::from(done.map_or_else(|result| result, |()| StepResult::Ok {}));
     reply.facts = facts;
@@ -374,7 +309,7 @@ fn faulting(
 }
 
 /// The device takes a range for its exclusive access, and must find what was last stored there.
-pub(super) fn exclude(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
+pub(super) fn exclude(actor: &Actor, of: &DeviceRange, context: &Context) -> Done {
     let mut ask = Ask::newer(actor, EXCLUSIVE, of)?;
     ask.must("HMM_DMIRROR_EXCLUSIVE")?;
     ask.check(context)?;
@@ -382,13 +317,13 @@ pub(super) fn exclude(actor: &Actor, of: Range<'_>, context: &Context) -> Done {
 }
 
 /// Asks whether the device has exclusive access to a page of a range.
-pub(super) fn check_exclusive(actor: &Actor, of: Range<'_>) -> Done {
+pub(super) fn check_exclusive(actor: &Actor, of: &DeviceRange) -> Done {
     Ask::newer(actor, CHECK_EXCLUSIVE, of)?.must("HMM_DMIRROR_CHECK_EXCLUSIVE")?;
     Ok(StepResult::Ok {}.into())
 }
 
 /// What the device may do with each page, which PID 1 judges.
-pub(super) fn snapshot(actor: &Actor, of: Range<'_>) -> Done {
+pub(super) fn snapshot(actor: &Actor, of: &DeviceRange) -> Done {
     let mut ask = Ask::snapshot(actor, of)?;
     ask.must("HMM_DMIRROR_SNAPSHOT")?;
     let mut reply = Reply::from(StepResult::Ok {});

@@ -101,12 +101,10 @@ impl<'a> Arm<'a> {
                 let (m, range) = actor.range(map, *offset, *length)?;
                 Arm::Readv(m, range)
             }
-            op => Arm::Device(match (op, hmm::Range::of(op)) {
-                (Op::HmmMigrate { .. }, Some(of)) => hmm::Ask::migrate(actor, of)?,
-                (Op::HmmReturn { .. }, Some(of)) => hmm::Ask::back(actor, of)?,
-                (Op::HmmRead { .. }, Some(of)) => hmm::Ask::read(actor, of)?,
-                _ => return Err(failed(format!("race: no thread can do `{}`", op.word()))),
-            }),
+            Op::HmmMigrate(of) => Arm::Device(hmm::Ask::migrate(actor, of)?),
+            Op::HmmReturn(of) => Arm::Device(hmm::Ask::back(actor, of)?),
+            Op::HmmRead(of) => Arm::Device(hmm::Ask::read(actor, of)?),
+            op => return Err(failed(format!("race: no thread can do `{}`", op.word()))),
         })
     }
 

@@ -10,7 +10,7 @@ use super::pins::Held;
 use super::{
     access, change, clone, files, gup, hmm, maps, pins, poison, provision, race, read, swap, touch,
 };
-use crate::wire::{Announce, Context, Order, Reply, SOCKET, errno, failed};
+use crate::wire::{Announce, Order, Reply, SOCKET, errno, failed};
 
 /// What an actor has.
 pub(super) struct Actor {
@@ -170,26 +170,16 @@ impl Actor {
             Op::HmmClose { device } => hmm::close(self, device.unwrap_or(0)),
             Op::SwapOn {} => swap::on(),
             Op::SwapOff {} => swap::off(),
-            op => match hmm::Range::of(op) {
-                Some(of) => self.hmm(op, of, context),
-                None => provision::run(op, context),
-            },
+            Op::HmmMigrate(of) => hmm::migrate(self, of, context),
+            Op::HmmReturn(of) => hmm::back(self, of),
+            Op::HmmRead(of) => hmm::read(self, of, context),
+            Op::HmmWrite(of) => hmm::write(self, of, context),
+            Op::HmmExclusive(of) => hmm::exclude(self, of, context),
+            Op::HmmCheckExclusive(of) => hmm::check_exclusive(self, of),
+            Op::HmmSnapshot(of) => hmm::snapshot(self, of),
+            op => provision::run(op, context),
         };
         done.unwrap_or_else(Reply::from)
-    }
-
-    /// What is asked of a test_hmm device.
-    fn hmm(&self, op: &Op, of: hmm::Range<'_>, context: &Context) -> Result<Reply, StepResult> {
-        match op {
-            Op::HmmMigrate { .. } => hmm::migrate(self, of, context),
-            Op::HmmReturn { .. } => hmm::back(self, of),
-            Op::HmmRead { .. } => hmm::read(self, of, context),
-            Op::HmmWrite { .. } => hmm::write(self, of, context),
-            Op::HmmExclusive { .. } => hmm::exclude(self, of, context),
-            Op::HmmCheckExclusive { .. } => hmm::check_exclusive(self, of),
-            Op::HmmSnapshot { .. } => hmm::snapshot(self, of),
-            op => Err(failed(format!("ask a device for `{}`", op.word()))),
-        }
     }
 }
 

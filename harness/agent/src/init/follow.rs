@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use proto::{Advice, Fact, FallocateMode, Op, PinHow, Size, StepResult};
+use proto::{Advice, DeviceRange, Fact, FallocateMode, Op, PinHow, Size, StepResult};
 
 use super::agent::Agent;
 use super::table::Job;
@@ -17,7 +17,7 @@ impl Agent {
         | Op::Pin { map, .. }
         | Op::Gup { map, .. }
         | Op::Mlock { map, .. }
-        | Op::HmmWrite { map, .. }
+        | Op::HmmWrite(DeviceRange { map, .. })
         | Op::Madvise { map, .. }) = op
         else {
             return;
@@ -115,14 +115,9 @@ impl Agent {
                 self.expect
                     .written(file, from..from + length.pages(), job.generation);
             }
-            Op::HmmWrite {
-                map,
-                offset,
-                length,
-                ..
-            } => {
-                let range = self.pages_of(by, map, *offset, *length);
-                self.expect.stored(by, map, range, job.generation);
+            Op::HmmWrite(of) => {
+                let range = self.pages_of(by, &of.map, of.offset, of.length);
+                self.expect.stored(by, &of.map, range, job.generation);
             }
             Op::Madvise {
                 map,

@@ -139,27 +139,13 @@ impl Agent {
                 map,
                 offset,
                 length,
-            }
-            | Op::HmmRead {
-                map,
-                offset,
-                length,
-                ..
-            }
-            | Op::HmmMigrate {
-                map,
-                offset,
-                length,
-                ..
-            }
-            | Op::HmmExclusive {
-                map,
-                offset,
-                length,
-                ..
             } => {
                 let range = self.pages_of(name, map, *offset, *length);
                 context.expected = self.expect.of(name, map, range);
+            }
+            Op::HmmRead(of) | Op::HmmMigrate(of) | Op::HmmExclusive(of) => {
+                let range = self.pages_of(name, &of.map, of.offset, of.length);
+                context.expected = self.expect.of(name, &of.map, range);
             }
             Op::Touch {
                 map,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{Ledger, LedgerError, Map, Slot};
-use crate::{Backing, Fact, Memory, Op};
+use crate::{Backing, DeviceRange, Fact, Memory, Op};
 
 /// HMM_DMIRROR_PROT_* of lib/test_hmm_uapi.h, which are the same in every era.
 mod prot {
@@ -49,51 +49,30 @@ impl Ledger {
                 self.mirrors.push((number(device), of));
             }
             Op::HmmClose { device } => self.close_mirror(actor, Some(number(device))),
-            Op::HmmMigrate {
-                map,
-                offset,
-                length,
-                device,
-            } => {
-                let range = self.range(actor, map, *offset, *length)?;
-                self.migrate(actor, map, range, number(device));
+            op => {
+                if let Some(of) = op.device_range() {
+                    let range = self.range(actor, &of.map, of.offset, of.length)?;
+                    self.asked_about(actor, op, of, range)?;
+                }
             }
-            Op::HmmReturn {
-                map,
-                offset,
-                length,
-                device,
-            } => {
-                let range = self.range(actor, map, *offset, *length)?;
-                self.give_back(actor, map, range, number(device))?;
-            }
-            Op::HmmRead {
-                map,
-                offset,
-                length,
-                device,
-            } => {
-                let range = self.range(actor, map, *offset, *length)?;
-                self.device_fault(actor, map, range, number(device), false)?;
-            }
-            Op::HmmWrite {
-                map,
-                offset,
-                length,
-                device,
-            } => {
-                let range = self.range(actor, map, *offset, *length)?;
-                self.device_fault(actor, map, range, number(device), true)?;
-            }
-            Op::HmmExclusive {
-                map,
-                offset,
-                length,
-                ..
-            } => {
-                let range = self.range(actor, map, *offset, *length)?;
-                self.exclude(actor, map, range)?;
-            }
+        }
+        Ok(())
+    }
+
+    fn asked_about(
+        &mut self,
+        actor: &str,
+        op: &Op,
+        DeviceRange { map, device, .. }: &DeviceRange,
+        range: Range<usize>,
+    ) -> Result<(), LedgerError> {
+        let device = device.unwrap_or(0);
+        match op {
+            Op::HmmMigrate(_) => self.migrate(actor, map, range, device),
+            Op::HmmReturn(_) => self.give_back(actor, map, range, device)?,
+            Op::HmmRead(_) => self.device_fault(actor, map, range, device, false)?,
+            Op::HmmWrite(_) => self.device_fault(actor, map, range, device, true)?,
+            Op::HmmExclusive(_) => self.exclude(actor, map, range)?,
             _ => {}
         }
         Ok(())
@@ -146,7 +125,7 @@ impl Ledger {
     /// words tell the first such page.
     pub fn judge(&self, actor: &str, op: &Op, facts: &[Fact]) -> Option<String> {
         match op {
-            Op::HmmSnapshot { .. } => self.judge_snapshot(actor, op, facts),
+            Op::HmmSnapshot(_) => self.judge_snapshot(actor, op, facts),
             Op::Touch { write: true, .. } => facts.iter().find_map(|f| self.judge_store(actor, f)),
             _ => None,
         }
@@ -187,12 +166,12 @@ impl Ledger {
     }
 
     fn judge_snapshot(&self, actor: &str, op: &Op, facts: &[Fact]) -> Option<String> {
-        let Op::HmmSnapshot {
+        let Op::HmmSnapshot(DeviceRange {
             map,
             offset,
             length,
             device,
-        } = op
+        }) = op
         else {
             return None;
         };

@@ -106,6 +106,11 @@ impl Ledger {
             Op::Mkfs { fs, namespace, .. } => {
                 self.file_systems.insert(namespace.clone(), fs.clone());
             }
+            Op::DestroyDax { device } => self.device_gone(device),
+            Op::Unbind {
+                mode,
+                namespace: Some(device),
+            } if mode == "devdax" => self.device_gone(device),
             // Nothing may be left that maps what is gone (kill_dev_dax(), and what a file system
             // does when its device is gone).
             Op::DestroyNamespace {} | Op::Unbind { .. } => {
@@ -122,7 +127,6 @@ impl Ledger {
                 self.pins
                     .retain(|_, pin| !matches!(pin.page_type, PageType::Fsdax | PageType::Devdax));
             }
-            Op::DestroyDax { device } => self.device_gone(device),
             Op::Pin {
                 pin,
                 how,

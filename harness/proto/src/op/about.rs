@@ -1,6 +1,6 @@
 //! What an operation is about: its word, its mapping and file, who does it.
 
-use super::Op;
+use super::{DeviceRange, Op};
 use crate::{Advice, PinHow};
 
 /// The first minor number of test_hmm's devices with coherent memory (test_hmm_init()).
@@ -55,13 +55,13 @@ impl Op {
             Op::Release { .. } => "release",
             Op::Gup { .. } => "gup",
             Op::HmmOpen { .. } => "hmm-open",
-            Op::HmmRead { .. } => "hmm-read",
-            Op::HmmWrite { .. } => "hmm-write",
-            Op::HmmMigrate { .. } => "hmm-migrate",
-            Op::HmmReturn { .. } => "hmm-return",
-            Op::HmmExclusive { .. } => "hmm-exclusive",
-            Op::HmmCheckExclusive { .. } => "hmm-check-exclusive",
-            Op::HmmSnapshot { .. } => "hmm-snapshot",
+            Op::HmmRead(_) => "hmm-read",
+            Op::HmmWrite(_) => "hmm-write",
+            Op::HmmMigrate(_) => "hmm-migrate",
+            Op::HmmReturn(_) => "hmm-return",
+            Op::HmmExclusive(_) => "hmm-exclusive",
+            Op::HmmCheckExclusive(_) => "hmm-check-exclusive",
+            Op::HmmSnapshot(_) => "hmm-snapshot",
             Op::HmmClose { .. } => "hmm-close",
             Op::SwapOn {} => "swap-on",
             Op::SwapOff {} => "swap-off",
@@ -81,9 +81,9 @@ impl Op {
                 | Op::Truncate { .. }
                 | Op::Fallocate { .. }
                 | Op::Gup { .. }
-                | Op::HmmMigrate { .. }
-                | Op::HmmReturn { .. }
-                | Op::HmmRead { .. }
+                | Op::HmmMigrate(_)
+                | Op::HmmReturn(_)
+                | Op::HmmRead(_)
                 | Op::Madvise {
                     advice: Advice::Dontneed,
                     ..
@@ -110,14 +110,21 @@ impl Op {
             | Op::Mlock { map, .. }
             | Op::Msync { map }
             | Op::Pin { map, .. }
-            | Op::Gup { map, .. }
-            | Op::HmmMigrate { map, .. }
-            | Op::HmmRead { map, .. }
-            | Op::HmmWrite { map, .. }
-            | Op::HmmReturn { map, .. }
-            | Op::HmmExclusive { map, .. }
-            | Op::HmmCheckExclusive { map, .. }
-            | Op::HmmSnapshot { map, .. } => Some(map),
+            | Op::Gup { map, .. } => Some(map),
+            op => op.device_range().map(|of| of.map.as_str()),
+        }
+    }
+
+    /// What a test_hmm device is asked about.
+    pub fn device_range(&self) -> Option<&DeviceRange> {
+        match self {
+            Op::HmmMigrate(of)
+            | Op::HmmReturn(of)
+            | Op::HmmRead(of)
+            | Op::HmmWrite(of)
+            | Op::HmmExclusive(of)
+            | Op::HmmCheckExclusive(of)
+            | Op::HmmSnapshot(of) => Some(of),
             _ => None,
         }
     }
@@ -147,12 +154,7 @@ impl Op {
     /// Whether a device with device-coherent memory does this: pages that went there stay when a
     /// processor touches them.
     pub fn is_coherent(&self) -> bool {
-        let device = match self {
-            Op::HmmMigrate { device, .. }
-            | Op::HmmReturn { device, .. }
-            | Op::HmmRead { device, .. } => *device,
-            _ => None,
-        };
+        let device = self.device_range().and_then(|of| of.device);
         device.is_some_and(|device| device >= COHERENT)
     }
 
@@ -163,14 +165,14 @@ impl Op {
         }
         match self {
             Op::HmmOpen { device }
-            | Op::HmmMigrate { device, .. }
-            | Op::HmmReturn { device, .. }
-            | Op::HmmRead { device, .. }
-            | Op::HmmWrite { device, .. }
-            | Op::HmmExclusive { device, .. }
-            | Op::HmmCheckExclusive { device, .. }
-            | Op::HmmSnapshot { device, .. }
-            | Op::HmmClose { device } => {
+            | Op::HmmClose { device }
+            | Op::HmmMigrate(DeviceRange { device, .. })
+            | Op::HmmReturn(DeviceRange { device, .. })
+            | Op::HmmRead(DeviceRange { device, .. })
+            | Op::HmmWrite(DeviceRange { device, .. })
+            | Op::HmmExclusive(DeviceRange { device, .. })
+            | Op::HmmCheckExclusive(DeviceRange { device, .. })
+            | Op::HmmSnapshot(DeviceRange { device, .. }) => {
                 device.get_or_insert(default);
             }
             Op::Race { arm, .. } => arm.iter_mut().for_each(|op| op.set_device(default)),
