@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use proto::{Op, StepResult};
 
-use super::{dax_mode, dax_region, drivers, namespace, program, region, root, teardown};
+use super::{cxl_region, dax_mode, dax_region, drivers, namespace, program, root, teardown};
 use crate::wire::{Context, Reply, errno, failed, io_errno, mount_point};
 
 pub(super) type Done = Result<Reply, StepResult>;
@@ -28,8 +28,8 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
         Op::Unbind { mode, namespace } => {
             drivers::unbind_namespace(context.namespace(mode, namespace.as_deref())?)
         }
-        Op::CreateRegion {} => region::create(),
-        Op::DestroyRegion {} => region::destroy(),
+        Op::CreateRegion {} => cxl_region::create(),
+        Op::DestroyRegion {} => cxl_region::destroy(),
         Op::Insmod { module } => drivers::insmod(module),
         Op::Rmmod { module } => drivers::rmmod(module),
         Op::UnbindPci { driver } => drivers::unbind_pci(driver),

@@ -10,11 +10,11 @@ use super::accel::Accel;
 use super::error::{Result, VmError};
 use super::qemu::Qemu;
 
-/// What every guest's kernel is told: log to the first UART, stay where it was linked, report a panic
+/// What every guest's kernel is told: log to the first UART, stay where it was linked, place programs
+/// always alike (the kernel's own mremap_test finds its place taken now and then), report a panic
 /// by a reset (which stops the machine, see [`super::Guest`]), take all marks written to /dev/kmsg,
 /// trust the emulated processor's random numbers, and not to judge timers by a busy host's pace.
-pub const BASE_CMDLINE: &str =
-    "console=ttyS0 nokaslr panic=-1 printk.devkmsg=on random.trust_cpu=on no_timer_check";
+pub const BASE_CMDLINE: &str = "console=ttyS0 nokaslr norandmaps panic=-1 printk.devkmsg=on random.trust_cpu=on no_timer_check";
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
