@@ -150,7 +150,8 @@ impl Ledger {
         let closed = |p: usize| !m.writable.get(p).copied().unwrap_or(true);
         let single = |p: &usize| match m.slots.get(*p) {
             Some(Slot::Pte) => closed(*p),
-            Some(Slot::Anon(_)) => closed(*p) && !m.under_pmd(*p),
+            // One's own page may be opened for stores ahead of any (can_change_pte_writable()).
+            Some(Slot::Anon(id)) => closed(*p) && !m.under_pmd(*p) && self.is_shared(*id),
             _ => false,
         };
         let huge = (range.clone())
@@ -163,6 +164,12 @@ impl Ledger {
                 "store to {pages} pages of {map} from page {page} on: {needed} entries forbid it, and it took {faults} faults"
             )
         })
+    }
+
+    /// Whether several mappings have an ordinary page, as after fork(2).
+    fn is_shared(&self, id: u64) -> bool {
+        let slots = self.maps.values().flat_map(|m| &m.slots);
+        slots.filter(|s| **s == Slot::Anon(id)).count() > 1
     }
 
     fn judge_snapshot(&self, actor: &str, op: &Op, facts: &[Fact]) -> Option<String> {

@@ -199,7 +199,9 @@ fn build_tests(
     for entry in entries.flatten() {
         let name = entry.file_name();
         let is_source = [".c", ".h", ".build"].iter().any(|s| name.ends_with(s));
-        if entry.file_type().is_ok_and(|t| t.is_file()) && !is_source {
+        // One script has several names, by links.
+        let is_script = |t: std::fs::FileType| t.is_file() || t.is_symlink();
+        if entry.file_type().is_ok_and(is_script) && !is_source {
             Change::read(entry.path())?.write(&place.join(name))?;
         }
     }
