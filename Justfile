@@ -14,6 +14,7 @@ test-matrix *args:
 # Every case on every fixture and every kernel, and each fixture's teardown: hours with the builds.
 test-matrix-full *args:
     {{zonedev}} matrix --full {{every_kernel}} {{args}}
+    {{zonedev}} matrix -k 6.12:modules -k 7.3:modules -E hmm-module {{args}}
 
 # Unit, property, snapshot and integration tests; the last boot a real kernel.
 test *args:

@@ -249,6 +249,8 @@ pub struct Ledger {
     shares: BTreeMap<u64, u64>,
     /// Frames that memory_failure() marked.
     poisoned: BTreeMap<u64, PageType>,
+    /// A program ran that marks frames of which only it knows.
+    poison_unknown: bool,
     /// By actor and name: a pin goes with the process that took it.
     pins: BTreeMap<(String, String), Pin>,
     /// The open files of test_hmm devices: minor number, and who shares each through fork.

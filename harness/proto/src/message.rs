@@ -147,6 +147,9 @@ pub struct Checkpoint {
     /// Pages of RAM that pins hold besides, by the way to pin.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pins_in_ram: BTreeMap<PinHow, u64>,
+    /// A program that ran fails pages on purpose; nobody knows which.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub poison_unknown: bool,
     /// Where pagemap disagrees with the prediction.
     pub mismatches: Vec<Mismatch>,
     /// /proc/vmstat lines that matter, after stat_refresh.

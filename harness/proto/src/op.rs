@@ -513,6 +513,9 @@ pub enum Op {
         /// How long it may run, in minutes of guest time; absent: as long as most programs may.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         minutes: Option<u64>,
+        /// It fails pages of memory on purpose (MADV_HWPOISON).
+        #[serde(default, skip_serializing_if = "is_false")]
+        poisons: bool,
     },
     /// Mount the fixture's root file system, read-only with a tmpfs over it, for programs that
     /// [`Op::Run`] runs in it.

@@ -81,6 +81,7 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
             root,
             cwd,
             minutes,
+            ..
         } => {
             let limit = minutes.map_or(PROGRAM, |m| Duration::from_secs(m.saturating_mul(60)));
             let place = program::Place {

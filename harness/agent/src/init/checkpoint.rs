@@ -61,6 +61,7 @@ impl Agent {
         Ok(Checkpoint {
             holds: self.ledger.holds(),
             pins_in_ram: self.ledger.pins_in_ram(),
+            poison_unknown: self.ledger.poison_unknown(),
             mismatches,
             counters: match op {
                 Op::End {} => counters::left(),

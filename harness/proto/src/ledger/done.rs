@@ -160,6 +160,7 @@ impl Ledger {
                 self.pins.remove(&(actor.to_owned(), pin.clone()));
             }
             Op::Race { arm, .. } => self.raced(actor, arm)?,
+            Op::Run { poisons: true, .. } => self.poison_unknown = true,
             Op::SwapOff {} => self.swapped_in(),
             Op::Fsync { file } => self.cleaned(file),
             Op::Msync { map } => {

@@ -96,7 +96,12 @@ impl Ledger {
         out
     }
 
-    /// Pages of RAM that pins hold, with each way to pin.
+    /// Whether pages may be marked as failed of which nobody knows.
+    pub fn poison_unknown(&self) -> bool {
+        self.poison_unknown
+    }
+
+    /// Pages of RAM that pins hold, by the way to pin.
     pub fn pins_in_ram(&self) -> BTreeMap<PinHow, u64> {
         let mut out = BTreeMap::new();
         for pin in self.pins.values().filter(|p| p.in_ram > 0) {

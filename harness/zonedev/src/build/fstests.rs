@@ -49,6 +49,7 @@ pub fn fstests_cases(checkout: &Utf8Path) -> Result<Vec<Case>, BuildError> {
                     root: true,
                     cwd: Some(DIR.into()),
                     minutes: Some(15),
+                    poisons: false,
                 };
                 out.push(Case::of_program(
                     SUITE,

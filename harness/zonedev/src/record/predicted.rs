@@ -31,7 +31,7 @@ pub struct PredictedRun {
     pub share: Option<u64>,
     /// Whether the HWPoison flag is set.
     #[serde(default)]
-    pub poisoned: bool,
+    pub poisoned: Option<bool>,
     /// Why this refcount: `idle 1 + 1 vmsplice (get)`.
     pub because: String,
     /// What holds the pages: `a (2M entry), main/m (PMD)`; empty where nothing does.

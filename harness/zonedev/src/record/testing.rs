@@ -93,6 +93,7 @@ pub(crate) fn checkpoint(name: &str, regions: Vec<Region>, holds: Vec<Hold>) -> 
         claims: Checkpoint {
             holds,
             pins_in_ram: BTreeMap::new(),
+            poison_unknown: false,
             mismatches: Vec::new(),
             counters: BTreeMap::new(),
             namespaces: Vec::new(),

@@ -14,7 +14,7 @@ fn predicted(pfn: u64, pages: u64, refcount: i64, because: &str, held_by: &str) 
         part: Some(Part::Single),
         mapping: None,
         share: None,
-        poisoned: false,
+        poisoned: Some(false),
         because: because.into(),
         held_by: held_by.into(),
     }

@@ -18,6 +18,7 @@
 //! | `skip` | why it never runs |
 //! | `emulated` | why it does not run in software emulation, unless `-E` names it |
 //! | `minutes` | how long it may run, in minutes of guest time, where that is longer than usual |
+//! | `poisons` | it fails pages of memory on purpose, and may leave them so |
 //! | `splats` | titles of kernel reports that it causes on purpose |
 
 use proto::Op;
@@ -62,6 +63,8 @@ pub(super) struct ProgramTable {
     #[serde(default)]
     splats: Vec<String>,
     minutes: Option<u64>,
+    #[serde(default)]
+    poisons: bool,
 }
 
 /// A program of a list.
@@ -120,6 +123,7 @@ pub(super) fn programs(
                 argv,
                 root: table.root.unwrap_or(shared.root),
                 minutes: table.minutes,
+                poisons: table.poisons,
                 cwd: table.cwd.or_else(|| shared.cwd.clone()),
             },
             reads: table.reads.unwrap_or(shared.reads),

@@ -258,8 +258,10 @@ fn broken(run: &PageRun, e: &PredictedRun) -> Vec<Broken> {
         differ("flags", ALWAYS.into(), format!("no {ALWAYS}"), AT_REST);
     }
     let word = |set: bool| if set { "set" } else { "clear" }.to_owned();
-    let poisoned = s.flags.contains("hwpoison");
-    differ("hwpoison", word(e.poisoned), word(poisoned), holders);
+    if let Some(expected) = e.poisoned {
+        let poisoned = s.flags.contains("hwpoison");
+        differ("hwpoison", word(expected), word(poisoned), holders);
+    }
     if let Some(share) = e.share {
         let word = |n: Option<u64>| match n {
             None => "not shared".to_owned(),

@@ -79,6 +79,9 @@ pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<Predic
         };
         predict_region(rules, &stretches, &folios, &mut out);
     }
+    if checkpoint.claims.poison_unknown {
+        out.iter_mut().for_each(|run| run.poisoned = None);
+    }
     out
 }
 
@@ -198,7 +201,7 @@ fn single(rules: &PageRules, start: u64, end: u64, held: &Held) -> PredictedRun 
         part: (rules.folio != FolioRule::Stale || !held.is_free()).then_some(Part::Single),
         mapping: mapping(rules, held),
         share: share(rules, held),
-        poisoned: held.poisoned,
+        poisoned: Some(held.poisoned),
         because: sum.because(),
         held_by: held.names(),
     }
@@ -251,7 +254,7 @@ fn predict_folio(
             part: Some(Part::Tail),
             mapping: mapping(rules, held),
             share: share(rules, held),
-            poisoned: false,
+            poisoned: Some(false),
             because: format!("a tail {}", rules.tail),
             held_by: held.names(),
         };
@@ -270,7 +273,7 @@ fn predict_folio(
             pincount: Some(signed(pinned)),
             part: Some(Part::Head),
             // The head is marked, whichever page failed (mf_generic_kill_procs()).
-            poisoned: within().any(|(_, _, held)| held.poisoned),
+            poisoned: Some(within().any(|(_, _, held)| held.poisoned)),
             because: sum.because(),
             ..common.clone()
         });
