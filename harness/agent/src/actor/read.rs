@@ -62,7 +62,7 @@ pub(super) fn read(name: &str, offset: Size, length: Size, by: ReadBy, context: 
 /// pread(2); zeros behind the end of a file that ends within a page.
 fn or_zeros(file: &File, bytes: &mut [u8], at: u64) -> Result<(), StepResult> {
     match file.read_exact_at(bytes, at) {
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && at % Size::PAGE != 0 => {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !at.is_multiple_of(Size::PAGE) => {
             bytes.fill(0);
             Ok(())
         }
