@@ -20,7 +20,7 @@ use super::{proc, worktree};
 use crate::spec::{ResolvedKernel, SelftestSpec, SeriesRef};
 
 /// Changes whenever the way we compile them changes what comes out.
-const RECIPE: &str = "zonedev selftest 1";
+const RECIPE: &str = "zonedev selftest 2";
 
 /// The parts of a tree that selftests are made of.
 const PARTS: [&str; 6] = [
@@ -207,10 +207,13 @@ impl Made<'_> {
         };
         self.tree = Some(tree.clone());
         self.report.phase(Phase::Tests, name.to_owned());
-        let header = temp.join("include/local_config.h");
         create_dir(&temp.join("include"))?;
-        fs_err::write(&header, &self.spec.local_config)
-            .map_err(|e| BuildError::io("write", &header, e))?;
+        // The name of the eras up to 7.2, and of later ones.
+        for name in ["local_config.h", "local_config.h_gen"] {
+            let header = temp.join("include").join(name);
+            fs_err::write(&header, &self.spec.local_config)
+                .map_err(|e| BuildError::io("write", &header, e))?;
+        }
         let out = temp.join("out");
         create_dir(&out)?;
         let done = compile(
