@@ -236,7 +236,7 @@ mod tests {
         -mon chardev=monitor,mode=control
         -kernel /k/bzImage
         -initrd /k/initrd
-        -append console=ttyS0 nokaslr panic=-1 printk.devkmsg=on random.trust_cpu=on no_timer_check
+        -append console=ttyS0 nokaslr norandmaps panic=-1 printk.devkmsg=on random.trust_cpu=on no_timer_check
         ");
     }
 
