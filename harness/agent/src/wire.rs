@@ -156,7 +156,7 @@ impl From<StepResult> for Reply {
 
 /// The word that a store of `generation` writes at the start of the 4K page
 /// with index `page` in its file, device or anonymous mapping.
-pub(crate) fn word(generation: u64, page: u64) -> u64 {
+fn word(generation: u64, page: u64) -> u64 {
     if generation == 0 {
         0
     } else {
