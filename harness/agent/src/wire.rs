@@ -102,9 +102,10 @@ pub(crate) struct ExpectedRun {
     pub(crate) generation: u64,
     /// Index that the first page's word was written for.
     pub(crate) index: u64,
-    /// The file once ended within these pages: what lay at their ends is zero.
+    /// Whether the words at the start and the end of these pages were zeroed since: a range that
+    /// was punched, zeroed or cut off began or ended within them.
     #[serde(default)]
-    pub(crate) cut: bool,
+    pub(crate) zeroed: [bool; 2],
 }
 
 impl ExpectedRun {
@@ -114,8 +115,11 @@ impl ExpectedRun {
         let Some(run) = (runs.iter()).find(|r| page >= r.page && page - r.page < r.pages) else {
             return [0; 2];
         };
-        let [head, tail] = words(run.generation, run.index + (page - run.page));
-        [head, if run.cut { 0 } else { tail }]
+        let mut words = words(run.generation, run.index + (page - run.page));
+        for (word, zeroed) in words.iter_mut().zip(run.zeroed) {
+            *word = if zeroed { 0 } else { *word };
+        }
+        words
     }
 
     /// What is wrong with what `page` holds at its start and end, if anything is.
@@ -295,7 +299,7 @@ mod tests {
                 pages: 2,
                 generation: 3,
                 index: 1,
-                cut: false,
+                zeroed: [false; 2],
             })
             .unwrap(),
             frame::encode(&ExpectedRun {
@@ -303,7 +307,7 @@ mod tests {
                 pages: 5,
                 generation: 6,
                 index: 4,
-                cut: true,
+                zeroed: [false, true],
             })
             .unwrap(),
         ]

@@ -185,6 +185,9 @@ impl File {
     /// counted as sharers, see [`Ledger::disassociated`].
     #[must_use]
     fn drop_entries(&mut self, from: u64, to: u64) -> Vec<DaxEntry> {
+        if from >= to {
+            return Vec::new();
+        }
         let outside = |page: u64, order: u8| page + (1 << order) <= from || page >= to;
         self.zeros.retain(|&page, &mut order| outside(page, order));
         let mut gone = Vec::new();

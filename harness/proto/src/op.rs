@@ -5,6 +5,8 @@ mod about;
 
 pub(crate) use about::COHERENT;
 
+use std::num::NonZero;
+
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -492,6 +494,10 @@ pub enum Op {
     Race {
         /// How often.
         rounds: u32,
+        /// How often the first thread does its part in each round; where more than once, the
+        /// others go on with theirs until it has.
+        #[serde(default = "once", skip_serializing_if = "is_once")]
+        turns: NonZero<u32>,
         /// From which the delays of every thread in every round follow.
         seed: u64,
         /// What each thread does: `touch`, `truncate`, `fallocate`, `madvise` with `dontneed`,
@@ -562,6 +568,14 @@ fn is_private(memory: &Memory) -> bool {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde hands references
+const fn once() -> NonZero<u32> {
+    NonZero::<u32>::MIN
+}
+
+fn is_once(turns: &NonZero<u32>) -> bool {
+    *turns == once()
+}
+
 fn is_false(flag: &bool) -> bool {
     !flag
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -203,7 +203,7 @@ fn splice(m: &Mapping, range: &Range<u64>) -> Result<(), Errno> {
 /// Runs the race, and leaves what [`Op::Race`] says.
 pub(super) fn race(
     actor: &mut Actor,
-    rounds: u32,
+    (rounds, turns): (u32, u32),
     seed: u64,
     arms: &[Op],
     context: &Context,
@@ -234,12 +234,13 @@ pub(super) fn race(
         .collect();
     let views = Views::of(&ready);
     let barrier = Barrier::new(ready.len());
-    let turns = AtomicU64::new(0);
+    let done = AtomicU64::new(0);
+    let led = AtomicU32::new(0);
     let tallies: Vec<BTreeMap<&str, u32>> = thread::scope(|scope| {
         let threads: Vec<_> = (0u64..)
             .zip(ready)
             .map(|(arm, mut part)| {
-                let (barrier, turns, views) = (&barrier, &turns, &views);
+                let (barrier, done, led, views) = (&barrier, &done, &led, &views);
                 scope.spawn(move || {
                     cpus::all();
                     let mut tally = BTreeMap::new();
@@ -248,8 +249,16 @@ pub(super) fn race(
                         for _ in 0..delay(seed, round, arm) {
                             std::hint::spin_loop();
                         }
-                        *tally.entry(part.go(round)).or_default() += 1;
-                        turns.fetch_add(1, Ordering::Relaxed);
+                        for turn in 1.. {
+                            *tally.entry(part.go(round)).or_default() += 1;
+                            done.fetch_add(1, Ordering::Relaxed);
+                            if arm == 0 && turn == turns {
+                                led.store(round + 1, Ordering::Release);
+                            }
+                            if turns == 1 || led.load(Ordering::Acquire) > round {
+                                break;
+                            }
+                        }
                         if round % LOOK_EVERY == 0 {
                             barrier.wait();
                             views.look(arm as usize);
@@ -262,11 +271,11 @@ pub(super) fn race(
                 })
             })
             .collect();
-        free_waiters(&files, &turns, || threads.iter().all(|t| t.is_finished()));
+        free_waiters(&files, &done, || threads.iter().all(|t| t.is_finished()));
         let joined = threads.into_iter().map(|t| t.join().unwrap_or_default());
         joined.collect()
     });
-    let mut text = format!("race of {rounds} rounds with seed {seed}\n");
+    let mut text = format!("race of {rounds} rounds with seed {seed}, {turns} turns each\n");
     let differed = views.differed();
     for (op, tally) in arms.iter().zip(tallies) {
         text += &format!("{}: {tally:?}\n", op.word());
@@ -353,9 +362,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// those of another thread's fault meanwhile, which would stand for ever: its thread waits for the
 /// round's end. Where no turn ends for a while, the entries are taken away. A wake-up that was
 /// lost stays lost, since no entry is there then.
-fn free_waiters(files: &[&Mapping], turns: &AtomicU64, done: impl Fn() -> bool) {
+fn free_waiters(files: &[&Mapping], turns: &AtomicU64, ended: impl Fn() -> bool) {
     let mut last = 0;
-    while !done() {
+    while !ended() {
         thread::sleep(STALLED);
         let now = turns.load(Ordering::Relaxed);
         if now == last {

@@ -165,7 +165,12 @@ impl Actor {
                 length,
             } => pins::pin(self, pin, *how, map, (*offset, *length), context),
             Op::Release { pin } => pins::release(self, pin),
-            Op::Race { rounds, seed, arm } => race::race(self, *rounds, *seed, arm, context),
+            Op::Race {
+                rounds,
+                turns,
+                seed,
+                arm,
+            } => race::race(self, (*rounds, turns.get()), *seed, arm, context),
             Op::HmmOpen { device } => hmm::open(self, device.unwrap_or(0)),
             Op::HmmClose { device } => hmm::close(self, device.unwrap_or(0)),
             Op::SwapOn {} => swap::on(),

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use proto::{Backing, Extent, Size};
 
-use crate::wire::ExpectedRun;
+use crate::wire::{ExpectedRun, TAIL};
 
 /// What a page holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,17 +15,17 @@ struct Stored {
     generation: u64,
     /// That its word was written for.
     index: u64,
-    /// Its end was cut off since.
-    cut: bool,
+    /// The words at its start and its end that were zeroed since.
+    zeroed: [bool; 2],
 }
 
 impl Stored {
     fn new(generation: u64, index: u64) -> Self {
-        let cut = false;
+        let zeroed = [false; 2];
         Stored {
             generation,
             index,
-            cut,
+            zeroed,
         }
     }
 }
@@ -295,10 +295,25 @@ impl Expect {
     /// when it is longer again. Private copies of that page stay whole.
     pub(super) fn truncated(&mut self, file: &str, size: Size) {
         self.cut(file, size.pages()..u64::MAX, true);
+        self.zeroed(file, size.bytes()..u64::MAX);
+    }
+
+    /// Bytes of a file are zeros, but in private copies.
+    pub(super) fn zeroed(&mut self, file: &str, bytes: Range<u64>) {
+        let whole = bytes.start.div_ceil(Size::PAGE)..bytes.end / Size::PAGE;
+        self.cut(file, whole, false);
         let id = self.id(file);
-        let last = self.files.get_mut(&id);
-        if let Some(stored) = last.and_then(|words| words.get_mut(&(size.bytes() / Size::PAGE))) {
-            stored.cut = true;
+        let Some(words) = self.files.get_mut(&id) else {
+            return;
+        };
+        for page in [bytes.start / Size::PAGE, bytes.end / Size::PAGE] {
+            let Some(stored) = words.get_mut(&page) else {
+                continue;
+            };
+            for (word, at) in stored.zeroed.iter_mut().zip([0, TAIL]) {
+                let at = page * Size::PAGE + at;
+                *word |= bytes.start <= at && at + 8 <= bytes.end;
+            }
         }
     }
 
@@ -355,11 +370,11 @@ fn runs(words: impl Iterator<Item = (u64, Option<Stored>)>) -> Vec<ExpectedRun> 
         let Stored {
             generation,
             index,
-            cut,
+            zeroed,
         } = word.unwrap_or(Stored::new(0, page));
         match out.last_mut() {
             Some(l)
-                if (l.generation, l.cut) == (generation, cut)
+                if (l.generation, l.zeroed) == (generation, zeroed)
                     && (generation == 0 || l.index + l.pages == index) =>
             {
                 l.pages += 1;
@@ -369,7 +384,7 @@ fn runs(words: impl Iterator<Item = (u64, Option<Stored>)>) -> Vec<ExpectedRun> 
                 pages: 1,
                 generation,
                 index,
-                cut,
+                zeroed,
             }),
         }
     }
@@ -393,6 +408,22 @@ mod tests {
             .iter()
             .flat_map(|r| std::iter::repeat_n(r.generation, r.pages as usize))
             .collect()
+    }
+
+    #[test]
+    fn zeros_that_begin_and_end_within_pages_leave_the_other_words() {
+        let mut e = Expect::default();
+        e.mapped("main", "s", &file(false));
+        e.stored("main", "s", 0..4, 1);
+        // From within the file's page 2, the mapping's first, to within its page 4.
+        e.zeroed("a", 2 * Size::PAGE + 1024..4 * Size::PAGE + 1024);
+        assert_eq!(generations(&e, "main", "s"), [1, 0, 1, 1]);
+        let zeroed: Vec<_> = e.of("main", "s", 0..4).iter().map(|r| r.zeroed).collect();
+        assert_eq!(zeroed[0], [false, true]);
+        assert_eq!(zeroed[2..], [[true, false], [false, false]]);
+        // Within one page, over neither of its words.
+        e.zeroed("a", 5 * Size::PAGE + 1024..5 * Size::PAGE + 2048);
+        assert_eq!(e.of("main", "s", 3..4)[0].zeroed, [false, false]);
     }
 
     #[test]

@@ -70,8 +70,8 @@ impl Agent {
                 let (from, pages) = (offset.pages(), length.pages());
                 match mode {
                     FallocateMode::PunchHole | FallocateMode::ZeroRange => {
-                        let to = (offset.bytes() + length.bytes()) / Size::PAGE;
-                        self.expect.cut(file, from..to, false);
+                        let bytes = offset.bytes()..offset.bytes() + length.bytes();
+                        self.expect.zeroed(file, bytes);
                     }
                     FallocateMode::CollapseRange => {
                         self.expect.shifted(file, from, -(pages as i64));

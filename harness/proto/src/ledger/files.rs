@@ -9,9 +9,13 @@ impl Ledger {
         let from = offset.pages();
         match mode {
             // truncate_pagecache_range() leaves private copies alone, and pages that the range
-            // covers in part.
+            // covers in part; xfs_flush_unmap_range() rounds it outwards first.
             FallocateMode::PunchHole | FallocateMode::ZeroRange => {
-                self.cut(file, from..end / Size::PAGE, false);
+                let pages = match self.is_on_xfs(file) {
+                    true => offset.bytes() / Size::PAGE..end.div_ceil(Size::PAGE),
+                    false => from..end / Size::PAGE,
+                };
+                self.cut(file, pages, false);
             }
             // All that lies behind moves, and is flushed out of the page cache first
             // (ext4_collapse_range()); xfs_prepare_shift() begins one block earlier.

@@ -21,6 +21,9 @@ const SUITE: &str = "upstream";
 const RUN: &str = "/usr/lib/fstests/run";
 /// Where the checkout is in the root file system.
 const DIR: &str = "/fstests";
+/// Where a checkout has its programs, and where in the disk's tree their libraries go.
+const PROGRAMS: [&str; 3] = ["src", "ltp", "lib"];
+const LIBRARIES: &str = ".libraries";
 /// File systems, each with a fixture of the name `fstests-FS`.
 const FILE_SYSTEMS: [&str; 2] = ["ext4", "xfs"];
 
@@ -136,10 +139,54 @@ pub fn fstests_disk(
         "copy the checkout of fstests",
         &copy,
     )?;
+    libraries(&copy)?;
     let file = dir.join("fstests.erofs");
     rootfs::erofs(&copy, &file)?;
     remove(&temp)?;
     Ok(file)
+}
+
+/// Puts the libraries of the checkout's programs beside them, as this host has them: the root file
+/// system takes those that it lacks. (Seen: `libaio.so.1`, which newer distributions name anew.)
+fn libraries(copy: &Utf8Path) -> Result<(), BuildError> {
+    let to = copy.join(LIBRARIES);
+    create_dir(&to)?;
+    for dir in PROGRAMS {
+        let Ok(entries) = copy.join(dir).read_dir_utf8() else {
+            continue;
+        };
+        for program in entries.flatten().filter(|e| is_elf(e.path())) {
+            let said = proc::command("ldd")
+                .arg(program.path())
+                .output()
+                .map_err(|e| BuildError::io("run ldd on", program.path(), e))?;
+            for library in needed(&String::from_utf8_lossy(&said.stdout)) {
+                let Some(name) = Utf8Path::new(library).file_name() else {
+                    continue;
+                };
+                if !to.join(name).exists() {
+                    fs_err::copy(library, to.join(name))
+                        .map_err(|e| BuildError::io("copy", Utf8Path::new(library), e))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_elf(path: &Utf8Path) -> bool {
+    use std::io::Read;
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic));
+    read.is_ok() && magic == *b"\x7fELF"
+}
+
+/// The paths in what ldd prints: `libaio.so.1 => /lib/x86_64-linux-gnu/libaio.so.1 (0x...)`.
+fn needed(ldd: &str) -> impl Iterator<Item = &str> {
+    ldd.lines().filter_map(|line| {
+        let path = line.split_once(" => ")?.1.split_whitespace().next()?;
+        path.starts_with('/').then_some(path)
+    })
 }
 
 #[cfg(test)]
@@ -156,6 +203,13 @@ mod tests {
             "#! /bin/bash\n. ./common/preamble\n_begin_fstest auto quick dax prealloc\n"
         ));
         assert!(!says_group("_begin_fstest auto quick daxx\n"));
+    }
+
+    #[test]
+    fn libraries_by_ldd() {
+        let said = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibaio.so.1 => /lib/x/libaio.so.1 (0x00007f)\n\
+                    \tlibgone.so => not found\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        assert_eq!(needed(said).collect::<Vec<_>>(), ["/lib/x/libaio.so.1"]);
     }
 
     #[test]

@@ -134,6 +134,7 @@ mod tests {
     fn further_runs_take_further_seeds_unless_one_is_given() {
         let race = PlannedStep::must(Op::Race {
             rounds: 1,
+            turns: NonZero::<u32>::MIN,
             seed: 7,
             arm: Vec::new(),
         });

@@ -19,7 +19,8 @@
 //! are the host's and stay. Where one is expected to end with `hung`, the guest answers no more:
 //! it is the last step, and passes only with all the reports that `splats` name.
 //!
-//! A case with a `[[skip]]` table (`when`, a condition, and `reason`) does not run where the condition
+//! `emulated` is the reason why a case does not run in software emulation unless `-E` names it. A
+//! case with a `[[skip]]` table (`when`, a condition, and `reason`) does not run where the condition
 //! holds. A step that names no test_hmm device means the fixture's.
 //!
 //! A file can list programs instead of steps (`[[program]]`, see [`super::program`]): each is a
@@ -132,6 +133,7 @@ struct CaseFile {
     fixtures: Vec<String>,
     #[serde(default = "yes")]
     default: bool,
+    emulated: Option<String>,
     #[serde(default)]
     skip: Vec<SkipRule>,
     #[serde(default)]
@@ -243,7 +245,7 @@ impl Case {
             default: parsed.default,
             known,
             skip: None,
-            emulated: None,
+            emulated: parsed.emulated,
             skip_rules: parsed.skip,
             config: Vec::new(),
             path: file.path().to_owned(),
@@ -293,7 +295,7 @@ impl Case {
                     default: parsed.default,
                     known: known.filter(of_this).cloned().collect(),
                     skip: p.skip,
-                    emulated: p.emulated,
+                    emulated: p.emulated.or_else(|| parsed.emulated.clone()),
                     skip_rules: parsed.skip.clone(),
                     config: p.config,
                     path: file.path().to_owned(),

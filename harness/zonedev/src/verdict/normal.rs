@@ -137,9 +137,16 @@ fn result_words(result: &StepResult) -> String {
 /// An operation as `word key=value`, keys sorted, values that say nothing left out; of a race, what
 /// its threads do and how often: an observation may not depend on its seed.
 pub(crate) fn op_words(op: &Op) -> String {
-    if let Op::Race { rounds, arm, .. } = op {
+    if let Op::Race {
+        rounds, turns, arm, ..
+    } = op
+    {
         let arms: Vec<&str> = arm.iter().map(Op::word).collect();
-        return format!("race rounds={rounds} of {}", arms.join(", "));
+        let turns = match turns.get() {
+            1 => String::new(),
+            turns => format!(" turns={turns}"),
+        };
+        return format!("race rounds={rounds}{turns} of {}", arms.join(", "));
     }
     let mut out = op.word().to_owned();
     let json = serde_json::to_value(op).unwrap_or_default();
