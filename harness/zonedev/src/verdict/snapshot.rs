@@ -44,6 +44,17 @@ pub fn snapshot_path(dir: &Utf8Path, id: &CellId, contract: &str) -> Utf8PathBuf
     dir.join(format!("{}.snap", snapshot_name(id, contract)))
 }
 
+/// The file in use for a cell: its kernel's own where somebody accepted one, as for tests that only
+/// its tree has; else the one of all kernels of its contract.
+fn in_use(dir: &Utf8Path, id: &CellId, contract: &str) -> Utf8PathBuf {
+    let own = snapshot_path(dir, id, &id.kernel);
+    if own.exists() {
+        own
+    } else {
+        snapshot_path(dir, id, contract)
+    }
+}
+
 /// The text of a snapshot file. `source` is the file that the snapshot belongs to, relative to
 /// the workspace; `expression` says in words what was looked at.
 pub fn encode(source: &str, expression: &str, contents: &str) -> String {
@@ -77,7 +88,7 @@ pub fn accepted(
     id: &CellId,
     contract: &str,
 ) -> Result<Option<String>, SnapshotError> {
-    let path = snapshot_path(dir, id, contract);
+    let path = in_use(dir, id, contract);
     match fs::read_to_string(&path) {
         Ok(text) => decode(&text).map(Some).ok_or(SnapshotError::Form(path)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -91,7 +102,8 @@ pub fn agrees(accepted: &str, observation: &str) -> bool {
 }
 
 /// Leaves `NAME.snap.new` for review where the observation isn't the accepted one, and removes
-/// one that no longer says anything. Gives the path where one was left.
+/// one that no longer says anything. Gives the path where one was left: the kernel's own file, where
+/// its contract has one already that other kernels read as.
 ///
 /// # Errors
 /// Where the folder can't be written.
@@ -102,19 +114,23 @@ pub fn propose(
     contract: &str,
     observation: &str,
 ) -> Result<Option<Utf8PathBuf>, SnapshotError> {
-    let path = snapshot_path(dir, id, contract);
-    let new = Utf8PathBuf::from(format!("{path}.new"));
+    let [own, shared] = [id.kernel.as_str(), contract].map(|of| snapshot_path(dir, id, of));
     if accepted(dir, id, contract)?.is_some_and(|a| agrees(&a, observation)) {
-        match fs::remove_file(&new) {
+        match fs::remove_file(pending(&own)) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(e.into()),
         }
         return Ok(None);
     }
+    let new = pending(if shared.exists() { &own } else { &shared });
     fs::create_dir_all(dir)?;
     fs::write(&new, encode(source, &expression(id, contract), observation))?;
     Ok(Some(new))
+}
+
+fn pending(path: &Utf8Path) -> Utf8PathBuf {
+    Utf8PathBuf::from(format!("{path}.new"))
 }
 
 /// Writes an observation as the accepted one.
@@ -178,13 +194,18 @@ mod tests {
         assert_eq!(accepted(&dir, &id(), "5.10").unwrap(), None);
         fs::rename(&new, snapshot_path(&dir, &id(), "5.10")).unwrap();
         assert_eq!(propose(&dir, "s", &id(), "5.10", text).unwrap(), None);
-        assert!(
-            propose(&dir, "s", &id(), "5.10", "other")
-                .unwrap()
-                .is_some()
+        let other = propose(&dir, "s", &id(), "5.10", "other").unwrap().unwrap();
+        assert_eq!(
+            other.file_name(),
+            Some("fsdax__fsdax-ext4__map-touch@5.10+zone-device-refcount.snap.new"),
+            "the contract's is not this kernel's to change"
         );
         assert!(propose(&dir, "s", &id(), "5.10", text).unwrap().is_none());
-        assert!(!new.exists(), "what is no longer pending goes");
+        assert!(!other.exists(), "what is no longer pending goes");
+        propose(&dir, "s", &id(), "5.10", "other").unwrap();
+        fs::rename(&other, snapshot_path(&dir, &id(), &id().kernel)).unwrap();
+        assert_eq!(accepted(&dir, &id(), "5.10").unwrap(), Some("other".into()));
+        fs::remove_file(snapshot_path(&dir, &id(), &id().kernel)).unwrap();
         fs::write(snapshot_path(&dir, &id(), "5.10"), "text").unwrap();
         assert!(matches!(
             accepted(&dir, &id(), "5.10"),
