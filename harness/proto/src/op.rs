@@ -500,7 +500,7 @@ pub enum Op {
         turns: NonZero<u32>,
         /// From which the delays of every thread in every round follow.
         seed: u64,
-        /// What each thread does: `touch`, `truncate`, `fallocate`, `madvise` with `dontneed`,
+        /// What each thread does: `touch`, `truncate`, `fallocate`, `fsync`, `madvise` with `dontneed`,
         /// `pin` by vmsplice, which is let go at once, `gup`, `hmm-migrate`, `hmm-return` or `hmm-read`.
         arm: Vec<Op>,
     },

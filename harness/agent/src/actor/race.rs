@@ -43,6 +43,7 @@ enum Arm<'a> {
     Store(&'a Mapping, Range<u64>, u64),
     Truncate(File, u64),
     Fallocate(File, FallocateFlags, Range<u64>),
+    Fsync(File),
     Zap(&'a Mapping, Range<u64>),
     Splice(&'a Mapping, Range<u64>),
     Readv(&'a Mapping, Range<u64>),
@@ -74,6 +75,7 @@ impl<'a> Arm<'a> {
                 let range = offset.bytes()..offset.bytes() + length.bytes();
                 Arm::Fallocate(files::open(file)?, files::flags(*mode), range)
             }
+            Op::Fsync { file } => Arm::Fsync(files::open(file)?),
             Op::Madvise {
                 map,
                 offset,
@@ -140,6 +142,7 @@ impl<'a> Arm<'a> {
                 )
                 .map(drop),
             ),
+            Arm::Fsync(file) => told(file.sync_all().map_err(|_| Errno::last())),
             Arm::Zap(m, range) => {
                 let (at, bytes) = bytes(m, range);
                 // SAFETY: within a mapping that this actor made; no Rust object lives there.

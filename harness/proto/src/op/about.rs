@@ -80,6 +80,7 @@ impl Op {
             Op::Touch { .. }
                 | Op::Truncate { .. }
                 | Op::Fallocate { .. }
+                | Op::Fsync { .. }
                 | Op::Gup { .. }
                 | Op::HmmMigrate(_)
                 | Op::HmmReturn(_)
