@@ -339,7 +339,7 @@ impl Ledger {
                 if matches!(op, Op::DestroyNamespace {}) {
                     self.unmap_devices(None);
                 }
-                if let Op::DestroyDax { device } = op {
+                if let Op::DestroyDax { device } | Op::ResizeDax { device, .. } = op {
                     self.unmap_devices(Some(device));
                 }
                 // munmap(2) has zapped; what waits is the end of a file that it was the last to map

@@ -124,7 +124,20 @@ pub enum Op {
         /// Its alignment (4K, 2M).
         #[serde(default = "pmd")]
         align: Size,
+        /// The physical address that it begins at; absent: where the kernel finds room first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Size>,
     },
+    /// Unbind such a device from its driver, give it another size, and bind it again.
+    ResizeDax {
+        /// Its name, such as `dax0.1`.
+        device: String,
+        /// Its size from now on.
+        size: Size,
+    },
+    /// Read every attribute that drivers of NVDIMMs, device-dax and test_hmm show in sysfs; what
+    /// each says, and whether it may be read, is left open.
+    ReadAttributes {},
     /// Unbind such a device from its driver, and give its memory back to the region.
     DestroyDax {
         /// Its name, such as `dax0.1`.
@@ -300,6 +313,9 @@ pub enum Op {
         /// MAP_PRIVATE instead of MAP_SHARED.
         #[serde(default, skip_serializing_if = "is_false")]
         private: bool,
+        /// At an address of the kernel's choice, which must suit the device's alignment.
+        #[serde(default, skip_serializing_if = "is_false")]
+        anywhere: bool,
     },
     /// mmap(2) of memory that belongs to no file of the fixture, aligned to 2M.
     MapAnon {
@@ -501,7 +517,8 @@ pub enum Op {
         /// From which the delays of every thread in every round follow.
         seed: u64,
         /// What each thread does: `touch`, `truncate`, `fallocate`, `fsync`, `madvise` with `dontneed`,
-        /// `pin` by vmsplice, which is let go at once, `gup`, `hmm-migrate`, `hmm-return` or `hmm-read`.
+        /// `pin` by vmsplice, which is let go at once, `gup`, `hmm-migrate`, `hmm-return`,
+        /// `hmm-read` or `hmm-snapshot`.
         arm: Vec<Op>,
     },
 

@@ -72,12 +72,19 @@ fn blank(region: &Path) -> Result<PathBuf, StepResult> {
     Ok(region.join(seed))
 }
 
-/// Makes one of `size`, and binds it as a character device.
-pub(super) fn create(size: Size, align: Size) -> Done {
+/// Makes one of `size`, at a physical address of the region or where there is room, and binds it as a
+/// character device.
+pub(super) fn create(size: Size, align: Size, at: Option<Size>) -> Done {
     let region = region()?;
     let device = blank(&region)?;
     write(&device.join("align"), &align.bytes().to_string())?;
-    write(&device.join("size"), &size.bytes().to_string())?;
+    match at {
+        None => write(&device.join("size"), &size.bytes().to_string())?,
+        Some(at) => {
+            let range = format!("{:x}-{:x}", at.bytes(), at.bytes() + size.bytes() - 1);
+            write(&device.join("mapping"), &range)?;
+        }
+    }
     let name = device
         .file_name()
         .unwrap_or_default()
@@ -86,6 +93,20 @@ pub(super) fn create(size: Size, align: Size) -> Done {
     if !device.join("driver").exists() {
         write(&Path::new(DRIVER).join("bind"), &name)?;
     }
+    ok()
+}
+
+/// Gives one another size, unbound for as long as that takes.
+pub(super) fn resize(name: &str, size: Size) -> Done {
+    let device = region()?.join(name);
+    if !device.exists() {
+        return Err(failed(format!(
+            "resize {name}: the region has no such device"
+        )));
+    }
+    write(&device.join("driver/unbind"), name)?;
+    write(&device.join("size"), &size.bytes().to_string())?;
+    write(&Path::new(DRIVER).join("bind"), name)?;
     ok()
 }
 

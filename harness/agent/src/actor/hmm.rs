@@ -169,7 +169,7 @@ impl<'a> Ask<'a> {
         Self::new(actor, READ, of)
     }
 
-    fn snapshot(actor: &'a Actor, of: &DeviceRange) -> Result<Self, StepResult> {
+    pub(super) fn snapshot(actor: &'a Actor, of: &DeviceRange) -> Result<Self, StepResult> {
         let mut ask = Self::new(actor, OLD_SNAPSHOT, of)?;
         if ask.mirror.renumbered {
             ask.number = SNAPSHOT;

@@ -156,6 +156,7 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
             offset,
             length,
             private,
+            anywhere,
         } => {
             let dev = context.namespace("devdax", namespace.as_deref())?;
             let of = OpenOptions::new()
@@ -177,7 +178,10 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
                 true => MapFlags::MAP_PRIVATE,
                 false => MapFlags::MAP_SHARED,
             };
-            let mut m = place(of, at, flags, backing)?;
+            let mut m = match anywhere {
+                true => chosen(of, &at, flags, backing)?,
+                false => place(of, at, flags, backing)?,
+            };
             m.file = None;
             (map, m)
         }
@@ -242,6 +246,41 @@ fn place(of: File, at: Place, shared: MapFlags, backing: Backing) -> Result<Mapp
     Ok(Mapping {
         address: address.get() as u64,
         pages,
+        backing,
+        file: Some(of),
+        space,
+    })
+}
+
+/// Where the kernel wants it, without room around it.
+fn chosen(of: File, at: &Place, shared: MapFlags, backing: Backing) -> Result<Mapping, StepResult> {
+    let whole = length(at.length)?;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let address = unsafe {
+        mmap(
+            None,
+            whole,
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            shared,
+            &of,
+            at.offset.bytes() as i64,
+        )
+    }
+    .map_err(|e| errno("mmap", e))?
+    .as_ptr() as usize;
+    let space = Space {
+        address,
+        length: whole.get(),
+    };
+    let address = address as u64;
+    if address / Size::PAGE % 512 != at.colour {
+        return Err(failed(format!(
+            "map anywhere: the kernel chose {address:#x}, which no huge entry fits"
+        )));
+    }
+    Ok(Mapping {
+        address,
+        pages: at.length.pages(),
         backing,
         file: Some(of),
         space,

@@ -2,6 +2,7 @@
 
 mod access;
 mod aio;
+mod attributes;
 mod change;
 mod clone;
 mod cxl_region;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use proto::{Op, StepResult};
 
-use super::{cxl_region, dax_mode, dax_region, drivers, namespace, program, root, teardown};
+use super::{
+    attributes, cxl_region, dax_mode, dax_region, drivers, namespace, program, root, teardown,
+};
 use crate::wire::{Context, Reply, errno, failed, io_errno, mount_point};
 
 pub(super) type Done = Result<Reply, StepResult>;
@@ -34,7 +36,9 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
         Op::Rmmod { module } => drivers::rmmod(module),
         Op::UnbindPci { driver } => drivers::unbind_pci(driver),
         Op::DaxMode { mode } => dax_mode::set(*mode, context),
-        Op::CreateDax { size, align } => dax_region::create(*size, *align),
+        Op::CreateDax { size, align, at } => dax_region::create(*size, *align, *at),
+        Op::ResizeDax { device, size } => dax_region::resize(device, *size),
+        Op::ReadAttributes {} => attributes::read_all(),
         Op::DestroyDax { device } => dax_region::destroy(device),
         Op::TornDown {} => teardown::check(),
         Op::Mkfs {

@@ -145,7 +145,9 @@ impl Agent {
                 length: None,
             } => self.expect.unmapped(by, map),
             Op::Fork { child } => self.expect.forked(by, child),
-            Op::DestroyDax { device } => self.expect.device_gone(device),
+            Op::DestroyDax { device } | Op::ResizeDax { device, .. } => {
+                self.expect.device_gone(device);
+            }
             Op::Mkfs { .. } | Op::CreateNamespace { .. } | Op::DestroyNamespace {} => {
                 self.expect.forget_files();
             }

@@ -350,6 +350,7 @@ impl Agent {
                 | Op::DaxMode { .. }
                 | Op::CreateDax { .. }
                 | Op::DestroyDax { .. }
+                | Op::ResizeDax { .. }
                 | Op::Run { .. }
         ) {
             self.look_at_namespaces();

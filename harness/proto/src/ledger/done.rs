@@ -106,7 +106,7 @@ impl Ledger {
             Op::Mkfs { fs, namespace, .. } => {
                 self.file_systems.insert(namespace.clone(), fs.clone());
             }
-            Op::DestroyDax { device } => self.device_gone(device),
+            Op::DestroyDax { device } | Op::ResizeDax { device, .. } => self.device_gone(device),
             Op::Unbind {
                 mode,
                 namespace: Some(device),

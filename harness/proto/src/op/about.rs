@@ -24,6 +24,8 @@ impl Op {
             Op::DaxMode { .. } => "dax-mode",
             Op::CreateDax { .. } => "create-dax",
             Op::DestroyDax { .. } => "destroy-dax",
+            Op::ResizeDax { .. } => "resize-dax",
+            Op::ReadAttributes {} => "read-attributes",
             Op::TornDown {} => "torn-down",
             Op::Create { .. } => "create",
             Op::Truncate { .. } => "truncate",
@@ -85,6 +87,7 @@ impl Op {
                 | Op::HmmMigrate(_)
                 | Op::HmmReturn(_)
                 | Op::HmmRead(_)
+                | Op::HmmSnapshot(_)
                 | Op::Madvise {
                     advice: Advice::Dontneed,
                     ..
@@ -199,6 +202,8 @@ impl Op {
                 | Op::DaxMode { .. }
                 | Op::CreateDax { .. }
                 | Op::DestroyDax { .. }
+                | Op::ResizeDax { .. }
+                | Op::ReadAttributes {}
                 | Op::TornDown {}
                 | Op::Run { .. }
                 | Op::MountRoot {}
