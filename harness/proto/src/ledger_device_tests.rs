@@ -105,6 +105,7 @@ fn each_dax_device_has_its_own_frames() {
             offset: Size(4096),
             length: Size(4096),
             private: false,
+            anywhere: false,
         };
         let fact = Fact::Mapped {
             map: map.into(),
