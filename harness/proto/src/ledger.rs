@@ -22,8 +22,8 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::{
-    Advice, Backing, Behaviour, Extent, Fact, Memory, Op, PageType, PagemapState, PinHow, Size,
-    StepResult,
+    Advice, Backing, Behaviour, Extent, Fact, Memory, NamespaceInfo, Op, PageType, PagemapState,
+    PinHow, Size, StepResult,
 };
 
 /// 4K pages under one PMD.
@@ -260,6 +260,8 @@ pub struct Ledger {
     mirrors: Vec<(u8, BTreeSet<String>)>,
     /// Ranges of frames of each device-dax device, by the name of its namespace.
     devices: BTreeMap<String, Vec<Range<u64>>>,
+    /// Those of an alignment of 1G.
+    gigantic: BTreeSet<String>,
     /// First ids of 512 pages each that are one device-private folio.
     large: BTreeSet<u64>,
     behaviour: Behaviour,
@@ -275,14 +277,18 @@ impl Ledger {
         self.behaviour = behaviour;
     }
 
-    /// Names physical address and bytes of each range of each device-dax device, by the name of
-    /// its namespace.
-    pub fn set_devices(&mut self, devices: impl IntoIterator<Item = (String, Vec<(u64, u64)>)>) {
+    /// Names the device-dax devices.
+    pub fn set_devices<'a>(&mut self, devices: impl Iterator<Item = &'a NamespaceInfo>) {
         let frames = |(start, size): (u64, u64)| start / Size::PAGE..(start + size) / Size::PAGE;
-        self.devices = devices
-            .into_iter()
-            .map(|(name, ranges)| (name, ranges.into_iter().map(frames).collect()))
-            .collect();
+        self.devices.clear();
+        self.gigantic.clear();
+        for device in devices {
+            let ranges = device.pieces().into_iter().map(frames).collect();
+            self.devices.insert(device.name.clone(), ranges);
+            if device.align == Size::PUD {
+                self.gigantic.insert(device.name.clone());
+            }
+        }
     }
 
     /// The frame of a page of a device.
@@ -517,6 +523,18 @@ impl Ledger {
             Backing::File { .. } => PageType::Fsdax,
             Backing::Device { .. } => PageType::Devdax,
             Backing::Anon { .. } => PageType::Private,
+        }
+    }
+
+    /// The predicted frame of a page that GUP pins: it has an entry, or had one of 1G until the
+    /// look that followed.
+    fn pinned_pfn(&self, m: &Map, page: u64) -> Option<u64> {
+        match &m.backing {
+            Backing::Device {
+                first_page,
+                namespace,
+            } if self.gigantic.contains(namespace) => self.device_pfn(namespace, first_page + page),
+            _ => self.dax_pfn(m, page),
         }
     }
 

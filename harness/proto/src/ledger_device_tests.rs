@@ -1,7 +1,7 @@
 //! Several devices and namespaces at a time.
 
 use super::*;
-use crate::DeviceRange;
+use crate::{DeviceRange, NamespaceInfo};
 
 #[test]
 fn coherent_pages_stay_where_they_are_when_touched_and_go_with_their_own_device() {
@@ -91,13 +91,23 @@ fn umount_of_one_namespace_leaves_the_files_of_others() {
 #[test]
 fn each_dax_device_has_its_own_frames() {
     let mut l = Ledger::default();
-    l.set_devices([
-        ("first".into(), vec![(0x1000 << 12, 0x10 << 12)]),
-        (
-            "second".into(),
-            vec![(0x8000 << 12, 1 << 12), (0x9000 << 12, 2 << 12)],
+    let device = |name: &str, ranges: &[(u64, u64)]| NamespaceInfo {
+        dev: "dax0.0".into(),
+        name: name.into(),
+        mode: "devdax".into(),
+        resource: ranges[0].0,
+        size: ranges.iter().map(|(_, bytes)| bytes).sum(),
+        align: Size::PAGE,
+        ranges: ranges.to_vec(),
+    };
+    let devices = [
+        device("first", &[(0x1000 << 12, 0x10 << 12)]),
+        device(
+            "second",
+            &[(0x8000 << 12, 1 << 12), (0x9000 << 12, 2 << 12)],
         ),
-    ]);
+    ];
+    l.set_devices(devices.iter());
     for (map, namespace) in [("m", "second"), ("n", "first")] {
         let op = Op::MapDevice {
             map: map.into(),

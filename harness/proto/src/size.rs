@@ -19,6 +19,8 @@ impl Size {
     pub const PAGE: u64 = 4096;
     /// One PMD-mapped page of x86_64, in bytes.
     pub const PMD: u64 = 2 << 20;
+    /// One PUD-mapped page of x86_64, in bytes.
+    pub const PUD: u64 = 1 << 30;
 
     /// The size in bytes.
     pub fn bytes(self) -> u64 {

@@ -370,8 +370,7 @@ impl Agent {
     pub(super) fn look_at_namespaces(&mut self) {
         self.namespaces = namespaces::scan();
         let devices = self.namespaces.iter().filter(|n| n.mode == "devdax");
-        self.ledger
-            .set_devices(devices.map(|n| (n.name.clone(), n.pieces())));
+        self.ledger.set_devices(devices);
     }
 
     /// A child of PID 1 has ended.

@@ -144,7 +144,10 @@ impl Ledger {
                     how: *how,
                     page_type: self.page_type(m),
                     file: m.file().map(str::to_owned),
-                    pfns: range.clone().filter_map(|p| self.dax_pfn(m, p)).collect(),
+                    pfns: range
+                        .clone()
+                        .filter_map(|p| self.pinned_pfn(m, p))
+                        .collect(),
                     ids: BTreeSet::new(),
                     in_ram: 0,
                 };

@@ -31,6 +31,13 @@ impl Ledger {
             self.touch_anon(&key, range, write);
             return Ok(());
         }
+        // A look at /proc/PID/pagemap splits what a PUD maps (walk_pud_range()), and the split of a
+        // device's takes it out of the page tables: after a touch, which looks, nothing is left.
+        if let Backing::Device { namespace, .. } = &m.backing
+            && self.gigantic.contains(namespace)
+        {
+            return Ok(());
+        }
         let stretch = m.stretch(page);
         let first = m.first_page();
         let before = &m.slots[stretch.clone()];
