@@ -2,8 +2,10 @@
 //! fixtures' provisioning and the shell.
 
 mod about;
+mod absent;
 
 pub(crate) use about::COHERENT;
+use absent::{is_false, is_once, is_private, map_mem, once, page, pmd};
 
 use std::num::NonZero;
 
@@ -569,36 +571,6 @@ pub struct DeviceRange {
     /// The device; absent: the fixture's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<u8>,
-}
-
-fn map_mem() -> String {
-    "mem".into()
-}
-
-fn pmd() -> Size {
-    Size(Size::PMD)
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands references
-fn is_private(memory: &Memory) -> bool {
-    *memory == Memory::Private
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands references
-const fn once() -> NonZero<u32> {
-    NonZero::<u32>::MIN
-}
-
-fn is_once(turns: &NonZero<u32>) -> bool {
-    *turns == once()
-}
-
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
-fn page() -> Size {
-    Size(Size::PAGE)
 }
 
 #[cfg(test)]

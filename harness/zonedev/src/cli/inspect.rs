@@ -3,6 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::record::{CellId, RunFolder, RunRecord};
+use crate::spec::Unreachable;
 use crate::{report, verdict};
 
 use super::args::{BuildOptions, CoverageArgs, InspectArgs};
@@ -86,7 +87,7 @@ pub(super) fn coverage(project: &Utf8Path, args: &CoverageArgs) -> Result<Exit, 
         runs.push(read(project, run)?);
     }
     if args.lines {
-        return super::lines::run(&runs);
+        return super::lines::run(&Unreachable::load(&project.join("suites"))?, &runs);
     }
     let records: Vec<RunRecord> = runs.into_iter().map(|(_, record)| record).collect();
     out!("{}", report::coverage(&records));

@@ -3,6 +3,7 @@
 use crate::build::{BuildError, Cache, Gcov};
 use crate::record::{CellId, CellVerdict, RunFolder, RunRecord};
 use crate::report::{KernelLines, Sources};
+use crate::spec::Unreachable;
 use crate::{observe, report};
 
 use super::exit::{Exit, Failure};
@@ -22,7 +23,10 @@ struct Cells<'a> {
     without: Vec<String>,
 }
 
-pub(super) fn run(runs: &[(RunFolder, RunRecord)]) -> Result<Exit, Failure> {
+pub(super) fn run(
+    unreachable: &[Unreachable],
+    runs: &[(RunFolder, RunRecord)],
+) -> Result<Exit, Failure> {
     let cache = Cache::of_user()?;
     let mut out = Vec::new();
     for (name, cells) in cells(runs)? {
@@ -41,7 +45,7 @@ pub(super) fn run(runs: &[(RunFolder, RunRecord)]) -> Result<Exit, Failure> {
             "run kernels of the flavour gcov: zonedev matrix -k 6.12:gcov",
         ));
     }
-    out!("{}", report::lines(&out));
+    out!("{}", report::lines(&out, unreachable));
     Ok(Exit::Good)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::record::SourceLines;
+use crate::spec::Unreachable;
 
 /// Sources by path in the kernel's tree.
 pub type Sources = BTreeMap<String, SourceLines>;
@@ -23,23 +24,25 @@ pub struct KernelLines {
     pub without: Vec<String>,
 }
 
-/// For each kernel a table of its sources, and then what stayed dark in each.
-pub fn lines(kernels: &[KernelLines]) -> String {
+/// For each kernel a table of its sources, without the functions that can't run, and then what
+/// stayed dark in each.
+pub fn lines(kernels: &[KernelLines], unreachable: &[Unreachable]) -> String {
     let mut out = String::new();
     for kernel in kernels {
         if !out.is_empty() {
             out.push('\n');
         }
-        one(&mut out, kernel);
+        one(&mut out, kernel, unreachable);
     }
     out
 }
 
-fn one(out: &mut String, of: &KernelLines) {
+fn one(out: &mut String, of: &KernelLines, unreachable: &[Unreachable]) {
     let mut both = of.own.clone();
     for (source, lines) in &of.upstream {
         both.entry(source.clone()).or_default().add(lines);
     }
+    let left_out = leave_out(&mut both, unreachable);
     let _ = writeln!(
         out,
         "## Lines that ran on {}\n\n{} cells of own suites and {} of upstream's tests, each with \
@@ -76,6 +79,7 @@ fn one(out: &mut String, of: &KernelLines) {
         row.write(out, name);
     }
     sum.write(out, "all");
+    *out += &left_out;
     *out += "\n### What stays dark\n";
     for (name, lines) in &both {
         let dark: Vec<String> = dark(lines).iter().map(Dark::words).collect();
@@ -101,6 +105,40 @@ fn one(out: &mut String, of: &KernelLines) {
     }
     if !missed.is_empty() {
         let _ = write!(out, "\n### What only upstream's tests reach\n\n{missed}");
+    }
+}
+
+/// Takes out what can't run, and tells what that was; what ran all the same stays.
+fn leave_out(sources: &mut Sources, unreachable: &[Unreachable]) -> String {
+    let mut out = String::new();
+    for of in unreachable {
+        let mut gone = Vec::new();
+        for name in &of.functions {
+            for lines in sources.values_mut() {
+                let Some(&(first, last)) = lines.functions.get(name) else {
+                    continue;
+                };
+                let within = lines.lines.range(first..=last);
+                let (all, ran) = within.fold((0, 0), |(all, n), (_, ran)| {
+                    (all + 1, n + usize::from(*ran))
+                });
+                let name = super::escape(name);
+                if ran > 0 {
+                    gone.push(format!("`{name}` ({ran} of {all} lines ran after all)"));
+                } else if all > 0 {
+                    lines.lines.retain(|line, _| !(first..=last).contains(line));
+                    gone.push(format!("`{name}` ({all})"));
+                }
+            }
+        }
+        if !gone.is_empty() {
+            let reason = super::escape(&of.reason);
+            let _ = writeln!(out, "- {reason}: {}", gone.join(", "));
+        }
+    }
+    match out.is_empty() {
+        true => out,
+        false => format!("\n### Left out, with their lines\n\n{out}"),
     }
 }
 
@@ -251,7 +289,18 @@ mod tests {
             cells: (2, 1),
             without: vec!["fsdax/fsdax-ext4/hang".into()],
         };
-        insta::assert_snapshot!(lines(&[kernel]), @r"
+        let cannot = |function: &str| Unreachable {
+            reason: "it never goes".into(),
+            functions: vec![function.into(), "of another kernel".into()],
+        };
+        let text = lines(std::slice::from_ref(&kernel), &[cannot("never")]);
+        assert!(text.contains("| mm/memremap.c | 8 | 2 (25 %) |"), "{text}");
+        assert!(text.contains("- it never goes: `never` (2)\n"), "{text}");
+        assert!(!text.contains("- `never`: 22"), "{text}");
+        let text = lines(std::slice::from_ref(&kernel), &[cannot("entered")]);
+        assert!(text.contains("(2 of 5 lines ran after all)"), "{text}");
+        assert!(text.contains("| mm/memremap.c | 10 |"), "{text}");
+        insta::assert_snapshot!(lines(&[kernel], &[]), @r"
         ## Lines that ran on 6.12:gcov
 
         2 cells of own suites and 1 of upstream's tests, each with the boot and provisioning of its machine.
@@ -286,7 +335,7 @@ mod tests {
             cells: (1, 0),
             ..KernelLines::default()
         };
-        let text = lines(&[kernel]);
+        let text = lines(&[kernel], &[]);
         assert!(
             text.contains("| mm/hmm.c | 2 | 1 (50 %) | - | 1 (50 %) |"),
             "{text}"

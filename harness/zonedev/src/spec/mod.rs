@@ -16,6 +16,7 @@ mod known;
 mod program;
 mod rootfs;
 mod selftest;
+mod unreachable;
 
 pub(crate) use case::HUNG;
 pub use case::{Case, PlannedStep, Reads, SuiteStore};
@@ -35,3 +36,4 @@ pub use kernel_source::SourceSpec;
 pub use known::{Known, KnownEnd, KnownOutcome, KnownViolation};
 pub use rootfs::{RootFile, RootLink, RootSpec, SourceTests, TestProgram};
 pub use selftest::{Library, SelftestSpec};
+pub use unreachable::Unreachable;

@@ -44,7 +44,12 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
                 .collect();
             let mut reasons = Vec::new();
             ended(cell, &mut reasons);
+            let ends = reasons.len();
             reports(cell, &mut reasons);
+            // A kernel that hangs has often said why.
+            if matches!(cell.end, End::Hung { .. }) {
+                reasons.rotate_left(ends);
+            }
             steps(cell, &mut reasons);
             reasons.extend(violations.iter().map(violation_words));
             results(cell, &mut reasons);

@@ -132,6 +132,17 @@ fn worst_comes_first() {
             "at \"idle\": namespace0.0 FS_DAX refcount of 4 pages from pfn 0x200 (page 0): expected 1, found 2 (idle 1)",
         ]
     );
+    c.end = End::Hung {
+        step: 1,
+        at: "no answer".into(),
+    };
+    assert_eq!(
+        reasons(&c)[..2],
+        [
+            "BUG: Bad page state at step 0 mount",
+            "step 1 checkpoint did not end: no answer",
+        ]
+    );
     c.steps[0].expected_splats = vec!["BUG: Bad page state".into()];
     assert!(!reasons(&c).iter().any(|r| r.contains("Bad page")));
 }
