@@ -93,6 +93,8 @@ pub enum Memory {
     Private,
     /// The same where huge pages are asked for (MADV_HUGEPAGE), aligned to 2M.
     Huge,
+    /// Private memory of the 2M pages that the fixture reserves (MAP_HUGETLB).
+    Hugetlb,
     /// Shared anonymous memory: pages of tmpfs.
     Shared,
     /// MAP_PRIVATE of a tmpfs file without blocks: what is stored to is anonymous, the rest is

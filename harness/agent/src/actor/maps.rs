@@ -305,6 +305,8 @@ fn anon(bytes: Size, memory: Memory) -> Result<Mapping, StepResult> {
     };
     mapping.file = None;
     let advice = match memory {
+        // It has its size once and for all.
+        Memory::Hugetlb => return Ok(mapping),
         Memory::Huge => MmapAdvise::MADV_HUGEPAGE,
         _ => MmapAdvise::MADV_NOHUGEPAGE,
     };
@@ -320,6 +322,7 @@ fn place_anon(at: &Place, memory: Memory, backing: Backing) -> Result<Mapping, S
     let (space, address) = Space::reserve(pages * Size::PAGE, at.colour)?;
     let shared = match memory {
         Memory::Shared => MapFlags::MAP_SHARED,
+        Memory::Hugetlb => MapFlags::MAP_PRIVATE | MapFlags::MAP_HUGETLB,
         _ => MapFlags::MAP_PRIVATE,
     };
     // SAFETY: MAP_FIXED replaces addresses that `space` reserved for this.

@@ -199,6 +199,15 @@ impl Ledger {
             // The zero page of a read needs no anon_vma (do_anonymous_page()).
             m.anon_vma |= write && m.memory() != Some(Memory::Shared);
             let shared_memory = m.memory() == Some(Memory::Shared);
+            // hugetlb_no_page() makes a page of 2M whatever the access.
+            let hugetlb = m.memory() == Some(Memory::Hugetlb);
+            let range = match hugetlb {
+                true => {
+                    let first = range.start / PMD_PAGES as usize * PMD_PAGES as usize;
+                    first..range.end.next_multiple_of(PMD_PAGES as usize)
+                }
+                false => range,
+            };
             for page in range {
                 let slot = &mut m.slots[page];
                 // do_swap_page() puts them back for this address space.
@@ -214,7 +223,7 @@ impl Ledger {
                         *slot = Slot::Zero;
                         false
                     }
-                    Slot::Zero | Slot::None if write => true,
+                    Slot::Zero | Slot::None if write || hugetlb => true,
                     Slot::None => {
                         *slot = Slot::Zero;
                         false
@@ -229,7 +238,10 @@ impl Ledger {
                 m.writable[page] |= write;
             }
             // do_huge_pmd_wp_page() splits the entry of a huge page that is shared.
-            m.pmds.retain(|start| !split.contains(start));
+            match hugetlb {
+                true => m.pmds.extend(split),
+                false => m.pmds.retain(|start| !split.contains(start)),
+            }
         }
         self.next_id = next;
     }
