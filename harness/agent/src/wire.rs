@@ -117,7 +117,9 @@ impl ExpectedRun {
         };
         let mut words = words(run.generation, run.index + (page - run.page));
         for (word, zeroed) in words.iter_mut().zip(run.zeroed) {
-            *word = if zeroed { 0 } else { *word };
+            if zeroed {
+                *word = 0;
+            }
         }
         words
     }

@@ -137,7 +137,7 @@ pub enum Op {
         /// Its size from now on.
         size: Size,
     },
-    /// Read every attribute that drivers of NVDIMMs, device-dax and test_hmm show in sysfs; what
+    /// Read every attribute that drivers of NVDIMMs and device-dax show in sysfs; what
     /// each says, and whether it may be read, is left open.
     ReadAttributes {},
     /// Unbind such a device from its driver, and give its memory back to the region.

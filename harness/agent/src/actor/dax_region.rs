@@ -72,6 +72,16 @@ fn blank(region: &Path) -> Result<PathBuf, StepResult> {
     Ok(region.join(seed))
 }
 
+fn named(region: &Path, name: &str) -> Result<PathBuf, StepResult> {
+    let device = region.join(name);
+    match device.exists() {
+        true => Ok(device),
+        false => Err(failed(format!(
+            "find {name}: the region has no such device"
+        ))),
+    }
+}
+
 /// Makes one of `size`, at a physical address of the region or where there is room, and binds it as a
 /// character device.
 pub(super) fn create(size: Size, align: Size, at: Option<Size>) -> Done {
@@ -98,12 +108,7 @@ pub(super) fn create(size: Size, align: Size, at: Option<Size>) -> Done {
 
 /// Gives one another size, unbound for as long as that takes.
 pub(super) fn resize(name: &str, size: Size) -> Done {
-    let device = region()?.join(name);
-    if !device.exists() {
-        return Err(failed(format!(
-            "resize {name}: the region has no such device"
-        )));
-    }
+    let device = named(&region()?, name)?;
     write(&device.join("driver/unbind"), name)?;
     write(&device.join("size"), &size.bytes().to_string())?;
     write(&Path::new(DRIVER).join("bind"), name)?;
@@ -113,12 +118,7 @@ pub(super) fn resize(name: &str, size: Size) -> Done {
 /// Takes one down. The first stays there without memory, as the kernel wants it.
 pub(super) fn destroy(name: &str) -> Done {
     let region = region()?;
-    let device = region.join(name);
-    if !device.exists() {
-        return Err(failed(format!(
-            "destroy {name}: the region has no such device"
-        )));
-    }
+    let device = named(&region, name)?;
     if device.join("driver").exists() {
         write(&device.join("driver/unbind"), name)?;
     }

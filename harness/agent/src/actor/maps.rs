@@ -228,24 +228,11 @@ struct Place {
 }
 
 fn place(of: File, at: Place, shared: MapFlags, backing: Backing) -> Result<Mapping, StepResult> {
-    let pages = at.length.pages();
-    let (space, address) = Space::reserve(pages * Size::PAGE, at.colour)?;
-    let length = length(at.length)?;
-    // SAFETY: MAP_FIXED replaces addresses that `space` reserved for this.
-    unsafe {
-        mmap(
-            Some(address),
-            length,
-            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-            shared | MapFlags::MAP_FIXED,
-            &of,
-            at.offset.bytes() as i64,
-        )
-    }
-    .map_err(|e| errno("mmap", e))?;
+    let (space, address) = Space::reserve(at.length.pages() * Size::PAGE, at.colour)?;
+    mmap_file(&of, &at, Some(address), shared | MapFlags::MAP_FIXED)?;
     Ok(Mapping {
         address: address.get() as u64,
-        pages,
+        pages: at.length.pages(),
         backing,
         file: Some(of),
         space,
@@ -254,23 +241,10 @@ fn place(of: File, at: Place, shared: MapFlags, backing: Backing) -> Result<Mapp
 
 /// Where the kernel wants it, without room around it.
 fn chosen(of: File, at: &Place, shared: MapFlags, backing: Backing) -> Result<Mapping, StepResult> {
-    let whole = length(at.length)?;
-    // SAFETY: a new mapping at an address of the kernel's choice.
-    let address = unsafe {
-        mmap(
-            None,
-            whole,
-            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-            shared,
-            &of,
-            at.offset.bytes() as i64,
-        )
-    }
-    .map_err(|e| errno("mmap", e))?
-    .as_ptr() as usize;
+    let address = mmap_file(&of, at, None, shared)?;
     let space = Space {
         address,
-        length: whole.get(),
+        length: length(at.length)?.get(),
     };
     let address = address as u64;
     if address / Size::PAGE % 512 != at.colour {
@@ -285,6 +259,29 @@ fn chosen(of: File, at: &Place, shared: MapFlags, backing: Backing) -> Result<Ma
         file: Some(of),
         space,
     })
+}
+
+/// mmap(2) for loads and stores: at an address that is reserved for this, or at the kernel's choice.
+fn mmap_file(
+    of: &File,
+    at: &Place,
+    address: Option<NonZeroUsize>,
+    flags: MapFlags,
+) -> Result<usize, StepResult> {
+    let length = length(at.length)?;
+    // SAFETY: MAP_FIXED replaces only addresses that a `Space` reserved for this; without it the
+    // mapping is new.
+    let mapped = unsafe {
+        mmap(
+            address,
+            length,
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            flags,
+            of,
+            at.offset.bytes() as i64,
+        )
+    };
+    Ok(mapped.map_err(|e| errno("mmap", e))?.as_ptr() as usize)
 }
 
 fn anon(bytes: Size, memory: Memory) -> Result<Mapping, StepResult> {

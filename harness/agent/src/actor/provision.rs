@@ -106,7 +106,6 @@ pub(super) fn ok() -> Done {
     Ok(StepResult::Ok {}.into())
 }
 
-/// The block device of a namespace. One without struct pages has a block device as well.
 /// ext4's allocator passes over groups whose bitmaps are still being read (ext4_mb_prefetch()), so
 /// that blocks lie elsewhere on a slow day. Who looks at all groups has them read.
 fn load_groups(dev: &str) {
@@ -115,6 +114,7 @@ fn load_groups(dev: &str) {
     }
 }
 
+/// The block device of a namespace. One without struct pages has a block device as well.
 fn block(context: &Context, name: Option<&str>) -> Result<String, StepResult> {
     let found = context
         .namespace("fsdax", name)

@@ -295,13 +295,18 @@ impl Expect {
     /// when it is longer again. Private copies of that page stay whole.
     pub(super) fn truncated(&mut self, file: &str, size: Size) {
         self.cut(file, size.pages()..u64::MAX, true);
-        self.zeroed(file, size.bytes()..u64::MAX);
+        self.zeroed_edges(file, size.bytes()..u64::MAX);
     }
 
     /// Bytes of a file are zeros, but in private copies.
     pub(super) fn zeroed(&mut self, file: &str, bytes: Range<u64>) {
         let whole = bytes.start.div_ceil(Size::PAGE)..bytes.end / Size::PAGE;
         self.cut(file, whole, false);
+        self.zeroed_edges(file, bytes);
+    }
+
+    /// The words that a range of zeros covers of the pages that it begins and ends in.
+    fn zeroed_edges(&mut self, file: &str, bytes: Range<u64>) {
         let id = self.id(file);
         let Some(words) = self.files.get_mut(&id) else {
             return;

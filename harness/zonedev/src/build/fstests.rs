@@ -10,7 +10,7 @@ use super::cache::{create_dir, remove};
 use super::context::{BuildCtx, here};
 use super::error::BuildError;
 use super::event::{BuildSink, Phase, Reporter};
-use super::{proc, rootfs};
+use super::{image, proc, rootfs};
 use crate::spec::{Case, Reads};
 
 /// The group whose tests touch what we watch.
@@ -156,17 +156,13 @@ fn libraries(copy: &Utf8Path) -> Result<(), BuildError> {
             continue;
         };
         for program in entries.flatten().filter(|e| is_elf(e.path())) {
-            let said = proc::command("ldd")
-                .arg(program.path())
-                .output()
-                .map_err(|e| BuildError::io("run ldd on", program.path(), e))?;
-            for library in needed(&String::from_utf8_lossy(&said.stdout)) {
-                let Some(name) = Utf8Path::new(library).file_name() else {
+            for library in image::libraries(program.path())? {
+                let Some(name) = library.file_name() else {
                     continue;
                 };
                 if !to.join(name).exists() {
-                    fs_err::copy(library, to.join(name))
-                        .map_err(|e| BuildError::io("copy", Utf8Path::new(library), e))?;
+                    fs_err::copy(&library, to.join(name))
+                        .map_err(|e| BuildError::io("copy", &library, e))?;
                 }
             }
         }
@@ -179,14 +175,6 @@ fn is_elf(path: &Utf8Path) -> bool {
     let mut magic = [0; 4];
     let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic));
     read.is_ok() && magic == *b"\x7fELF"
-}
-
-/// The paths in what ldd prints: `libaio.so.1 => /lib/x86_64-linux-gnu/libaio.so.1 (0x...)`.
-fn needed(ldd: &str) -> impl Iterator<Item = &str> {
-    ldd.lines().filter_map(|line| {
-        let path = line.split_once(" => ")?.1.split_whitespace().next()?;
-        path.starts_with('/').then_some(path)
-    })
 }
 
 #[cfg(test)]
@@ -203,13 +191,6 @@ mod tests {
             "#! /bin/bash\n. ./common/preamble\n_begin_fstest auto quick dax prealloc\n"
         ));
         assert!(!says_group("_begin_fstest auto quick daxx\n"));
-    }
-
-    #[test]
-    fn libraries_by_ldd() {
-        let said = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibaio.so.1 => /lib/x/libaio.so.1 (0x00007f)\n\
-                    \tlibgone.so => not found\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        assert_eq!(needed(said).collect::<Vec<_>>(), ["/lib/x/libaio.so.1"]);
     }
 
     #[test]

@@ -171,7 +171,7 @@ fn add_program(archive: &mut Archive, path: &str, package: &str) -> Result<(), B
 }
 
 /// The libraries of a program, its interpreter included; none for a static one.
-fn libraries(path: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, BuildError> {
+pub(super) fn libraries(path: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, BuildError> {
     let out = proc::output(proc::command("ldd").arg(path))?;
     let text = String::from_utf8_lossy(&out.stdout);
     if !out.status.success() {
