@@ -23,6 +23,11 @@
 //! | `page.hpage_pinned_refcount` | in the second tail |
 //! | `page.compound_pincount` | in the first tail |
 //! | `folio._pincount` | where BTF says |
+//!
+//! | field present | mappings of a large page |
+//! |---|---|
+//! | `folio._large_mapcount` | where BTF says; every entry of every size |
+//! | `page.compound_mapcount` | in the first tail; entries of the whole page only |
 
 use crate::btf::{Btf, BtfError};
 
@@ -69,7 +74,8 @@ pub struct PageLayout {
     pub refcount: usize,
     /// A folio's order.
     pub order: OrderAt,
-    /// A folio's `_large_mapcount`, from its head; None where there is none.
+    /// A folio's `_large_mapcount`, from its head, or its older `compound_mapcount`; None where
+    /// there is neither.
     pub large_mapcount: Option<usize>,
     /// A folio's pins, from its head, and the smallest order that has them.
     pub pincount: Option<(usize, u8)>,
@@ -270,7 +276,10 @@ fn page(btf: &Btf) -> Result<PageLayout, BtfError> {
         mapcount: at(btf, "page", "_mapcount")?,
         refcount: at(btf, "page", "_refcount")?,
         order,
-        large_mapcount: in_folio("_large_mapcount")?.map(|(offset, _)| offset),
+        large_mapcount: match in_folio("_large_mapcount")? {
+            Some((offset, _)) => Some(offset),
+            None => tail(1, "compound_mapcount")?,
+        },
         pincount,
         share,
         head_bit,

@@ -109,7 +109,8 @@ pub struct PageState {
     pub refcount: i32,
     /// `_mapcount` plus 1, of the page itself.
     pub mapcount: i32,
-    /// `_large_mapcount` plus 1: heads only, and only where the kernel keeps it.
+    /// `_large_mapcount`, or before there was one (6.10) `compound_mapcount`, plus 1: heads only,
+    /// and only where the kernel keeps either.
     pub large_mapcount: Option<i32>,
     /// Pins counted apart from references: heads only, and only where the kernel counts them so.
     pub pincount: Option<i32>,

@@ -45,7 +45,7 @@ pub enum LedgerError {
 enum Slot {
     /// No entry.
     None,
-    /// A page-table entry for a DAX page.
+    /// A page-table entry for a DAX page, or for one of peer-to-peer memory.
     Pte,
     /// Under a PMD entry for DAX pages.
     Pmd,
@@ -75,7 +75,8 @@ struct Map {
     large_seen: BTreeSet<usize>,
     /// Whether the VMA has an anon_vma, so that fork() copies its entries.
     anon_vma: bool,
-    /// Frames of private and coherent pages as pagemap last said, by page.
+    /// Frames of private and coherent pages as pagemap last said, by page; of peer-to-peer memory,
+    /// as it said when they were mapped.
     looked_up: BTreeMap<u64, u64>,
     /// Pages that pagemap last called swapped.
     swapped_out: BTreeSet<u64>,
@@ -87,7 +88,7 @@ impl Map {
     fn first_page(&self) -> u64 {
         match &self.backing {
             Backing::File { first_page, .. } | Backing::Device { first_page, .. } => *first_page,
-            Backing::Anon { .. } => 0,
+            Backing::Anon { .. } | Backing::P2pmem {} => 0,
         }
     }
 
@@ -430,10 +431,13 @@ impl Ledger {
                 if *pages > 4 << 20 {
                     return Err(LedgerError::Range(map.clone(), 0, *pages));
                 }
+                // p2pmem_alloc_mmap() inserts every page.
+                let p2pmem = *backing == Backing::P2pmem {};
+                let slot = if p2pmem { Slot::Pte } else { Slot::None };
                 let m = Map {
                     backing: backing.clone(),
-                    slots: vec![Slot::None; *pages as usize],
-                    writable: vec![false; *pages as usize],
+                    slots: vec![slot; *pages as usize],
+                    writable: vec![p2pmem; *pages as usize],
                     pmds: BTreeSet::new(),
                     large_seen: BTreeSet::new(),
                     anon_vma: false,
@@ -459,6 +463,9 @@ impl Ledger {
             Fact::Large { map, pages } => self.observed_large(actor, map, pages)?,
             Fact::Pagemap { map, runs } => {
                 let m = self.map_mut(actor, map)?;
+                if m.backing == (Backing::P2pmem {}) && !m.looked_up.is_empty() {
+                    return Ok(());
+                }
                 m.looked_up.clear();
                 m.swapped_out.clear();
                 for run in runs {
@@ -522,6 +529,7 @@ impl Ledger {
         match m.backing {
             Backing::File { .. } => PageType::Fsdax,
             Backing::Device { .. } => PageType::Devdax,
+            Backing::P2pmem {} => PageType::P2pdma,
             Backing::Anon { .. } => PageType::Private,
         }
     }
@@ -551,6 +559,7 @@ impl Ledger {
                 first_page,
                 namespace,
             } => self.device_pfn(namespace, first_page + page),
+            Backing::P2pmem {} => m.looked_up.get(&page).copied(),
             Backing::Anon { .. } => None,
         }
     }

@@ -169,3 +169,44 @@ fn a_store_that_took_no_fault_where_an_entry_forbids_it_is_told() {
     l.apply("main", &fsync, &OK, &[]).unwrap();
     assert!(told(&l, 3) && !told(&l, 4));
 }
+
+#[test]
+fn peer_to_peer_memory_keeps_the_frames_that_it_was_mapped_with() {
+    let mut l = Ledger::default();
+    let op = Op::MapP2pmem {
+        map: "m".into(),
+        length: Size(4 * 4096),
+    };
+    let looked_up = |pfn| Fact::Pagemap {
+        map: "m".into(),
+        runs: vec![PagemapRun {
+            page: 0,
+            pages: 4,
+            state: PagemapState::Present { pfn },
+        }],
+    };
+    let made = Fact::Mapped {
+        map: "m".into(),
+        backing: Backing::P2pmem {},
+        pages: 4,
+    };
+    l.apply("main", &op, &OK, &[made, looked_up(0x2000)])
+        .unwrap();
+    let fork = Op::Fork {
+        child: "child".into(),
+    };
+    l.apply("main", &fork, &OK, &[]).unwrap();
+    assert_eq!(of(&l, HoldBy::Pte {}), [(0x2000, 4), (0x2000, 4)]);
+    assert!(l.holds().iter().all(|h| h.page_type == PageType::P2pdma));
+    // A look that finds others is no source any more.
+    let other = looked_up(0x3000);
+    l.apply("main", &fork, &OK, std::slice::from_ref(&other))
+        .unwrap();
+    assert_eq!(l.compare("main", &other).unwrap()[0].pages, 4);
+    assert_eq!(l.compare("child", &looked_up(0x2000)).unwrap(), []);
+    let gone = Op::UnbindPci {
+        driver: "nvme".into(),
+    };
+    l.apply("main", &gone, &OK, &[]).unwrap();
+    assert_eq!(l.holds(), []);
+}

@@ -101,6 +101,8 @@ pub enum Backing {
         #[serde(default)]
         memory: Memory,
     },
+    /// Pages of the pool of a PCI device's peer-to-peer memory.
+    P2pmem {},
 }
 
 /// A stretch of a file and where it lies.

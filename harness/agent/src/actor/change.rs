@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::libc::c_void;
 use proto::{Advice, Backing, Fact, Protection, Size, StepResult};
 
-use super::maps::{self, Space};
+use super::maps::{self, Mapping, Space};
 use super::serve::{Actor, unknown};
 use super::{access, files, touch};
 use crate::pagemap;
@@ -133,7 +133,11 @@ pub(super) fn advise(
     done.map_err(|e| errno("madvise", e))?;
     let mut reply = Reply::from(StepResult::Ok {});
     if advice == Advice::Pageout {
-        reply.facts.push(looked_up(actor, map)?);
+        let m = actor
+            .maps
+            .get(map)
+            .ok_or_else(|| unknown("a mapping", map))?;
+        reply.facts.push(looked_up(map, m)?);
     }
     if advice == Advice::Remove
         && let Some(m) = actor.maps.get(map)
@@ -172,10 +176,9 @@ fn told(call: &str, done: Result<i32, Errno>, facts: Vec<Fact>) -> Done {
 }
 
 /// What pagemap says of a mapping now.
-pub(super) fn looked_up(actor: &Actor, map: &str) -> Result<Fact, StepResult> {
-    let (m, whole) = actor.range(map, Size(0), None)?;
+pub(super) fn looked_up(map: &str, m: &Mapping) -> Result<Fact, StepResult> {
     let entries =
-        pagemap::entries("self", m.address, whole.end).map_err(|e| io_errno("read pagemap", &e))?;
+        pagemap::entries("self", m.address, m.pages).map_err(|e| io_errno("read pagemap", &e))?;
     Ok(Fact::Pagemap {
         map: map.to_owned(),
         runs: pagemap::runs(&entries),

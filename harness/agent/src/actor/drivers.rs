@@ -1,6 +1,7 @@
 //! Modules, and drivers of PCI devices.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 
 use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
 
@@ -51,6 +52,18 @@ pub(super) fn unbind_pci(driver: &str) -> Done {
             .map_err(|e| io_errno(&format!("unbind {device}"), &e))?;
     }
     ok()
+}
+
+/// The file that maps pages of a PCI device's peer-to-peer memory (Documentation/driver-api/pci/
+/// p2pdma.rst; drivers/pci/p2pdma.c has it from 6.2 on).
+pub(super) fn p2pmem() -> Result<PathBuf, StepResult> {
+    let dir = "/sys/bus/pci/devices";
+    fs::read_dir(dir)
+        .map_err(|e| io_errno(&format!("open {dir}"), &e))?
+        .flatten()
+        .map(|e| e.path().join("p2pmem/allocate"))
+        .find(|path| path.exists())
+        .ok_or_else(|| failed("map peer-to-peer memory: no PCI device offers any"))
 }
 
 /// Unbinds the driver of a namespace's device, as its owner may at any time.

@@ -9,8 +9,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use proto::{Backing, Fact, Memory, Op, Size, StepResult};
 
+use super::change::looked_up;
 use super::serve::{Actor, unknown};
-use super::{files, touch};
+use super::{drivers, files, touch};
 use crate::wire::{Context, Reply, errno, failed, io_errno};
 use nix::unistd::ftruncate;
 
@@ -35,7 +36,7 @@ impl Mapping {
     pub(super) fn first_page(&self) -> u64 {
         match &self.backing {
             Backing::File { first_page, .. } | Backing::Device { first_page, .. } => *first_page,
-            Backing::Anon { .. } => 0,
+            Backing::Anon { .. } | Backing::P2pmem {} => 0,
         }
     }
 
@@ -49,7 +50,7 @@ impl Mapping {
     pub(super) fn is_shared(&self) -> bool {
         match &self.backing {
             Backing::File { private, .. } => !private,
-            Backing::Device { .. } => true,
+            Backing::Device { .. } | Backing::P2pmem {} => true,
             Backing::Anon { .. } => false,
         }
     }
@@ -190,6 +191,7 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
             length,
             memory,
         } => (map, anon(*length, *memory)?),
+        Op::MapP2pmem { map, length } => (map, p2pmem(*length)?),
         _ => return Err(failed("map: not a mapping operation")),
     };
     if actor.maps.contains_key(name) {
@@ -207,6 +209,9 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
         pages: mapping.pages,
     });
     reply.facts.append(&mut populated);
+    if mapping.backing == (Backing::P2pmem {}) {
+        reply.facts.push(looked_up(name, &mapping)?);
+    }
     reply.address = Some(mapping.address);
     actor.maps.insert(name.clone(), mapping);
     Ok(reply)
@@ -339,6 +344,23 @@ fn place_anon(at: &Place, memory: Memory, backing: Backing) -> Result<Mapping, S
         file: None,
         space,
     })
+}
+
+/// Pages of the pool of the one PCI device that has peer-to-peer memory.
+fn p2pmem(length: Size) -> Result<Mapping, StepResult> {
+    let at = Place {
+        length,
+        offset: Size(0),
+        colour: 0,
+    };
+    let of = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(drivers::p2pmem()?)
+        .map_err(|e| io_errno("open p2pmem/allocate", &e))?;
+    let mut mapping = place(of, at, MapFlags::MAP_SHARED, Backing::P2pmem {})?;
+    mapping.file = None;
+    Ok(mapping)
 }
 
 fn length(bytes: Size) -> Result<NonZeroUsize, StepResult> {

@@ -69,7 +69,7 @@ pub(super) fn pin(
     let bytes = (range.end - range.start) * Size::PAGE;
     // Device-coherent pages are named by nothing else.
     let frames = match m.backing {
-        Backing::Anon { .. } => Some(looked_up(actor, map)?),
+        Backing::Anon { .. } => Some(looked_up(map, m)?),
         _ => None,
     };
     let into = how == PinHow::DirectRead;

@@ -103,9 +103,10 @@ impl Actor {
             } => change::lock(self, map, *offset, *length, context),
             Op::Fsync { file } => files::fsync(file),
             Op::Unlink { file } => files::unlink(file),
-            Op::MapFile { .. } | Op::MapDevice { .. } | Op::MapAnon { .. } => {
-                maps::map(self, &order.op, context)
-            }
+            Op::MapFile { .. }
+            | Op::MapDevice { .. }
+            | Op::MapAnon { .. }
+            | Op::MapP2pmem { .. } => maps::map(self, &order.op, context),
             Op::Unmap {
                 map,
                 offset,

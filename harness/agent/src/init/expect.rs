@@ -37,7 +37,7 @@ type Words = BTreeMap<u64, Stored>;
 enum Behind {
     /// Identity of a file, which outlives its name.
     File(u64),
-    /// By the name of its namespace.
+    /// By the name of its namespace; of peer-to-peer memory, by who mapped it.
     Device(String),
     Nothing,
 }
@@ -85,6 +85,8 @@ impl Expect {
                 first_page,
                 namespace,
             } => (Behind::Device(namespace.clone()), *first_page, false),
+            // Pages of its own, which fork(2) shares.
+            Backing::P2pmem {} => (Behind::Device(format!("{actor}/{map}")), 0, false),
             Backing::Anon { .. } => (Behind::Nothing, 0, true),
         };
         let view = View {

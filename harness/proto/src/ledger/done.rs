@@ -111,6 +111,7 @@ impl Ledger {
                 mode,
                 namespace: Some(device),
             } if mode == "devdax" => self.device_gone(device),
+            Op::UnbindPci { .. } => self.unmap_p2pmem(),
             // Nothing may be left that maps what is gone (kill_dev_dax(), and what a file system
             // does when its device is gone).
             Op::DestroyNamespace {} | Op::Unbind { .. } => {

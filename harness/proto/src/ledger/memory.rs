@@ -225,6 +225,16 @@ impl Ledger {
         }
     }
 
+    /// A driver took its peer-to-peer memory back: p2pmem/allocate is removed, and with it the
+    /// entries of who mapped it (kernfs_drain()).
+    pub(super) fn unmap_p2pmem(&mut self) {
+        for m in self.maps.values_mut() {
+            if m.backing == (Backing::P2pmem {}) {
+                m.slots.fill(Slot::None);
+            }
+        }
+    }
+
     /// A device is gone, and its memory may be another's. Pins that it did not wait for hold what
     /// is no page any more.
     pub(super) fn device_gone(&mut self, device: &str) {
@@ -287,12 +297,14 @@ impl Ledger {
             .filter(|((actor, _), _)| actor == parent)
             .map(|((_, name), m)| {
                 let mut m = m.clone();
+                // Pages that a driver inserted, no fault could bring (VM_MIXEDMAP).
+                let copied = m.anon_vma || m.backing == Backing::P2pmem {};
                 let not_forked = std::mem::take(&mut m.not_forked);
                 for (page, slot) in m.slots.iter_mut().enumerate() {
                     // vma_needs_copy(): a shared mapping without anon_vma is filled by
                     // faults; copy_huge_pmd() leaves a file's PMDs to faults as well.
                     let absent = not_forked.iter().any(|r| r.contains(&page));
-                    if !m.anon_vma || *slot == Slot::Pmd || absent {
+                    if !copied || *slot == Slot::Pmd || absent {
                         *slot = Slot::None;
                     }
                 }

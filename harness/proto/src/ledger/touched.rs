@@ -147,7 +147,7 @@ impl Ledger {
             let whole_pmd = pmd && !cow && slots.contains(&Slot::Pmd);
             // Entries of a device-dax mapping have what the VMA allows: nobody asks to be told of
             // a first store (vma_wants_writenotify()).
-            let open = write || matches!(m.backing, Backing::Device { .. });
+            let open = write || !matches!(m.backing, Backing::File { .. });
             let reached = if whole_pmd { stretch.clone() } else { range };
             for p in reached {
                 m.writable[p] = open || (m.writable[p] && m.slots[p] != Slot::None);

@@ -42,6 +42,7 @@ impl Op {
             Op::MapFile { .. } => "map-file",
             Op::MapDevice { .. } => "map-device",
             Op::MapAnon { .. } => "map-anon",
+            Op::MapP2pmem { .. } => "map-p2pmem",
             Op::Touch { .. } => "touch",
             Op::Verify { .. } => "verify",
             Op::Unmap { .. } => "unmap",
@@ -105,6 +106,7 @@ impl Op {
             Op::MapFile { map, .. }
             | Op::MapDevice { map, .. }
             | Op::MapAnon { map, .. }
+            | Op::MapP2pmem { map, .. }
             | Op::Touch { map, .. }
             | Op::Verify { map, .. }
             | Op::Unmap { map, .. }

@@ -64,6 +64,9 @@ pub struct Features {
     /// Regions of persistent CXL memory can be made (from 6.0 on).
     #[serde(default)]
     pub cxl: bool,
+    /// Processes can map peer-to-peer memory of a PCI device (from 6.2 on).
+    #[serde(default)]
+    pub p2pmem_map: bool,
     /// nr_page_table_pages of vmstat counts the kernel's own tables too, which come and go without
     /// a process (from 6.16 on).
     #[serde(default)]
@@ -85,6 +88,10 @@ pub struct PageRules {
     /// `_refcount` of every tail, whatever holds the folio.
     #[serde(default)]
     pub tail: i32,
+    /// Whether the idle reference goes with what holds the page: whoever hands a page out lets it
+    /// go, and the end of the last holder gives it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle_handed_over: bool,
     /// When `mapping` is set.
     pub mapping: MappingRule,
     /// How a page tells that entries of blocks that files share name it; absent where there are
@@ -305,7 +312,8 @@ mod tests {
     fn coherent_and_p2pdma_counts() {
         let of = |name| {
             let c = contract(name);
-            let counts = |r: &PageRules| (r.idle, r.idle + r.pte);
+            let held = |r: &PageRules| if r.idle_handed_over { 0 } else { r.idle };
+            let counts = |r: &PageRules| (r.idle, held(r) + r.pte);
             (
                 c.coherent.as_ref().map(counts),
                 c.p2pdma.as_ref().map(counts),

@@ -41,7 +41,12 @@ fn reckon(contract: &Contract, page_type: PageType, order: u8, holds: &[Hold]) -
         let ptes = over(pfn).filter(|h| h.by == PTE).count() as i32;
         let mapped = over(pfn).any(|h| h.by == PTE || h.by == PMD);
         let held = over(pfn).any(|h| matches!(h.by, HoldBy::Entry { .. }));
-        let mut s = state(rules.idle);
+        let idle = if rules.idle_handed_over && mapped {
+            0
+        } else {
+            rules.idle
+        };
+        let mut s = state(idle);
         s.mapcount = if counted { ptes } else { 0 };
         s.mapping_set = match rules.mapping {
             MappingRule::Entry => held,
@@ -149,7 +154,8 @@ fn any_claims() -> impl Strategy<Value = (usize, PageType, u8, Vec<Hold>)> {
     let types = prop_oneof![
         Just(PageType::Fsdax),
         Just(PageType::Devdax),
-        Just(PageType::Private)
+        Just(PageType::Private),
+        Just(PageType::P2pdma)
     ];
     (0..ERAS.len(), types, prop_oneof![Just(0u8), Just(9u8)]).prop_flat_map(|(era, t, order)| {
         let holds = prop::collection::vec(any_hold(t), 0..8);
@@ -479,10 +485,7 @@ fn a_whole_gibibyte_of_huge_pages_is_checked() {
 
 #[test]
 fn coherent_and_p2pdma_pages_are_predicted_where_the_contract_has_them() {
-    let states = [
-        crate::record::testing::state(0),
-        crate::record::testing::state(0),
-    ];
+    let states = [state(0), state(0)];
     for (page_type, name, covered) in [
         (PageType::Coherent, "6.12", true),
         (PageType::Coherent, "5.10", false),

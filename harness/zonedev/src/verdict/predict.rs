@@ -184,6 +184,9 @@ fn share(rules: &PageRules, held: &Held) -> Option<u64> {
 
 fn single(rules: &PageRules, start: u64, end: u64, held: &Held) -> PredictedRun {
     let mut sum = Sum::new(rules, PIN_BIAS);
+    if rules.idle_handed_over && held.ptes + held.pmds > 0 {
+        sum.handed_over();
+    }
     sum.add(held.ptes, rules.pte, "PTE");
     sum.add(held.pmds, rules.pmd, "PMD");
     sum.pins(rules, &held.pins);
@@ -305,6 +308,12 @@ impl Sum {
             uncounted: String::new(),
             bias,
         }
+    }
+
+    /// The idle reference is not there while somebody else has the page.
+    fn handed_over(&mut self) {
+        self.value = 0;
+        self.because = "handed out".into();
     }
 
     fn because(&self) -> String {
