@@ -109,6 +109,9 @@ pub enum Memory {
 pub enum GupHow {
     /// process_vm_readv(2) of the actor's own memory: FOLL_PIN.
     ProcessVmReadv,
+    /// pwrite(2) with O_DIRECT to the NVMe namespace of the fixture: the controller reads the pages,
+    /// also those of peer-to-peer memory (FOLL_PCI_P2PDMA).
+    NvmeWrite,
     /// GUP_FAST_BENCHMARK of gup_test: get_user_pages_fast().
     GupFast,
     /// PIN_FAST_BENCHMARK: pin_user_pages_fast().

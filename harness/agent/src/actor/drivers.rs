@@ -66,6 +66,15 @@ pub(super) fn p2pmem() -> Result<PathBuf, StepResult> {
         .ok_or_else(|| failed("map peer-to-peer memory: no PCI device offers any"))
 }
 
+/// The block device of the fixture's NVMe namespace.
+pub(super) fn nvme() -> Result<PathBuf, StepResult> {
+    let disk = PathBuf::from("/dev/nvme0n1");
+    match disk.exists() {
+        true => Ok(disk),
+        false => Err(failed("find an NVMe namespace: this fixture has none")),
+    }
+}
+
 /// Unbinds the driver of a namespace's device, as its owner may at any time.
 pub(super) fn unbind_namespace(namespace: &NamespaceInfo) -> Done {
     let dev = &namespace.dev;

@@ -1,15 +1,21 @@
 //! Calls that pin pages and let go of them before they come back.
 
+use std::fs::OpenOptions;
 use std::io::IoSliceMut;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 
+use nix::errno::Errno;
+use nix::libc::c_void;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::getpid;
 use proto::{GupHow, Size, StepResult};
 
+use super::drivers;
 use super::gup_test::{self, GupTest};
 use super::serve::Actor;
 use super::touch;
-use crate::wire::{Context, Reply, errno, failed};
+use crate::wire::{Context, Reply, errno, failed, io_errno};
 
 type Done = Result<Reply, StepResult>;
 
@@ -38,6 +44,29 @@ pub(super) fn gup(
                 Ok(n) if n == bytes => StepResult::Ok {},
                 Ok(n) => failed(format!("read {bytes} bytes of memory: {n} came")),
                 Err(e) => errno("process_vm_readv", e),
+            };
+            (result, facts)
+        }
+        GupHow::NvmeWrite => {
+            let disk = OpenOptions::new()
+                .write(true)
+                .custom_flags(libc::O_DIRECT)
+                .open(drivers::nvme()?)
+                .map_err(|e| io_errno("open the NVMe namespace", &e))?;
+            // SAFETY: the range lies in a mapping of this actor; the call only reads it.
+            let call = || unsafe {
+                Errno::result(libc::pwrite(
+                    disk.as_raw_fd(),
+                    address as *const c_void,
+                    bytes,
+                    0,
+                ))
+            };
+            let (done, facts) = touch::during(map, m, range, false, context, call)?;
+            let result = match done {
+                Ok(n) if n.cast_unsigned() == bytes => StepResult::Ok {},
+                Ok(n) => failed(format!("write {bytes} bytes of memory: {n} went")),
+                Err(e) => errno("pwrite", e),
             };
             (result, facts)
         }

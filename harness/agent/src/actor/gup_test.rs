@@ -76,7 +76,7 @@ impl GupTest {
             GupHow::GupBasic => (4, Some(2)),
             GupHow::PinBasic => (5, Some(4)),
             GupHow::DumpUserPages => (6, None),
-            GupHow::ProcessVmReadv => return None,
+            GupHow::ProcessVmReadv | GupHow::NvmeWrite => return None,
         };
         if self.benchmark {
             benchmark.map(|n| iowr(n, BENCHMARK_BYTES))
