@@ -270,6 +270,52 @@ fn two_instances_at_once_do_not_disturb_each_other() {
     }
 }
 
+/// A `qemu-system-x86_64` for PATH, which crashes at its first boot of a guest and at its first
+/// start of a clone, and is QEMU itself otherwise.
+fn crashing_qemu(dir: &std::path::Path) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let program = dir.join("qemu-system-x86_64");
+    let path = std::env::var("PATH").unwrap();
+    let script = format!(
+        r#"#!/bin/sh
+case "$*" in
+*-incoming*) what=clone ;;
+*-initrd*) what=boot ;;
+*) what= ;;
+esac
+if [ -n "$what" ] && mkdir "{dir}/$what" 2>/dev/null; then kill -SEGV $$; fi
+PATH="{path}" exec qemu-system-x86_64 "$@"
+"#,
+        dir = dir.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    format!("{}:{path}", dir.display())
+}
+
+#[test]
+fn a_qemu_that_crashes_is_tried_once_more_and_told() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["matrix", "-k", "5.10", "-E", "fsdax-ext4/map-touch-4k"];
+    let output = command(&project(), &args)
+        .env("PATH", crashing_qemu(dir.path()))
+        .args(["--run-dir", dir.path().join("run").to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(dir.path().join("boot").is_dir() && dir.path().join("clone").is_dir());
+    let record = RunFolder::open(Utf8Path::from_path(&dir.path().join("run")).unwrap())
+        .read_record()
+        .unwrap();
+    let again = record
+        .notices
+        .iter()
+        .filter(|n| n.ends_with("tried once more"));
+    assert_eq!(again.count(), 2, "{:?}", record.notices);
+}
+
 #[test]
 fn a_cache_that_cannot_be_written_is_the_hosts_trouble() {
     let _turn = turn();

@@ -211,7 +211,7 @@ impl Engine {
         let dir = folder.cell_dir(&group.boot)?;
         let mut start = Start::Failed(End::Finished {});
         let booted = self
-            .boot(group.side, &group.fixture, &dir, reader, &mut record)
+            .boot_for_template(&group.fixture, &dir, reader, &mut record)
             .await;
         read_console(&mut record, &dir.join("console.log"));
         let failure = provisioning_failure(&record);
@@ -271,7 +271,7 @@ impl Engine {
     }
 
     /// Boots one machine up to its provisioned state. `None`: `record.end` says why not.
-    async fn boot(
+    pub(super) async fn boot(
         &self,
         side: usize,
         fixture: &Fixture,

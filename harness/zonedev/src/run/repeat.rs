@@ -3,15 +3,18 @@
 use std::num::NonZero;
 use std::time::Instant;
 
+use camino::Utf8Path;
 use proto::Op;
 
 use super::engine::{Engine, Start, turn};
 use super::error::RunError;
 use super::pages::PageReader;
+use super::session::Session;
 use crate::plan::PlannedCell;
-use crate::record::{CellRecord, CellVerdict, Event, FailedRun, Repeats, RunFolder};
+use crate::record::{CellRecord, CellVerdict, End, Event, FailedRun, Repeats, RunFolder};
 use crate::spec::{Fixture, PlannedStep};
 use crate::verdict;
+use crate::vm::Guest;
 
 /// How often each cell runs, and with which seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +83,10 @@ impl Engine {
                 n => dir.join(format!("run-{}", n + 1)),
             };
             fs_err::create_dir_all(&place).map_err(crate::record::RunFolderError::from)?;
-            let record = self.attempt(&cell, fixture, start, reader, &place).await;
+            let mut record = self.attempt(&cell, fixture, start, reader, &place).await;
+            if !matches!(start, Start::Failed(_)) && self.is_tried_again(&record) {
+                record = self.attempt(&cell, fixture, start, reader, &place).await;
+            }
             let reason = match self.judge(&record) {
                 CellVerdict::Fail { reasons, .. } => reasons.into_iter().next(),
                 CellVerdict::Error { reason } => Some(reason),
@@ -119,6 +125,36 @@ impl Engine {
         folder.write_cell(&record)?;
         self.tell_end(&record);
         Ok(record)
+    }
+
+    /// Boots a machine up to its provisioned state, once more where the host broke the first.
+    /// `None`: `record.end` says why not.
+    pub(super) async fn boot_for_template(
+        &self,
+        fixture: &Fixture,
+        dir: &Utf8Path,
+        reader: &PageReader,
+        record: &mut CellRecord,
+    ) -> Option<(Guest, Session)> {
+        let (side, fresh) = (record.id.side, record.clone());
+        let booted = self.boot(side, fixture, dir, reader, record).await;
+        if !self.is_tried_again(record) {
+            return booted;
+        }
+        *record = fresh;
+        self.boot(side, fixture, dir, reader, record).await
+    }
+
+    /// Whether it was the harness or the host that failed, a QEMU that crashed for example: that is
+    /// told, and tried once more. What a kernel does never is.
+    fn is_tried_again(&self, record: &CellRecord) -> bool {
+        let End::HarnessError { message } = &record.end else {
+            return false;
+        };
+        self.tell(Event::Notice {
+            message: format!("{}: {message}; tried once more", record.id),
+        });
+        true
     }
 
     fn judge(&self, record: &CellRecord) -> CellVerdict {
