@@ -158,4 +158,9 @@ pub enum DaxMode {
     Devdax,
     /// Memory of the kernel's.
     SystemRam,
+    /// The same, with its memory out of use: unplugged at once where kmem has a `state` (7.3), and
+    /// offline block by block where it has none.
+    Unplugged,
+    /// Pages as a file system wants them, with no mmap(2) of the device itself (fsdev_dax, 7.x).
+    Fsdev,
 }

@@ -110,12 +110,15 @@ pub enum Op {
         /// Its name, such as `nvme`.
         driver: String,
     },
-    /// Bind the device-dax instance to the driver of a mode: `devdax` (device_dax), or
-    /// `system-ram` (kmem), whose memory comes online as movable and is taken offline again
-    /// before it goes back.
+    /// Bind the device-dax instance to the driver of a mode: `devdax` (device_dax), `fsdev`
+    /// (fsdev_dax), or `system-ram` (kmem), whose memory comes online as movable and is taken
+    /// offline again before it goes back.
     DaxMode {
         /// The mode.
         mode: DaxMode,
+        /// Its name, such as `dax0.1`; absent: the only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
     },
     /// Make a device-dax device of what is free in the region of soft-reserved memory. It is
     /// called as the kernel calls it: `dax0.0` is the first, and a number that became free is

@@ -16,12 +16,13 @@ const MEMORY: &str = "/sys/devices/system/memory";
 fn driver(mode: DaxMode) -> &'static str {
     match mode {
         DaxMode::Devdax => "device_dax",
-        DaxMode::SystemRam => "kmem",
+        DaxMode::SystemRam | DaxMode::Unplugged => "kmem",
+        DaxMode::Fsdev => "fsdev_dax",
     }
 }
 
-/// Binds the only instance there is to the driver of a mode.
-pub(super) fn set(mode: DaxMode, context: &Context) -> Done {
+/// Binds an instance, by default the only one there is, to the driver of a mode.
+pub(super) fn set(mode: DaxMode, device: Option<&str>, context: &Context) -> Done {
     let wanted = format!("{BUS}/drivers/{}", driver(mode));
     if !Path::new(&wanted).exists() {
         return Err(StepResult::Lacks {
@@ -31,13 +32,26 @@ pub(super) fn set(mode: DaxMode, context: &Context) -> Done {
             ),
         });
     }
-    let instance = only_instance(context)?;
+    let instance = instance(device, context)?;
     let device = instance.dev.as_str();
     let bound = format!("{BUS}/devices/{device}/driver");
     let is =
         |mode| fs::canonicalize(&bound).is_ok_and(|d| d.file_name() == Some(driver(mode).as_ref()));
+    if is(DaxMode::SystemRam) && is(mode) {
+        let online = mode == DaxMode::SystemRam;
+        let state = format!("{BUS}/devices/{device}/state");
+        match (Path::new(&state).exists(), online) {
+            (true, true) => put(&state, "online_movable")?,
+            (true, false) => put(&state, "unplugged")?,
+            (false, true) => set_blocks(instance, "online_movable")?,
+            (false, false) => set_blocks(instance, "offline")?,
+        }
+        return ok();
+    }
     if is(DaxMode::SystemRam) {
-        offline(instance)?;
+        set_blocks(instance, "offline")?;
+    }
+    if is(DaxMode::SystemRam) || is(DaxMode::Fsdev) {
         put(&format!("{bound}/remove_id"), device)?;
     }
     if Path::new(&bound).exists() {
@@ -45,10 +59,11 @@ pub(super) fn set(mode: DaxMode, context: &Context) -> Done {
     }
     if mode == DaxMode::SystemRam {
         put(&format!("{MEMORY}/auto_online_blocks"), "online_movable")?;
-        // Its driver takes only what it is told; telling it binds it.
-        put(&format!("{wanted}/new_id"), device)?;
-    } else {
-        put(&format!("{wanted}/bind"), device)?;
+    }
+    match mode {
+        DaxMode::Devdax => put(&format!("{wanted}/bind"), device)?,
+        // The others take only what they are told; telling them binds it.
+        DaxMode::SystemRam | DaxMode::Unplugged | DaxMode::Fsdev => put(&format!("{wanted}/new_id"), device)?,
     }
     if is(mode) {
         ok()
@@ -60,11 +75,15 @@ pub(super) fn set(mode: DaxMode, context: &Context) -> Done {
     }
 }
 
-fn only_instance(context: &Context) -> Result<&NamespaceInfo, StepResult> {
+fn instance<'a>(
+    device: Option<&str>,
+    context: &'a Context,
+) -> Result<&'a NamespaceInfo, StepResult> {
     let found: Vec<&NamespaceInfo> = context
         .namespaces
         .iter()
-        .filter(|n| ["devdax", "system-ram"].contains(&n.mode.as_str()))
+        .filter(|n| ["devdax", "system-ram", "fsdev"].contains(&n.mode.as_str()))
+        .filter(|n| device.is_none_or(|d| d == n.dev))
         .collect();
     match found.as_slice() {
         [one] => Ok(one),
@@ -79,8 +98,9 @@ fn only_instance(context: &Context) -> Result<&NamespaceInfo, StepResult> {
     }
 }
 
-/// Takes the memory blocks of an instance offline. The kernel moves what is in them elsewhere.
-fn offline(instance: &NamespaceInfo) -> Result<(), StepResult> {
+/// Takes the memory blocks of an instance offline, where the kernel moves what is in them
+/// elsewhere, or puts them online.
+fn set_blocks(instance: &NamespaceInfo, to: &str) -> Result<(), StepResult> {
     let (first, size) = (instance.resource, instance.size);
     let path = format!("{MEMORY}/block_size_bytes");
     let text = fs::read_to_string(&path).map_err(|e| io_errno(&format!("read {path}"), &e))?;
@@ -91,8 +111,9 @@ fn offline(instance: &NamespaceInfo) -> Result<(), StepResult> {
     for n in first / block..(first + size).div_ceil(block) {
         let state = format!("{MEMORY}/memory{n}/state");
         // The ends of the device may be no whole blocks, and were never added.
-        if Path::new(&state).exists() {
-            put(&state, "offline")?;
+        let now = fs::read_to_string(&state).unwrap_or_default();
+        if !now.is_empty() && (now.trim() == "offline") != (to == "offline") {
+            put(&state, to)?;
         }
     }
     Ok(())

@@ -35,7 +35,7 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
         Op::Insmod { module } => drivers::insmod(module),
         Op::Rmmod { module } => drivers::rmmod(module),
         Op::UnbindPci { driver } => drivers::unbind_pci(driver),
-        Op::DaxMode { mode } => dax_mode::set(*mode, context),
+        Op::DaxMode { mode, device } => dax_mode::set(*mode, device.as_deref(), context),
         Op::CreateDax { size, align, at } => dax_region::create(*size, *align, *at),
         Op::ResizeDax { device, size } => dax_region::resize(device, *size),
         Op::ReadAttributes {} => attributes::read_all(),

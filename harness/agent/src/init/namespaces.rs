@@ -43,6 +43,7 @@ pub(super) fn scan() -> Vec<NamespaceInfo> {
         };
         let mode = match driver.file_name() {
             Some(name) if name == "kmem" => "system-ram",
+            Some(name) if name == "fsdev_dax" => "fsdev",
             _ => "devdax",
         };
         out.extend(read(&real, &dax, mode).map(|n| of_region(n, &real)));
@@ -85,7 +86,7 @@ fn read(dir: &Path, dev: &str, mode: &str) -> Option<NamespaceInfo> {
         ranges: Vec::new(),
         size: number(&dir.join("size")).filter(|s| *s > 0)?,
         align: match mode {
-            "devdax" | "system-ram" => number(&dir.join("align"))?,
+            "devdax" | "system-ram" | "fsdev" => number(&dir.join("align"))?,
             _ => number(&dir.join("align")).unwrap_or(0),
         },
     })

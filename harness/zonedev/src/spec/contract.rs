@@ -67,6 +67,9 @@ pub struct Features {
     /// Processes can map peer-to-peer memory of a PCI device (from 6.2 on).
     #[serde(default)]
     pub p2pmem_map: bool,
+    /// A device-dax instance can have pages as file systems want them (fsdev_dax, in 7.2 and 7.3).
+    #[serde(default)]
+    pub fsdev: bool,
     /// nr_page_table_pages of vmstat counts the kernel's own tables too, which come and go without
     /// a process (from 6.16 on).
     #[serde(default)]
