@@ -64,13 +64,16 @@ pub(crate) struct Context {
 
 impl Context {
     /// The namespace that an operation means: of this mode and name; without a name, the one
-    /// that has none, or the only one.
+    /// that has none, or the only one. A device-dax instance is one whoever has its pages.
     pub(crate) fn namespace(
         &self,
         mode: &str,
         name: Option<&str>,
     ) -> Result<&NamespaceInfo, StepResult> {
-        let mut of = self.namespaces.iter().filter(|n| n.mode == mode);
+        let is = |n: &&NamespaceInfo| {
+            n.mode == mode || (mode, n.mode.as_str()) == ("devdax", "fsdev")
+        };
+        let mut of = self.namespaces.iter().filter(is);
         let found = match name {
             Some(name) => of.find(|n| n.name == name),
             None => of
