@@ -16,6 +16,16 @@ test-matrix-full *args:
     {{zonedev}} matrix --full {{every_kernel}} {{args}}
     {{zonedev}} matrix -k 6.12:modules -k 7.3:modules -E hmm-module {{args}}
 
+# Make docs/coverage.md anew, from full runs that stay in target/coverage: two hours in emulation.
+coverage:
+    rm -rf target/coverage
+    {{zonedev}} matrix --full {{every_kernel}} --run-dir target/coverage/kernels
+    {{zonedev}} matrix -k 6.12:modules -k 7.3:modules -E hmm-module --run-dir target/coverage/modules
+    {{zonedev}} matrix --full -k 6.12:gcov --run-dir target/coverage/6.12
+    {{zonedev}} matrix --full -k 7.3:gcov --run-dir target/coverage/7.3
+    {{zonedev}} coverage target/coverage/kernels target/coverage/modules > docs/coverage.md
+    for k in 6.12 7.3; do echo; {{zonedev}} coverage --lines target/coverage/$k; done >> docs/coverage.md
+
 # Unit, property, snapshot and integration tests; the last boot a real kernel.
 test *args:
     ZONEDEV_TEST_KERNEL="$({{zonedev}} build --bzimage 5.10)" cargo test --workspace --locked {{args}}
