@@ -70,9 +70,8 @@ impl Context {
         mode: &str,
         name: Option<&str>,
     ) -> Result<&NamespaceInfo, StepResult> {
-        let is = |n: &&NamespaceInfo| {
-            n.mode == mode || (mode, n.mode.as_str()) == ("devdax", "fsdev")
-        };
+        let is =
+            |n: &&NamespaceInfo| n.mode == mode || (mode, n.mode.as_str()) == ("devdax", "fsdev");
         let mut of = self.namespaces.iter().filter(is);
         let found = match name {
             Some(name) => of.find(|n| n.name == name),

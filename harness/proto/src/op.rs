@@ -491,6 +491,9 @@ pub enum Op {
     /// The device reads a range, which must hold what was last stored there; pages on the device
     /// stay there.
     HmmRead(DeviceRange),
+    /// The same by hmm_range_fault_unlocked_timeout() (7.3), whose faults may let go of the mmap
+    /// lock.
+    HmmReadUnlocked(DeviceRange),
     /// The device stores to each 4K page of a range; pages on the device stay there.
     HmmWrite(DeviceRange),
     /// The device takes a range for its exclusive access (make_device_exclusive()): the pages stay
@@ -532,7 +535,7 @@ pub enum Op {
         seed: u64,
         /// What each thread does: `touch`, `truncate`, `fallocate`, `fsync`, `madvise` with `dontneed`,
         /// `pin` by vmsplice, which is let go at once, `gup`, `hmm-migrate`, `hmm-return`,
-        /// `hmm-read` or `hmm-snapshot`.
+        /// `hmm-read`, `hmm-read-unlocked` or `hmm-snapshot`.
         arm: Vec<Op>,
     },
 

@@ -63,7 +63,9 @@ pub(super) fn set(mode: DaxMode, device: Option<&str>, context: &Context) -> Don
     match mode {
         DaxMode::Devdax => put(&format!("{wanted}/bind"), device)?,
         // The others take only what they are told; telling them binds it.
-        DaxMode::SystemRam | DaxMode::Unplugged | DaxMode::Fsdev => put(&format!("{wanted}/new_id"), device)?,
+        DaxMode::SystemRam | DaxMode::Unplugged | DaxMode::Fsdev => {
+            put(&format!("{wanted}/new_id"), device)?
+        }
     }
     if is(mode) {
         ok()

@@ -57,6 +57,7 @@ const MIGRATE_TO_SYS: libc::c_ulong = command(3);
 const SNAPSHOT: libc::c_ulong = command(4);
 const EXCLUSIVE: libc::c_ulong = command(5);
 const CHECK_EXCLUSIVE: libc::c_ulong = command(6);
+const READ_UNLOCKED: libc::c_ulong = command(9);
 
 /// HMM_DMIRROR_PROT_PMD and HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL: a device's huge page.
 const LARGE: u8 = 0x04 | 0x20;
@@ -169,6 +170,11 @@ impl<'a> Ask<'a> {
         Self::new(actor, READ, of)
     }
 
+    /// The same, where the driver has that.
+    pub(super) fn read_unlocked(actor: &'a Actor, of: &DeviceRange) -> Result<Self, StepResult> {
+        Self::newer(actor, READ_UNLOCKED, of)
+    }
+
     pub(super) fn snapshot(actor: &'a Actor, of: &DeviceRange) -> Result<Self, StepResult> {
         let mut ask = Self::new(actor, OLD_SNAPSHOT, of)?;
         if ask.mirror.renumbered {
@@ -269,8 +275,13 @@ pub(super) fn back(actor: &Actor, of: &DeviceRange) -> Done {
 }
 
 /// The device reads a range, and must find what was last stored there.
-pub(super) fn read(actor: &Actor, of: &DeviceRange, context: &Context) -> Done {
-    let mut ask = Ask::read(actor, of)?;
+pub(super) fn read(
+    actor: &Actor,
+    ask: Result<Ask<'_>, StepResult>,
+    of: &DeviceRange,
+    context: &Context,
+) -> Done {
+    let mut ask = ask?;
     let mut reply = faulting(actor, of, false, context, || ask.must("HMM_DMIRROR_READ"))?;
     if let Err(wrong) = ask.check(context)
         && reply.result == (StepResult::Ok {})

@@ -106,6 +106,7 @@ impl<'a> Arm<'a> {
             Op::HmmMigrate(of) => Arm::Device(hmm::Ask::migrate(actor, of)?),
             Op::HmmReturn(of) => Arm::Device(hmm::Ask::back(actor, of)?),
             Op::HmmRead(of) => Arm::Device(hmm::Ask::read(actor, of)?),
+            Op::HmmReadUnlocked(of) => Arm::Device(hmm::Ask::read_unlocked(actor, of)?),
             Op::HmmSnapshot(of) => Arm::Device(hmm::Ask::snapshot(actor, of)?),
             op => return Err(failed(format!("race: no thread can do `{}`", op.word()))),
         })

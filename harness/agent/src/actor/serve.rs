@@ -178,7 +178,10 @@ impl Actor {
             Op::SwapOff {} => swap::off(),
             Op::HmmMigrate(of) => hmm::migrate(self, of, context),
             Op::HmmReturn(of) => hmm::back(self, of),
-            Op::HmmRead(of) => hmm::read(self, of, context),
+            Op::HmmRead(of) => hmm::read(self, hmm::Ask::read(self, of), of, context),
+            Op::HmmReadUnlocked(of) => {
+                hmm::read(self, hmm::Ask::read_unlocked(self, of), of, context)
+            }
             Op::HmmWrite(of) => hmm::write(self, of, context),
             Op::HmmExclusive(of) => hmm::exclude(self, of, context),
             Op::HmmCheckExclusive(of) => hmm::check_exclusive(self, of),

@@ -143,7 +143,10 @@ impl Agent {
                 let range = self.pages_of(name, map, *offset, *length);
                 context.expected = self.expect.of(name, map, range);
             }
-            Op::HmmRead(of) | Op::HmmMigrate(of) | Op::HmmExclusive(of) => {
+            Op::HmmRead(of)
+            | Op::HmmReadUnlocked(of)
+            | Op::HmmMigrate(of)
+            | Op::HmmExclusive(of) => {
                 let range = self.pages_of(name, &of.map, of.offset, of.length);
                 context.expected = self.expect.of(name, &of.map, range);
             }

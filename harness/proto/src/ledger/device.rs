@@ -70,7 +70,9 @@ impl Ledger {
         match op {
             Op::HmmMigrate(_) => self.migrate(actor, map, range, device),
             Op::HmmReturn(_) => self.give_back(actor, map, range, device)?,
-            Op::HmmRead(_) => self.device_fault(actor, map, range, device, false)?,
+            Op::HmmRead(_) | Op::HmmReadUnlocked(_) => {
+                self.device_fault(actor, map, range, device, false)?;
+            }
             Op::HmmWrite(_) => self.device_fault(actor, map, range, device, true)?,
             Op::HmmExclusive(_) => self.exclude(actor, map, range)?,
             _ => {}

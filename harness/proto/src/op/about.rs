@@ -59,6 +59,7 @@ impl Op {
             Op::Gup { .. } => "gup",
             Op::HmmOpen { .. } => "hmm-open",
             Op::HmmRead(_) => "hmm-read",
+            Op::HmmReadUnlocked(_) => "hmm-read-unlocked",
             Op::HmmWrite(_) => "hmm-write",
             Op::HmmMigrate(_) => "hmm-migrate",
             Op::HmmReturn(_) => "hmm-return",
@@ -88,6 +89,7 @@ impl Op {
                 | Op::HmmMigrate(_)
                 | Op::HmmReturn(_)
                 | Op::HmmRead(_)
+                | Op::HmmReadUnlocked(_)
                 | Op::HmmSnapshot(_)
                 | Op::Madvise {
                     advice: Advice::Dontneed,
@@ -127,6 +129,7 @@ impl Op {
             Op::HmmMigrate(of)
             | Op::HmmReturn(of)
             | Op::HmmRead(of)
+            | Op::HmmReadUnlocked(of)
             | Op::HmmWrite(of)
             | Op::HmmExclusive(of)
             | Op::HmmCheckExclusive(of)
@@ -175,6 +178,7 @@ impl Op {
             | Op::HmmMigrate(DeviceRange { device, .. })
             | Op::HmmReturn(DeviceRange { device, .. })
             | Op::HmmRead(DeviceRange { device, .. })
+            | Op::HmmReadUnlocked(DeviceRange { device, .. })
             | Op::HmmWrite(DeviceRange { device, .. })
             | Op::HmmExclusive(DeviceRange { device, .. })
             | Op::HmmCheckExclusive(DeviceRange { device, .. })

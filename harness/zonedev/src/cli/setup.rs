@@ -48,7 +48,8 @@ pub(super) fn resolve(ctx: &BuildCtx, names: &[String]) -> Result<Vec<Requested>
         .iter()
         .map(|name| {
             let resolved = ctx.resolve(&KernelName::parse(name)?)?;
-            let contract = contract(&ctx.project, &resolved.contract)?;
+            let mut contract = contract(&ctx.project, &resolved.contract)?;
+            contract.features = contract.features.without(&resolved.lacks);
             Ok(Requested {
                 name: name.clone(),
                 resolved,

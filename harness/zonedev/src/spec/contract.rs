@@ -70,10 +70,35 @@ pub struct Features {
     /// A device-dax instance can have pages as file systems want them (fsdev_dax, in 7.2 and 7.3).
     #[serde(default)]
     pub fsdev: bool,
+    /// A device can fault by hmm_range_fault_unlocked_timeout() (in 7.3).
+    #[serde(default)]
+    pub hmm_unlocked: bool,
     /// nr_page_table_pages of vmstat counts the kernel's own tables too, which come and go without
     /// a process (from 6.16 on).
     #[serde(default)]
     pub kernel_page_tables_counted: bool,
+}
+
+impl Features {
+    /// Their names, as contracts and kernels write them.
+    pub fn names() -> Vec<String> {
+        match serde_json::to_value(Features::default()) {
+            Ok(serde_json::Value::Object(all)) => all.keys().cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// These without some, by name.
+    #[must_use]
+    pub fn without(self, lacks: &[String]) -> Features {
+        let Ok(mut all) = serde_json::to_value(self) else {
+            return self;
+        };
+        for name in lacks {
+            all[name] = false.into();
+        }
+        serde_json::from_value(all).unwrap_or(self)
+    }
 }
 
 /// The rules of one kind of page. All numbers are references as `_refcount` counts them.

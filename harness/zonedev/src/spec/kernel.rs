@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::contract::Features;
 use super::error::{SpecError, SpecFile, nearest};
 use super::flavour::Flavour;
 use super::kernel_name::{Base, KernelName, SeriesRef};
@@ -70,6 +71,8 @@ pub struct KernelSpec {
     pub title: String,
     /// `kernels/contracts/NAME.toml`.
     pub contract: String,
+    /// Features of the contract that this kernel has not.
+    pub lacks: Vec<String>,
     /// Names of fragments under `kernels/config/`.
     pub config: Vec<String>,
     /// What to do where the host's gcc is too new.
@@ -114,6 +117,8 @@ pub struct ResolvedKernel {
     pub title: String,
     /// The contract that its pages keep.
     pub contract: String,
+    /// Features of the contract that this kernel has not.
+    pub lacks: Vec<String>,
     /// Config fragments in order; later ones win.
     pub fragments: Vec<Fragment>,
     /// How many of them, from the first, are the kernel's own; the others are its flavours'.
@@ -139,6 +144,8 @@ pub struct ResolvedKernel {
 struct RawKernel {
     title: String,
     contract: Spanned<String>,
+    #[serde(default)]
+    lacks: Vec<Spanned<String>>,
     config: Spanned<Vec<Spanned<String>>>,
     compiler: Option<Compiler>,
     objects: Option<u64>,
@@ -397,6 +404,7 @@ impl KernelStore {
             name: name.clone(),
             title: spec.title,
             contract,
+            lacks: spec.lacks,
             make: flavours.iter().flat_map(|f| f.make.clone()).collect(),
             patience: flavours.iter().map(|f| f.patience).product(),
             fragments,
@@ -492,6 +500,15 @@ fn parse_kernel(name: &str, file: &SpecFile) -> Result<KernelSpec, SpecError> {
             ));
         }
     }
+    for feature in &raw.lacks {
+        if !Features::names().contains(feature.get_ref()) {
+            return Err(file.error(
+                feature.span(),
+                format!("there is no feature `{}`", feature.get_ref()),
+                format!("contracts know {}", Features::names().join(", ")),
+            ));
+        }
+    }
     let sources = raw.source.unwrap_or_default();
     if sources.is_empty() {
         return Err(file.error(
@@ -504,6 +521,7 @@ fn parse_kernel(name: &str, file: &SpecFile) -> Result<KernelSpec, SpecError> {
         name: name.to_owned(),
         title: raw.title,
         contract: raw.contract.into_inner(),
+        lacks: raw.lacks.into_iter().map(Spanned::into_inner).collect(),
         config: raw
             .config
             .into_inner()

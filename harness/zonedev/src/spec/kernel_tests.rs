@@ -210,3 +210,22 @@ fn a_line_of_a_fragment_that_is_no_option_is_told() {
         (Some(2), "this is no config option")
     );
 }
+
+#[test]
+fn a_kernel_lacks_features_of_its_contract_by_name() {
+    let text =
+        format!("{HEAD}lacks = [\"coherent\"]\n[[source]]\nkind = \"tree\"\npath = \"/a\"\n");
+    let lacks = kernel(&text).unwrap().lacks;
+    let all = Features {
+        coherent: true,
+        populate: true,
+        ..Features::default()
+    };
+    let has = all.without(&lacks);
+    assert_eq!((has.coherent, has.populate), (false, true));
+    let e = kernel(&text.replace("coherent", "coherant")).unwrap_err();
+    assert_eq!(
+        (e.line(), e.message()),
+        (Some(4), "there is no feature `coherant`")
+    );
+}
