@@ -37,16 +37,15 @@ pub(super) fn set(mode: DaxMode, device: Option<&str>, context: &Context) -> Don
     let bound = format!("{BUS}/devices/{device}/driver");
     let is =
         |mode| fs::canonicalize(&bound).is_ok_and(|d| d.file_name() == Some(driver(mode).as_ref()));
-    if is(DaxMode::SystemRam) && is(mode) {
-        let online = mode == DaxMode::SystemRam;
-        let state = format!("{BUS}/devices/{device}/state");
-        match (Path::new(&state).exists(), online) {
-            (true, true) => put(&state, "online_movable")?,
-            (true, false) => put(&state, "unplugged")?,
-            (false, true) => set_blocks(instance, "online_movable")?,
-            (false, false) => set_blocks(instance, "offline")?,
+    match (mode, is(DaxMode::SystemRam)) {
+        (DaxMode::SystemRam, true) => return set_use(instance, "online_movable", "online_movable"),
+        (DaxMode::Unplugged, true) => return set_use(instance, "unplugged", "offline"),
+        (DaxMode::Unplugged, false) => {
+            return Err(failed(format!(
+                "take {device} out of use: it is no system RAM; make it that first"
+            )));
         }
-        return ok();
+        _ => {}
     }
     if is(DaxMode::SystemRam) {
         set_blocks(instance, "offline")?;
@@ -98,6 +97,16 @@ fn instance<'a>(
             )))
         }
     }
+}
+
+/// Sets the state of system RAM, or where kmem keeps none, that of its memory blocks.
+fn set_use(instance: &NamespaceInfo, state: &str, blocks: &str) -> Done {
+    let path = format!("{BUS}/devices/{}/state", instance.dev);
+    match Path::new(&path).exists() {
+        true => put(&path, state)?,
+        false => set_blocks(instance, blocks)?,
+    }
+    ok()
 }
 
 /// Takes the memory blocks of an instance offline, where the kernel moves what is in them

@@ -84,7 +84,7 @@ impl Engine {
             };
             fs_err::create_dir_all(&place).map_err(crate::record::RunFolderError::from)?;
             let mut record = self.attempt(&cell, fixture, start, reader, &place).await;
-            if !matches!(start, Start::Failed(_)) && self.is_tried_again(&record) {
+            if !matches!(start, Start::Failed(_)) && self.try_again(&record) {
                 record = self.attempt(&cell, fixture, start, reader, &place).await;
             }
             let reason = match self.judge(&record) {
@@ -138,7 +138,7 @@ impl Engine {
     ) -> Option<(Guest, Session)> {
         let (side, fresh) = (record.id.side, record.clone());
         let booted = self.boot(side, fixture, dir, reader, record).await;
-        if !self.is_tried_again(record) {
+        if !self.try_again(record) {
             return booted;
         }
         *record = fresh;
@@ -147,7 +147,7 @@ impl Engine {
 
     /// Whether it was the harness or the host that failed, a QEMU that crashed for example: that is
     /// told, and tried once more. What a kernel does never is.
-    fn is_tried_again(&self, record: &CellRecord) -> bool {
+    fn try_again(&self, record: &CellRecord) -> bool {
         let End::HarnessError { message } = &record.end else {
             return false;
         };
