@@ -35,6 +35,10 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
 
+# Kernels that are broken on purpose: which are found, by what. An hour or more with the builds.
+test-mutants *args:
+    {{zonedev}} mutants {{args}}
+
 # Measure, as ratios, into target/bench.json.
 bench *args:
     {{zonedev}} bench {{args}}

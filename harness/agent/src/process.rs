@@ -6,7 +6,7 @@ use std::fs;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
     /// Whose: the process asked for, or the program that it waits for.
-    pid: i32,
+    pub(crate) pid: i32,
     /// State letter of /proc/PID/stat.
     pub(crate) state: char,
     /// User and system time used, in ticks.
@@ -46,6 +46,16 @@ pub(crate) fn sample(pid: i32) -> Option<Sample> {
         ticks,
         wchan,
     })
+}
+
+/// Where a process is in the kernel, innermost first, without addresses; empty where /proc does not
+/// tell.
+pub(crate) fn stack(pid: i32, frames: usize) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stack")).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| Some(line.split_once("] ")?.1.trim().chars().take(160).collect()))
+        .take(frames)
+        .collect()
 }
 
 /// (parent, child) of every process.

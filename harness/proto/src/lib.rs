@@ -20,6 +20,7 @@ pub use how::{Advice, DaxMode, FallocateMode, GupHow, Memory, PinHow, Protection
 pub use ledger::{Ledger, LedgerError};
 pub use message::{
     AgentMessage, Behaviour, Checkpoint, HostMessage, NamespaceInfo, PROTOCOL_VERSION, Request,
+    Standing,
 };
 pub use op::{DeviceRange, Op};
 pub use outcome::{

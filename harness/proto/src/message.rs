@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Hold, Mismatch, Op, Outcome, PinHow, Profile};
 
 /// Rises with every change that an older peer would misread.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// One operation to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +158,32 @@ pub struct Checkpoint {
     pub namespaces: Vec<NamespaceInfo>,
 }
 
+/// Where an operation stands that has not ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    /// The process that does it: the actor, or a program that it waits for.
+    pub pid: i32,
+    /// Its state's letter, as /proc has it: `D` waits uninterruptibly, `R` runs.
+    pub state: String,
+    /// The function that it sleeps in; empty where it does not.
+    pub wchan: String,
+    /// /proc/PID/stack, innermost first, without addresses: `dax_break_layout+0x10/0x20`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<String>,
+    /// The pins that are held meanwhile, by prediction; at most [`Standing::MAX_PINS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<Hold>,
+}
+
+impl Standing {
+    /// Pins told.
+    pub const MAX_PINS: usize = 16;
+    /// Frames told.
+    pub const MAX_FRAMES: usize = 32;
+}
+
 /// Guest to host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "msg", rename_all = "kebab-case", deny_unknown_fields)]
@@ -180,6 +206,14 @@ pub enum AgentMessage {
         /// With [`Op::Checkpoint`] only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         checkpoint: Option<Box<Checkpoint>>,
+    },
+    /// Said every second or two while an operation runs: PID 1 lives, and this is where the
+    /// operation stands. Not an answer.
+    Alive {
+        /// Of the request.
+        id: u64,
+        /// Where it stands.
+        standing: Box<Standing>,
     },
     /// The answer to Profile.
     Profile {

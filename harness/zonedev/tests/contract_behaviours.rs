@@ -6,11 +6,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::process::{Command, Stdio};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use proto::{FallocateMode, Op};
 use zonedev::record::{CellRecord, CellVerdict, RunFolder};
+
+use common::project;
 
 /// A key of `[behaviour]`.
 struct Stated {
@@ -108,13 +112,6 @@ const STATED: [Stated; 8] = [
         idle: &[REFUSES],
     },
 ];
-
-fn project() -> Utf8PathBuf {
-    Utf8Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize_utf8()
-        .unwrap()
-}
 
 /// States a behaviour the other way.
 fn state_otherwise(contract: &Utf8Path, key: &str) {

@@ -11,10 +11,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use guestmem::PageKind;
 use proto::{Hold, HoldBy, PageType, PinHow};
 use zonedev::record::{CellRecord, CellVerdict, RunFolder};
@@ -24,12 +26,7 @@ use zonedev::spec::{
 };
 use zonedev::verdict::judge_cell;
 
-fn project() -> Utf8PathBuf {
-    Utf8Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize_utf8()
-        .unwrap()
-}
+use common::project;
 
 fn contract(name: &str) -> Contract {
     let path = project().join(format!("kernels/contracts/{name}.toml"));

@@ -3,35 +3,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use zonedev::record::{PairVerdict, RunFolder, RunRecord};
 
-/// One matrix at a time: each takes all processors.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn project() -> Utf8PathBuf {
-    Utf8Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize_utf8()
-        .unwrap()
-}
-
-fn command(project: &Utf8Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zonedev"));
-    // As in CI: a test writes no pending snapshots into the checkout.
-    command
-        .env("CI", "true")
-        .args(["--project", project.as_str()])
-        .args(args)
-        .stdin(Stdio::null());
-    command
-}
+use common::{command, project, turn};
 
 fn zonedev(args: &[&str]) -> Output {
     command(&project(), args).output().unwrap()

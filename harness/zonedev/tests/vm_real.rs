@@ -143,7 +143,7 @@ impl Agent {
             Ok(read) => read.unwrap(),
             Err(_) => panic!(
                 "no answer; the console ends with:\n{}",
-                guest.console_tail(2000)
+                guest.console().tail(2000)
             ),
         };
         line.trim_end().to_owned()
@@ -346,7 +346,7 @@ async fn ends_are_seen_and_can_be_read() {
         }
     );
     assert_eq!(guest.status().await.unwrap().state, "shutdown");
-    let console = guest.console_tail(8192);
+    let console = guest.console().tail(8192);
     assert!(
         console.contains("Kernel panic - not syncing: sysrq triggered crash"),
         "{console}"

@@ -27,7 +27,7 @@ const AWAY: Duration = Duration::from_millis(5);
 
 /// Everything that PID 1 keeps.
 pub(super) struct Agent {
-    port: Port,
+    pub(super) port: Port,
     deaths: SignalFd,
     greeted: bool,
     /// The actors.
@@ -168,7 +168,7 @@ impl Agent {
             };
             outcome(result, began)
         } else {
-            self.run(&actor, op, blocked_after_ms)
+            self.run(id, &actor, op, blocked_after_ms)
         };
         self.port.send(&AgentMessage::Done {
             id,

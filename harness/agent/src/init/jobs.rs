@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use proto::{Op, Outcome, PinHow, Size, StepResult};
+use proto::{AgentMessage, HoldBy, Op, Outcome, PinHow, Size, Standing, StepResult};
 
 use super::agent::Agent;
 use super::namespaces;
@@ -26,6 +26,9 @@ const PROGRAM_LIMIT: Duration = Duration::from_secs(600);
 const SAMPLES: u32 = 5;
 const EVERY: Duration = Duration::from_millis(20);
 
+/// How often the host hears of an operation that runs.
+const ALIVE: Duration = Duration::from_secs(2);
+
 /// The operation of a member that has ended and was not asked for yet.
 #[derive(Debug)]
 pub(super) struct Ended {
@@ -45,15 +48,22 @@ pub(super) fn outcome(result: StepResult, began: Instant) -> Outcome {
 }
 
 impl Agent {
-    /// Runs one operation to its end, or until it counts as blocked.
-    pub(super) fn run(&mut self, by: &str, op: Op, blocked_after_ms: Option<u64>) -> Outcome {
+    /// Runs one operation to its end, or until it counts as blocked. Meanwhile the host hears of it,
+    /// by the request's `id`.
+    pub(super) fn run(
+        &mut self,
+        id: u64,
+        by: &str,
+        op: Op,
+        blocked_after_ms: Option<u64>,
+    ) -> Outcome {
         let began = Instant::now();
         let name = match op {
             Op::Wait {} => self.whose(by),
             op => self.start(by, op),
         };
         match name {
-            Ok(name) => self.wait(&name, blocked_after_ms, began),
+            Ok(name) => self.wait(id, &name, blocked_after_ms, began),
             Err(result) => outcome(result, began),
         }
     }
@@ -205,7 +215,14 @@ impl Agent {
         Ok(name.to_owned())
     }
 
-    fn wait(&mut self, name: &str, blocked_after_ms: Option<u64>, began: Instant) -> Outcome {
+    fn wait(
+        &mut self,
+        id: u64,
+        name: &str,
+        blocked_after_ms: Option<u64>,
+        began: Instant,
+    ) -> Outcome {
+        let mut told = Instant::now();
         let mut last: Option<Sample> = None;
         let mut same = 0;
         let mut sampled = Instant::now();
@@ -252,8 +269,30 @@ impl Agent {
                     return self.blocked(name, wchan, began);
                 }
             }
+            if told.elapsed() >= ALIVE {
+                told = Instant::now();
+                self.alive(id, pid);
+            }
             self.pump(Some(EVERY));
         }
+    }
+
+    /// Tells the host where the operation of this process stands.
+    fn alive(&mut self, id: u64, pid: i32) {
+        let Some(at) = process::sample(pid) else {
+            return;
+        };
+        let mut pins = self.ledger.holds();
+        pins.retain(|h| matches!(h.by, HoldBy::Pin { .. }));
+        pins.truncate(Standing::MAX_PINS);
+        let standing = Box::new(Standing {
+            pid: at.pid,
+            state: at.state.to_string(),
+            stack: process::stack(at.pid, Standing::MAX_FRAMES),
+            wchan: at.wchan,
+            pins,
+        });
+        self.port.send(&AgentMessage::Alive { id, standing });
     }
 
     /// What a blocked operation has done already is told once, not at each `wait`.

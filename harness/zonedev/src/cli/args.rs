@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
-use super::{bench, build, doctor, inspect, list, matrix, shell};
+use super::{bench, build, doctor, inspect, list, matrix, mutants, shell};
 
 /// Boots Linux kernels side by side and says what a change to the kernel
 /// changed for every ZONE_DEVICE page.
@@ -49,10 +49,15 @@ Examples:
     Build(BuildArgs),
     /// A busybox shell in a guest with a fixture
     Shell(ShellArgs),
-    /// The pages of a cell's checkpoints as a table, prediction beside observation
+    /// What a run's folder says; of a run that was cut off, what had finished
+    Report(ReportArgs),
+    /// What the kernel of a cell reported, with source lines, and the pages of its checkpoints as a
+    /// table, prediction beside observation
     Inspect(InspectArgs),
     /// What finished runs reached, by suite and kernel, as Markdown: docs/coverage.md
     Coverage(CoverageArgs),
+    /// Run kernels that are broken on purpose, and say who sees it: kernels/mutants/
+    Mutants(MutantsArgs),
     /// Say what this host has and lacks
     Doctor,
     /// Measure, as ratios, into target/bench.json
@@ -126,6 +131,10 @@ pub(super) struct MatrixArgs {
     /// A case that does not always pass is told with its rate
     #[arg(long, value_name = "N", default_value = "1")]
     pub(super) repeat: NonZero<u32>,
+    /// Run a case that fails again, up to so often; one that passes then is told as a flake, with its
+    /// rate, and does not fail the run
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(super) retries: u32,
     /// The seed of every race, to run one schedule again
     #[arg(long, value_name = "SEED")]
     pub(super) seed: Option<u64>,
@@ -135,6 +144,17 @@ pub(super) struct MatrixArgs {
     /// Where the run's folder goes [default: target/runs/ID]
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<Utf8PathBuf>,
+    /// Go on with a run that was cut off, without its finished cells: its folder, or its name
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["kernels", "suites", "filters", "full",
+        "fstests", "accel", "isolation", "repeat", "retries", "seed", "dump_hung", "run_dir", "locked"])]
+    pub(super) resume: Option<String>,
+}
+
+/// `zonedev report`.
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// A run's folder, its name, or `latest`
+    pub(super) run: String,
 }
 
 /// `zonedev list`.
@@ -212,6 +232,14 @@ pub(super) struct CoverageArgs {
     pub(super) lines: bool,
 }
 
+/// `zonedev mutants`.
+#[derive(Debug, Args)]
+pub(super) struct MutantsArgs {
+    /// Only mutants whose `NAME on KERNEL` contains this text (repeatable: all of them)
+    #[arg(short = 'E', long = "filter", value_name = "TEXT")]
+    pub(super) filters: Vec<String>,
+}
+
 /// `zonedev bench`.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
@@ -231,14 +259,31 @@ impl Cli {
     pub async fn run(self) -> Result<Exit, Failure> {
         let project = super::project::find(self.project.as_deref())?;
         match self.command {
-            Command::Matrix(args) => matrix::run(&project, args).await,
-            Command::List(args) => list::run(&project, &args),
-            Command::Build(args) => build::run(&project, args).await,
-            Command::Shell(args) => shell::run(&project, args).await,
-            Command::Inspect(args) => inspect::run(&project, &args),
-            Command::Coverage(args) => inspect::coverage(&project, &args),
-            Command::Doctor => doctor::run(&project).await,
-            Command::Bench(args) => bench::run(&project, args).await,
+            // Tells what had finished when it is interrupted.
+            Command::Matrix(args) => return matrix::run(&project, args).await,
+            Command::List(args) => return list::run(&project, &args),
+            Command::Inspect(args) => return inspect::run(&project, &args),
+            Command::Report(args) => return matrix::report(&project, &args),
+            Command::Coverage(args) => return inspect::coverage(&project, &args),
+            _ => {}
+        }
+        super::or_interrupted(async {
+            match self.command {
+                Command::Build(args) => build::run(&project, args).await,
+                Command::Shell(args) => shell::run(&project, args).await,
+                Command::Bench(args) => bench::run(&project, args).await,
+                Command::Mutants(args) => mutants::run(&project, &args).await,
+                _ => doctor::run(&project).await,
+            }
+        })
+        .await
+    }
+
+    /// The arguments of `zonedev matrix`, if that is what was typed.
+    pub(super) fn into_matrix(self) -> Option<MatrixArgs> {
+        match self.command {
+            Command::Matrix(args) => Some(args),
+            _ => None,
         }
     }
 }

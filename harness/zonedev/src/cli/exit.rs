@@ -38,6 +38,20 @@ pub enum Exit {
     Build = 5,
 }
 
+impl Exit {
+    /// The code that a record holds.
+    pub fn from_code(code: u8) -> Exit {
+        match code {
+            0 => Exit::Good,
+            1 => Exit::Regressed,
+            2 => Exit::Request,
+            4 => Exit::NothingSelected,
+            5 => Exit::Build,
+            _ => Exit::Harness,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit as u8)

@@ -48,8 +48,15 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
         }
     };
     let mut shown = 0;
+    let look = super::look(&std::io::stdout());
     for id in cells.into_iter().filter(|id| id.case_path() == case) {
         let cell = folder.read_cell(id)?;
+        let trouble = report::trouble(&cell, &look);
+        if !trouble.is_empty() {
+            outln!("{id}");
+            out!("{trouble}");
+            shown += 1;
+        }
         let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
         let contract = setup::contract(&ctx.project, &cell.contract)?;
         for checkpoint in &cell.checkpoints {
@@ -59,15 +66,7 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
                 .is_none_or(|c| *c == checkpoint.name)
             {
                 let predicted = verdict::predict(checkpoint, &contract);
-                out!(
-                    "{}",
-                    report::inspect(
-                        &cell,
-                        checkpoint,
-                        &predicted,
-                        &super::look(&std::io::stdout())
-                    )
-                );
+                out!("{}", report::inspect(&cell, checkpoint, &predicted, &look));
                 shown += 1;
             }
         }
@@ -105,7 +104,7 @@ fn read(project: &Utf8Path, run: &str) -> Result<(RunFolder, RunRecord), Failure
     Ok((folder, record))
 }
 
-fn run_path(project: &Utf8Path, run: &str) -> Utf8PathBuf {
+pub(super) fn run_path(project: &Utf8Path, run: &str) -> Utf8PathBuf {
     let named = Utf8PathBuf::from(run);
     if named.join("journal.jsonl").exists() {
         named

@@ -1,62 +1,205 @@
-//! `zonedev matrix`: the main job.
+//! `zonedev matrix`: the main job. `zonedev report`: what a run's folder says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use clap::Parser;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
+use crate::build::BuildCtx;
 use crate::plan::{self, Plan};
 use crate::record::{
-    CeilingRecord, CellId, CellRecord, CellVerdict, Event, KnownRecord, PairRecord, PairVerdict,
-    RECORD_VERSION, RunFolder, RunRecord, SkipRecord,
+    Begun, CellId, CellRecord, CellVerdict, Event, RECORD_VERSION, RunFolder, RunRecord,
 };
 use crate::report;
 use crate::run::{Engine, EngineConfig, Isolation, Repeat};
-use crate::spec::{Ceilings, Contract, SpecError};
-use crate::verdict;
+use crate::spec::Contract;
 
-use super::args::{IsolationArg, MatrixArgs};
+use super::args::{Cli, IsolationArg, MatrixArgs, ReportArgs};
 use super::exit::{Exit, Failure};
-use super::setup::{self, Cases, Host};
+use super::judge::{Accepted, Judged, judge};
+use super::setup::{self, Cases, Host, Requested};
 
 /// Builds, boots, drives, judges, reports.
 pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Failure> {
-    let started = SystemTime::now();
-    let clock = Instant::now();
-    let ctx = setup::build_context(project, &args.build)?;
-    let requested = setup::resolve(&ctx, &args.selection.kernels)?;
-    let Cases {
-        all: cases,
-        fixtures,
-        filter,
-    } = setup::cases(project, &args.selection)?;
-    let kernels: Vec<(String, Contract)> = requested
-        .iter()
-        .map(|r| (r.name.clone(), r.contract.clone()))
-        .collect();
-    let mut plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
-    if plan.groups.is_empty() {
-        return Err(Failure::nothing_selected(
-            "no case was selected",
-            "see `zonedev list cases`; each -E must be a part of SUITE/FIXTURE/CASE",
+    let Some(run) = &args.resume else {
+        let started = SystemTime::now();
+        let job = Job::of(project, args)?;
+        let (path, id) = run_folder(project, job.args.run_dir.as_deref(), started)?;
+        let folder = RunFolder::create(&path).map_err(|e| {
+            Failure::request(
+                format!("failed to {e}"),
+                "name a folder with --run-dir that holds no run yet",
+            )
+        })?;
+        let started = humantime::format_rfc3339_seconds(started).to_string();
+        return go(job, folder, &path, (id, started), None).await;
+    };
+    let path = super::inspect::run_path(project, run);
+    let in_use = |e| Failure::request(format!("failed to {e}"), "name the folder of a run");
+    let folder = RunFolder::resume(&path).map_err(in_use)?;
+    let path = path.canonicalize_utf8()?;
+    if folder.read_record().is_ok_and(|r| r.unfinished.is_empty()) {
+        return Err(Failure::request(
+            format!("the run in {path} is over"),
+            "see it with `zonedev report`, or start another one",
         ));
     }
+    let begun = begun(&folder)?;
+    let mut before = command(&begun)?;
+    before.jobs = args.jobs.or(before.jobs);
+    let job = Job::of(project, before)?;
+    let of_run = (begun.id.clone(), begun.started.clone());
+    go(job, folder, &path, of_run, Some(begun)).await
+}
 
-    let accepted = Accepted::of(&plan, project)?;
-    let (path, id) = run_folder(project, args.run_dir.as_deref(), started)?;
-    let folder = RunFolder::create(&path).map_err(|e| {
+/// Says what a run's folder says: of a run that was cut off, what had finished.
+pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Failure> {
+    let path = super::inspect::run_path(project, &args.run);
+    let folder = RunFolder::open(&path);
+    let look = super::look(&std::io::stdout());
+    if let Ok(record) = folder.read_record()
+        && record.unfinished.is_empty()
+    {
+        out!("{}", report::summary(&record, &look));
+        outln!("run: {path}");
+        return Ok(Exit::Good);
+    }
+    let begun = begun(&folder)?;
+    let job = Job::of(project, command(&begun)?)?;
+    let running = folder.is_running();
+    let records: Vec<CellRecord> = begun
+        .cells
+        .iter()
+        .filter_map(|id| folder.finished(id))
+        .collect();
+    let judged = judge(&records, &job.contracts(), &job.accepted, &path, false)?;
+    let mut record = over(&begun, judged);
+    let words = if running {
+        "the run is still going on"
+    } else {
+        "the run was cut off"
+    };
+    record.notices.push(words.to_owned());
+    if !running {
+        folder.write_record(&record)?;
+    }
+    out!("{}", report::summary(&record, &look));
+    outln!("run: {path}");
+    Ok(Exit::Good)
+}
+
+fn begun(folder: &RunFolder) -> Result<Begun, Failure> {
+    folder.read_begun().map_err(|e| {
         Failure::request(
             format!("failed to {e}"),
-            "name a folder with --run-dir that holds no run yet",
+            "a run ends without it where its kernels were not built yet; start it anew",
         )
-    })?;
-    let (events, receiver) = mpsc::unbounded_channel();
-    let listener = tokio::spawn(listen(folder, receiver));
+    })
+}
 
-    let host = Host::look(&ctx, args.accel).await?;
-    setup::skip_on_host(&mut plan, &host.qemu).await?;
+/// What was typed when a run began.
+fn command(begun: &Begun) -> Result<MatrixArgs, Failure> {
+    std::env::set_current_dir(&begun.directory)?;
+    let cli = Cli::try_parse_from(&begun.command).ok();
+    cli.and_then(Cli::into_matrix).ok_or_else(|| {
+        Failure::request(
+            format!(
+                "this zonedev does not understand `{}`",
+                begun.command.join(" ")
+            ),
+            "use the zonedev that began the run",
+        )
+    })
+}
+
+/// A request, resolved; nothing is built yet.
+struct Job {
+    ctx: BuildCtx,
+    requested: Vec<Requested>,
+    plan: Plan,
+    accepted: Accepted,
+    args: MatrixArgs,
+}
+
+impl Job {
+    fn of(project: &Utf8Path, args: MatrixArgs) -> Result<Job, Failure> {
+        let ctx = setup::build_context(project, &args.build)?;
+        let requested = setup::resolve(&ctx, &args.selection.kernels)?;
+        let Cases {
+            all: cases,
+            fixtures,
+            filter,
+        } = setup::cases(project, &args.selection)?;
+        let kernels: Vec<(String, Contract)> = requested
+            .iter()
+            .map(|r| (r.name.clone(), r.contract.clone()))
+            .collect();
+        let plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
+        if plan.groups.is_empty() {
+            return Err(Failure::nothing_selected(
+                "no case was selected",
+                "see `zonedev list cases`; each -E must be a part of SUITE/FIXTURE/CASE",
+            ));
+        }
+        let accepted = Accepted::of(&plan, project)?;
+        Ok(Job {
+            ctx,
+            requested,
+            plan,
+            accepted,
+            args,
+        })
+    }
+
+    fn contracts(&self) -> Vec<Contract> {
+        self.requested.iter().map(|r| r.contract.clone()).collect()
+    }
+}
+
+/// What the listener has heard so far.
+#[derive(Debug, Default)]
+struct Told {
+    notices: Vec<String>,
+    cells: Vec<(CellId, CellVerdict)>,
+}
+
+type Heard = Arc<Mutex<Told>>;
+
+fn heard(told: &Heard) -> MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Builds and runs what has not finished yet; `before`: the run was begun and cut off.
+async fn go(
+    mut job: Job,
+    folder: RunFolder,
+    path: &Utf8Path,
+    (id, started): (String, String),
+    before: Option<Begun>,
+) -> Result<Exit, Failure> {
+    let clock = Instant::now();
+    let told = Heard::default();
+    let (events, receiver) = mpsc::unbounded_channel();
+    let listener = tokio::spawn(listen(folder, receiver, Arc::clone(&told)));
+    let host = Host::look(&job.ctx, job.args.accel).await?;
+    setup::skip_on_host(&mut job.plan, &host.qemu).await?;
     let accel = host.probe.accel;
+    let finished: Vec<CellRecord> = match &before {
+        Some(_) => {
+            let folder = RunFolder::open(path);
+            job.plan
+                .ids()
+                .filter_map(|id| folder.finished(id))
+                .collect()
+        }
+        None => Vec::new(),
+    };
+    let ids: BTreeSet<CellId> = finished.iter().map(|c| c.id.clone()).collect();
+    let all: Vec<CellId> = job.plan.ids().cloned().collect();
+    let plan = std::mem::take(&mut job.plan).without(&ids);
     let _ = events.send(Event::RunStarted {
         id: id.clone(),
         cells: plan.cells(),
@@ -64,8 +207,9 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     });
     let mut phases = BTreeMap::new();
     let build_clock = Instant::now();
-    let artifacts = setup::build_kernels(&ctx, &requested, &events).await;
-    let artifacts = match artifacts {
+    let built =
+        super::or_interrupted(setup::build_kernels(&job.ctx, &job.requested, &events)).await;
+    let artifacts = match built {
         Ok(artifacts) => artifacts,
         Err(failure) => {
             let exit_code = failure.exit as u8;
@@ -78,121 +222,225 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
             return Err(failure);
         }
     };
-    let planned = || plan.groups.iter().flat_map(|g| &g.cells);
-    let programs: BTreeSet<String> = planned().flat_map(|c| c.programs.clone()).collect();
-    let sides = setup::sides(&ctx, &requested, &artifacts, &programs, &events).await?;
-    let roots = setup::roots(&ctx, plan.groups.iter().map(|g| &g.fixture), &events).await?;
-    let fstests = match &args.selection.fstests {
-        Some(checkout) => Some(setup::fstests(&ctx, checkout, &path, &events).await?),
-        None => None,
+    let begun = Begun {
+        version: RECORD_VERSION,
+        id,
+        zonedev: env!("CARGO_PKG_VERSION").to_owned(),
+        started,
+        command: std::env::args().collect(),
+        directory: std::env::current_dir()?.to_string_lossy().into_owned(),
+        accel: accel.to_string(),
+        accel_reason: host.probe.kvm_reason.clone(),
+        qemu: host.qemu.version.clone(),
+        kernels: job
+            .requested
+            .iter()
+            .zip(&artifacts)
+            .map(|(r, a)| setup::kernel_record(r, a))
+            .collect(),
+        cells: all,
     };
+    let begun = match before {
+        Some(before) => same_run(before, &begun)?,
+        None => {
+            RunFolder::open(path).write_begun(&begun)?;
+            begun
+        }
+    };
+    let programs: BTreeSet<String> = plan
+        .groups
+        .iter()
+        .flat_map(|g| &g.cells)
+        .flat_map(|c| c.programs.clone())
+        .collect();
+    let prepare = async {
+        let sides = setup::sides(&job.ctx, &job.requested, &artifacts, &programs, &events).await?;
+        let fixtures = plan.groups.iter().map(|g| &g.fixture);
+        let roots = setup::roots(&job.ctx, fixtures, &events).await?;
+        let fstests = match &job.args.selection.fstests {
+            Some(checkout) => Some(setup::fstests(&job.ctx, checkout, path, &events).await?),
+            None => None,
+        };
+        Ok::<_, Failure>((sides, roots, fstests))
+    };
+    let (sides, roots, fstests) = super::or_interrupted(prepare).await?;
     phases.insert("build".to_owned(), build_clock.elapsed().as_millis() as u64);
 
-    let jobs = args
+    let jobs = job
+        .args
         .jobs
         .unwrap_or_else(|| {
             // One more than processors: a guest that waits for a timer leaves one idle.
             1 + std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         })
         .max(1);
-    let needed = setup::memory_needed(
-        plan.groups
-            .iter()
-            .filter(|g| g.skip.is_none())
-            .map(|g| &g.fixture),
-        jobs,
-    );
+    let to_run = plan.groups.iter().filter(|g| g.skip.is_none());
+    let needed = setup::memory_needed(to_run.map(|g| &g.fixture), jobs);
     let config = EngineConfig {
         launcher: host.launcher(needed)?,
         accel,
-        isolation: match args.isolation {
+        isolation: match job.args.isolation {
             IsolationArg::Clone => Isolation::Clone,
             IsolationArg::Boot => Isolation::Boot,
         },
-        dump_hung: args.dump_hung,
+        dump_hung: job.args.dump_hung,
         repeat: Repeat {
-            runs: args.repeat,
-            seed: args.seed,
+            runs: job.args.repeat,
+            seed: job.args.seed,
+            retries: job.args.retries,
         },
         jobs,
-        folder: path.clone(),
+        folder: path.to_owned(),
         roots,
         fstests,
     };
+    let memory = config.launcher.memory.clone();
     let run_clock = Instant::now();
     let engine = Engine::new(config, sides, events.clone());
-    let records = engine.run(plan).await?;
+    let ran = tokio::select! {
+        ran = engine.run(plan) => ran.map_err(Failure::from),
+        () = super::interrupted() => Err(super::interruption()),
+    };
     drop(engine);
+    let mut records = match ran {
+        Ok(records) => records,
+        Err(failure) => {
+            // What was running goes with the engine; what had finished is told, and kept.
+            memory.abandon();
+            cut_off(&heard(&told), begun.cells.len() - ids.len(), path);
+            return Err(failure);
+        }
+    };
     phases.insert("run".to_owned(), run_clock.elapsed().as_millis() as u64);
+    let again: BTreeSet<CellId> = records.iter().map(|r| r.id.clone()).collect();
+    records.extend(finished.into_iter().filter(|r| !again.contains(&r.id)));
+    records.sort_by(|a, b| a.id.cmp(&b.id));
 
     let judge_clock = Instant::now();
-    let contracts: Vec<Contract> = kernels.into_iter().map(|(_, c)| c).collect();
-    let judged = judge(&records, &contracts, &accepted, &path)?;
+    let judged = judge(&records, &job.contracts(), &job.accepted, path, true)?;
     phases.insert("judge".to_owned(), judge_clock.elapsed().as_millis() as u64);
-    let exit = judged.exit();
-    let took_ms = clock.elapsed().as_millis() as u64;
+    let mut record = over(&begun, judged);
+    record.took_ms = clock.elapsed().as_millis() as u64;
     let _ = events.send(Event::RunFinished {
-        exit_code: exit as u8,
-        took_ms,
+        exit_code: record.exit_code,
+        took_ms: record.took_ms,
     });
     drop(events);
-    let notices = listener
+    listener
         .await
-        .map_err(|e| Failure::harness(format!("failed to keep the journal: {e}")))??;
-    let record = RunRecord {
-        version: RECORD_VERSION,
-        id,
-        zonedev: env!("CARGO_PKG_VERSION").to_owned(),
-        started: humantime::format_rfc3339_seconds(started).to_string(),
-        took_ms,
-        accel: accel.to_string(),
-        accel_reason: host.probe.kvm_reason.clone(),
-        qemu: host.qemu.version.clone(),
-        kernels: requested
-            .iter()
-            .zip(&artifacts)
-            .map(|(r, a)| setup::kernel_record(r, a))
-            .collect(),
-        cells: judged.cells,
-        pairs: judged.pairs,
-        skips: judged.skips,
-        over_ceiling: judged.over_ceiling,
-        known: judged.known,
-        pages_read: judged.pages_read,
-        pages_predicted: judged.pages_predicted,
-        phases_ms: phases,
-        notices,
-        exit_code: exit as u8,
-    };
-    RunFolder::open(&path).write_record(&record)?;
-    link_latest(&path);
+        .map_err(|e| Failure::harness(format!("failed to keep the journal: {e}")))?;
+    record.notices = std::mem::take(&mut heard(&told).notices);
+    record.phases_ms = phases;
+    let written = RunFolder::open(path).write_record(&record);
+    link_latest(path);
     out!(
         "{}",
         report::summary(&record, &super::look(&std::io::stdout()))
     );
     outln!("run: {path}");
-    Ok(exit)
+    written?;
+    Ok(Exit::from_code(record.exit_code))
 }
 
-/// Writes the journal and shows progress until the run's end; gives the notices.
-async fn listen(
-    mut folder: RunFolder,
-    mut receiver: UnboundedReceiver<Event>,
-) -> Result<Vec<String>, crate::record::RunFolderError> {
-    let mut progress = super::progress();
-    let mut notices = Vec::new();
-    while let Some(event) = receiver.recv().await {
-        if !matches!(event, Event::BuildProgress { .. }) {
-            folder.journal(&event)?;
-        }
-        if let Event::Notice { message } = &event
-            && !notices.contains(message)
-        {
-            notices.push(message.clone());
-        }
-        progress.event(&event);
+/// The record of a run, as far as it went.
+fn over(begun: &Begun, judged: Judged) -> RunRecord {
+    let finished: BTreeSet<&CellId> = judged.cells.iter().map(|(id, _)| id).collect();
+    let unfinished: Vec<CellId> = begun
+        .cells
+        .iter()
+        .filter(|id| !finished.contains(id))
+        .cloned()
+        .collect();
+    let exit = match judged.exit() {
+        Exit::Good if !unfinished.is_empty() => Exit::Harness,
+        exit => exit,
+    };
+    RunRecord {
+        version: RECORD_VERSION,
+        id: begun.id.clone(),
+        zonedev: begun.zonedev.clone(),
+        started: begun.started.clone(),
+        took_ms: 0,
+        accel: begun.accel.clone(),
+        accel_reason: begun.accel_reason.clone(),
+        qemu: begun.qemu.clone(),
+        kernels: begun.kernels.clone(),
+        cells: judged.cells,
+        unfinished,
+        pairs: judged.pairs,
+        skips: judged.skips,
+        over_ceiling: judged.over_ceiling,
+        known: judged.known,
+        flaky: judged.flaky,
+        pages_read: judged.pages_read,
+        pages_predicted: judged.pages_predicted,
+        phases_ms: BTreeMap::new(),
+        notices: Vec::new(),
+        exit_code: exit as u8,
     }
-    Ok(notices)
+}
+
+/// A run goes on only with what it began with.
+fn same_run(before: Begun, now: &Begun) -> Result<Begun, Failure> {
+    let differs = [
+        ("zonedev", before.zonedev != now.zonedev),
+        ("the accelerator", before.accel != now.accel),
+        ("QEMU", before.qemu != now.qemu),
+        ("the kernels", before.kernels != now.kernels),
+        ("the cases", before.cells != now.cells),
+    ];
+    match differs.iter().find(|(_, differs)| *differs) {
+        None => Ok(before),
+        Some((what, _)) => Err(Failure::request(
+            format!("{what} changed since run {} began", before.id),
+            "start another run; `zonedev report` tells what this one had done",
+        )),
+    }
+}
+
+/// Tells what had finished when a run ended early.
+fn cut_off(told: &Told, planned: usize, path: &Utf8Path) {
+    let n = |is: fn(&CellVerdict) -> bool| told.cells.iter().filter(|(_, v)| is(v)).count();
+    outln!(
+        "{} of {planned} cells had finished: {} passed, {} failed, {} were skipped, {} went wrong by the host",
+        told.cells.len(),
+        n(|v| matches!(v, CellVerdict::Pass {})),
+        n(|v| matches!(v, CellVerdict::Fail { .. })),
+        n(|v| matches!(v, CellVerdict::Skip { .. })),
+        n(|v| matches!(v, CellVerdict::Error { .. })),
+    );
+    outln!("`zonedev report {path}` tells more; `zonedev matrix --resume {path}` goes on");
+}
+
+/// Writes the journal and shows progress until the run's end.
+async fn listen(mut folder: RunFolder, mut receiver: UnboundedReceiver<Event>, told: Heard) {
+    let mut progress = super::progress();
+    let mut broken = false;
+    while let Some(event) = receiver.recv().await {
+        progress.event(&event);
+        if !broken
+            && !matches!(event, Event::BuildProgress { .. })
+            && let Err(e) = folder.journal(&event)
+        {
+            // The cells' records are what counts; a run does not end for its journal.
+            broken = true;
+            let message = format!("the journal is not kept any more: failed to {e}");
+            progress.event(&Event::Notice {
+                message: message.clone(),
+            });
+            heard(&told).notices.push(message);
+        }
+        match event {
+            Event::Notice { message } => {
+                let mut told = heard(&told);
+                if !told.notices.contains(&message) {
+                    told.notices.push(message);
+                }
+            }
+            Event::CellFinished { cell, verdict, .. } => heard(&told).cells.push((cell, verdict)),
+            _ => {}
+        }
+    }
 }
 
 fn run_folder(
@@ -220,172 +468,4 @@ fn link_latest(path: &Utf8Path) {
             let _ = fs_err::rename(&new, parent.join("latest"));
         }
     }
-}
-
-/// What the project has accepted of a run's cells: where their snapshots are, and how many may be
-/// skipped.
-struct Accepted {
-    /// The case's file by suite and case.
-    cases: BTreeMap<(String, String), Utf8PathBuf>,
-    /// By suite.
-    ceilings: BTreeMap<String, Ceilings>,
-    project: Utf8PathBuf,
-}
-
-impl Accepted {
-    fn of(plan: &Plan, project: &Utf8Path) -> Result<Self, SpecError> {
-        let ids = plan.groups.iter().flat_map(|g| {
-            let cells = g.cells.iter().map(|c| &c.id);
-            cells.chain([&g.boot])
-        });
-        let suites: BTreeSet<&str> = ids.map(|id| id.suite.as_str()).collect();
-        let mut ceilings = BTreeMap::new();
-        for suite in suites {
-            let dir = project.join("suites").join(suite);
-            ceilings.insert(suite.to_owned(), Ceilings::load(&dir)?);
-        }
-        let cells = plan.groups.iter().flat_map(|g| &g.cells);
-        // A teardown comes from its fixture, as the boot does.
-        let cases = cells
-            .filter(|c| c.id.suite != "boot")
-            .map(|c| ((c.id.suite.clone(), c.id.case.clone()), c.case_path.clone()))
-            .collect();
-        Ok(Self {
-            cases,
-            ceilings,
-            project: project.to_owned(),
-        })
-    }
-
-    fn dir(&self, id: &CellId) -> Utf8PathBuf {
-        self.project
-            .join("suites")
-            .join(&id.suite)
-            .join("snapshots")
-    }
-
-    /// The file that a cell comes from, relative to the project.
-    fn source(&self, id: &CellId) -> String {
-        match self.cases.get(&(id.suite.clone(), id.case.clone())) {
-            Some(path) => path.strip_prefix(&self.project).unwrap_or(path).to_string(),
-            // The boot cells have no case file: their fixture is what they come from.
-            None => format!("images/fixtures/{}.toml", id.fixture),
-        }
-    }
-}
-
-/// A run's cells and pairs, judged.
-struct Judged {
-    cells: Vec<(CellId, CellVerdict)>,
-    pairs: Vec<PairRecord>,
-    skips: Vec<SkipRecord>,
-    over_ceiling: Vec<CeilingRecord>,
-    known: Vec<KnownRecord>,
-    pages_read: u64,
-    pages_predicted: u64,
-}
-
-impl Judged {
-    fn exit(&self) -> Exit {
-        let failed = self
-            .cells
-            .iter()
-            .any(|(_, v)| matches!(v, CellVerdict::Fail { .. }));
-        let regressed = self
-            .pairs
-            .iter()
-            .any(|p| p.verdict == PairVerdict::Regressed);
-        let error = self
-            .cells
-            .iter()
-            .any(|(_, v)| matches!(v, CellVerdict::Error { .. }));
-        if failed || regressed || !self.over_ceiling.is_empty() {
-            Exit::Regressed
-        } else if error {
-            Exit::Harness
-        } else {
-            Exit::Good
-        }
-    }
-}
-
-fn judge(
-    records: &[CellRecord],
-    contracts: &[Contract],
-    project: &Accepted,
-    run: &Utf8Path,
-) -> Result<Judged, Failure> {
-    let snapshot = |e: verdict::SnapshotError| Failure::harness(format!("failed to {e}"));
-    let folder = RunFolder::open(run);
-    let mut out = Judged {
-        cells: Vec::new(),
-        pairs: Vec::new(),
-        skips: Vec::new(),
-        over_ceiling: Vec::new(),
-        known: Vec::new(),
-        pages_read: 0,
-        pages_predicted: 0,
-    };
-    let mut accepted = BTreeMap::new();
-    for record in records {
-        let verdict::JudgedCell {
-            verdict,
-            pages_read,
-            pages_predicted,
-            known,
-        } = verdict::judge_cell(record, &contracts[record.id.side]);
-        out.pages_read += pages_read;
-        out.pages_predicted += pages_predicted;
-        out.known.extend(known.into_iter().map(|known| KnownRecord {
-            cell: record.id.clone(),
-            known,
-        }));
-        let (id, contract, text) = (&record.id, &record.contract, verdict::normalised(record));
-        let (dir, source) = (project.dir(id), project.source(id));
-        let file = folder
-            .cell_dir(id)?
-            .join(format!("{}.snap", verdict::snapshot_name(id, contract)));
-        fs_err::write(file, verdict::encode(&source, &record.title, &text))?;
-        if let Some(old) = verdict::accepted(&dir, id, contract).map_err(snapshot)? {
-            accepted.insert(id.clone(), old);
-        }
-        // Only what keeps its contract can be accepted; in CI nobody would (insta does the same).
-        if verdict == (CellVerdict::Pass {}) && std::env::var_os("CI").is_none() {
-            verdict::propose(&dir, &source, id, contract, &text).map_err(snapshot)?;
-        }
-        out.cells.push((id.clone(), verdict));
-    }
-    let verdict_of = |id: &CellId| out.cells.iter().find(|(i, _)| i == id).map(|(_, v)| v);
-    for base in records.iter().filter(|r| r.id.side == 0) {
-        for other in records
-            .iter()
-            .filter(|r| r.id.side != 0 && r.id.case_path() == base.id.case_path())
-        {
-            let (Some(base_verdict), Some(other_verdict)) =
-                (verdict_of(&base.id), verdict_of(&other.id))
-            else {
-                continue;
-            };
-            let pair = verdict::pair(
-                base,
-                other,
-                base_verdict,
-                other_verdict,
-                accepted.get(&base.id).map(String::as_str),
-                accepted.get(&other.id).map(String::as_str),
-            );
-            out.pairs.push(pair);
-        }
-    }
-    let judged: Vec<_> = records
-        .iter()
-        .zip(&out.cells)
-        .map(|(record, (_, verdict))| (record, verdict))
-        .collect();
-    let (skips, over_ceiling) = (
-        verdict::skips(&judged),
-        verdict::over_ceiling(&judged, &project.ceilings),
-    );
-    (out.skips, out.over_ceiling) = (skips, over_ceiling);
-    Ok(out)
 }

@@ -22,9 +22,11 @@ mod build;
 mod doctor;
 mod exit;
 mod inspect;
+mod judge;
 mod lines;
 mod list;
 mod matrix;
+mod mutants;
 mod project;
 mod setup;
 mod shell;
@@ -35,10 +37,14 @@ pub use exit::{Exit, Failure};
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
 use crate::report::{Look, Progress};
+
+/// How long what still runs may take to end, when we end.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 /// Runs what was typed. Prints the error, if it ends in one, to standard error.
 pub fn main() -> ExitCode {
@@ -53,14 +59,10 @@ pub fn main() -> ExitCode {
             return Exit::Harness.into();
         }
     };
-    let result = runtime.block_on(async {
-        tokio::select! {
-            result = cli.run() => result,
-            () = interrupted() => Err(Failure::harness("interrupted; what had finished is kept")),
-        }
-    });
-    // A build that runs in a thread of its own is not waited for: its processes end with us.
-    runtime.shutdown_background();
+    let result = runtime.block_on(cli.run());
+    // Guests that were running are ended and their files removed; a build that runs in a thread of
+    // its own is not waited for: its processes end with us.
+    runtime.shutdown_timeout(LAST_MOMENT);
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -109,7 +111,19 @@ fn progress() -> Progress {
     }
 }
 
-/// Ctrl-C or SIGTERM.
+/// What is asked for, unless it is interrupted.
+async fn or_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        () = interrupted() => Err(interruption()),
+    }
+}
+
+fn interruption() -> Failure {
+    Failure::harness("interrupted; what had finished is kept")
+}
+
+/// Ctrl-C or SIGTERM. The second one ends us at once, whatever we do.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut int), Ok(mut term)) = (
@@ -118,8 +132,16 @@ async fn interrupted() {
     ) else {
         return std::future::pending().await;
     };
-    tokio::select! {
-        _ = int.recv() => (),
-        _ = term.recv() => (),
-    }
+    let mut either = async move || {
+        tokio::select! {
+            _ = int.recv() => (),
+            _ = term.recv() => (),
+        }
+    };
+    either().await;
+    tokio::spawn(async move {
+        either().await;
+        // Our guests end with us.
+        std::process::exit(i32::from(Exit::Harness as u8));
+    });
 }

@@ -8,6 +8,7 @@ use guestmem::KernelInfo;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::build::{self, BuildCtx, BuildEvent, BuildSink, Cache, KernelArtifact};
+use crate::observe::Symbols;
 use crate::plan::{Filter, Plan};
 use crate::record::{Event, KernelRecord};
 use crate::run::{RunError, Side};
@@ -255,6 +256,7 @@ pub(super) async fn sides(
                 kernel: artifact.bz_image(),
                 initrd: image.path,
                 info: Arc::new(info),
+                symbols: Arc::new(Symbols::new(&artifact.vmlinux())),
                 name,
                 contract,
                 patience,

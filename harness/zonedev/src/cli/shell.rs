@@ -57,7 +57,7 @@ pub(super) async fn run(project: &Utf8Path, args: ShellArgs) -> Result<Exit, Fai
         requested[0].name,
         fixture.name,
         host.probe.accel,
-        guest.console()
+        guest.console().path()
     );
     let mut channel = session
         .into_shell()

@@ -27,7 +27,7 @@ pub fn console(bytes: &[u8]) -> Vec<LogLine> {
             left_out += 1;
             continue;
         }
-        let (time_us, text) = timestamp(raw);
+        let (time_us, caller, text) = timestamp(raw);
         let text = clean(text);
         if let Some(n) = mark(&text) {
             step = Some(n);
@@ -36,6 +36,7 @@ pub fn console(bytes: &[u8]) -> Vec<LogLine> {
             time_us,
             text,
             step,
+            caller,
         });
     }
     if left_out > 0 {
@@ -44,6 +45,7 @@ pub fn console(bytes: &[u8]) -> Vec<LogLine> {
             time_us: None,
             text,
             step,
+            caller: None,
         });
     }
     out
@@ -63,18 +65,20 @@ pub fn mark(text: &str) -> Option<usize> {
 }
 
 /// `[    1.234567] text`, with or without the caller (`[    T1]`) that CONFIG_PRINTK_CALLER adds.
-fn timestamp(raw: &[u8]) -> (Option<u64>, &[u8]) {
+fn timestamp(raw: &[u8]) -> (Option<u64>, Option<String>, &[u8]) {
     let Some((inside, rest)) = bracketed(raw) else {
-        return (None, raw);
+        return (None, None, raw);
     };
     let Some(time) = micros(inside) else {
-        return (None, raw);
+        return (None, None, raw);
     };
-    let rest = match bracketed(rest) {
-        Some((caller, after)) if is_caller(caller) => after,
-        _ => rest,
+    let (caller, rest) = match bracketed(rest) {
+        Some((caller, after)) if is_caller(caller) => {
+            (Some(String::from_utf8_lossy(caller).into_owned()), after)
+        }
+        _ => (None, rest),
     };
-    (Some(time), rest.strip_prefix(b" ").unwrap_or(rest))
+    (Some(time), caller, rest.strip_prefix(b" ").unwrap_or(rest))
 }
 
 fn bracketed(raw: &[u8]) -> Option<(&[u8], &[u8])> {

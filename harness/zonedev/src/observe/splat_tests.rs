@@ -1,4 +1,6 @@
 use super::*;
+use std::fmt::Write;
+
 use crate::observe::console;
 use proptest::prelude::*;
 
@@ -27,14 +29,7 @@ fn recorded_consoles() {
         let log = console(&fs_err::read(&path).unwrap());
         let mut got = String::new();
         for s in splats(&log) {
-            let step = s.step.map_or("-".into(), |n| n.to_string());
-            let last = &log[s.lines.1 - 1].text;
-            got += &format!(
-                "step {step} | {} | {} | {} lines, the last: {last}\n",
-                s.kind,
-                s.title,
-                s.lines.1 - s.lines.0
-            );
+            shown(&s, &log, &mut got).unwrap();
         }
         let expected = path.with_extension("expected");
         if std::env::var_os("ZONEDEV_UPDATE_EXPECTED").is_some() {
@@ -44,6 +39,47 @@ fn recorded_consoles() {
         seen += 1;
     }
     assert!(seen >= 5);
+}
+
+/// A report as the corpus has it: what it is, who and where, and its first and last lines.
+fn shown(s: &Splat, log: &[LogLine], out: &mut String) -> std::fmt::Result {
+    let step = s.step.map_or("-".into(), |n| n.to_string());
+    let own: Vec<usize> = s.own_lines().collect();
+    let cut = if s.cut { ", cut off" } else { "" };
+    writeln!(out, "{} | {}", s.kind, s.title)?;
+    writeln!(out, "  step {step}, {} lines{cut}", own.len())?;
+    for (word, at) in [("from", own.first()), ("to", own.last())] {
+        writeln!(out, "  {word}: {}", at.map_or("", |i| &log[*i].text))?;
+    }
+    if let Some(function) = &s.function {
+        writeln!(out, "  function: {function}")?;
+    }
+    if let Some(task) = &s.task {
+        writeln!(out, "  task: {}/{}", task.comm, task.pid)?;
+    }
+    if let Some(cpu) = s.cpu {
+        writeln!(out, "  cpu: {cpu}")?;
+    }
+    if !s.registers.is_empty() {
+        let rax = s.registers.get("RAX").map_or("-", String::as_str);
+        writeln!(out, "  {} registers, RAX {rax}", s.registers.len())?;
+    }
+    if !s.trace.is_empty() {
+        let names: Vec<&str> = s.trace.iter().map(|f| f.function.as_str()).collect();
+        let first = names
+            .iter()
+            .take(6)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(" < ");
+        writeln!(out, "  trace of {}: {first}", names.len())?;
+    }
+    if let Some(page) = &s.page {
+        let fields = page.fields.iter().map(|(k, v)| format!("{k}={v}"));
+        let fields = fields.collect::<Vec<_>>().join(" ");
+        writeln!(out, "  page: {} ({fields})", page.reason)?;
+    }
+    Ok(())
 }
 
 /// Headings as lib/bug.c and kernel/panic.c of 5.10 and 7.3 print them.
@@ -81,7 +117,7 @@ fn titles_of_many_kinds() {
         ),
         (
             "INFO: task agent:77 blocked for more than 120 seconds.",
-            "hung task agent",
+            "hung task",
         ),
         (
             "rcu: INFO: rcu_sched self-detected stall on CPU",
@@ -109,7 +145,7 @@ fn titles_of_many_kinds() {
         ),
         (
             "BUG: sleeping function called from invalid context at mm/x.c:12",
-            "BUG: sleeping function called from invalid context at mm/x.c:N",
+            "BUG: sleeping function called from invalid context",
         ),
         (
             "general protection fault, probably for non-canonical address 0xdead: 0000 [#1] SMP",
@@ -145,7 +181,7 @@ fn a_stack_dump_under_an_unknown_heading_is_not_missed() {
         [(
             "stack dump".into(),
             "stack dump: dax: something new went wrong".into(),
-            (2, 6)
+            (0, 6)
         )]
     );
 }
@@ -166,6 +202,93 @@ fn a_report_ends_where_the_next_step_begins() {
             ("BUG: Bad page map".into(), (4, 5), Some(4)),
         ]
     );
+}
+
+#[test]
+fn two_processors_that_report_at_once_are_told_apart() {
+    let text = "[    1.000000][   T77] ------------[ cut here ]------------\n\
+        [    1.000001][   T78] BUG: Bad page state in process b  pfn:00002\n\
+        [    1.000002][   T77] WARNING: CPU: 0 PID: 77 at mm/gup.c:1 f+0x1/0x2\n\
+        [    1.000003][   T78] page: refcount:1 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x2\n\
+        [    1.000004][   T77] CPU: 0 PID: 77 Comm: a Not tainted 6.12.0\n\
+        [    1.000005][   T78] page dumped because: nonzero _refcount\n\
+        [    1.000006][   T78] CPU: 1 PID: 78 Comm: b Tainted: G B 6.12.0\n\
+        [    1.000007][   T77] Call Trace:\n[    1.000008][   T78] Call Trace:\n\
+        [    1.000009][   T77]  g+0x3/0x4\n[    1.000010][   T78]  h+0x5/0x6\n\
+        [    1.000011][   T77] ---[ end trace 0000000000000000 ]---\n\
+        [    1.000012][    T1] pmem0: fine\n";
+    let log = console(text.as_bytes());
+    let found = splats(&log);
+    let names: Vec<_> = found
+        .iter()
+        .map(|s| {
+            let task = s.task.as_ref().unwrap();
+            let frames: Vec<_> = s.trace.iter().map(|f| f.function.as_str()).collect();
+            (s.title.as_str(), task.pid, s.cpu, frames, s.lines)
+        })
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ("WARNING in f", 77, Some(0), vec!["g"], (0, 12)),
+            ("BUG: Bad page state", 78, Some(1), vec!["h"], (1, 11)),
+        ]
+    );
+    assert_eq!(
+        found[0].own_lines().collect::<Vec<_>>(),
+        [0, 2, 4, 7, 9, 11]
+    );
+    let page = found[1].page.as_ref().unwrap();
+    assert_eq!(page.reason, "nonzero _refcount");
+    assert_eq!(page.fields["pfn"], "0x2");
+}
+
+#[test]
+fn what_repeats_counts_each_time_and_what_is_cut_off_says_so() {
+    let one = "[    1.000000] ------------[ cut here ]------------\n\
+        [    1.000000] WARNING: CPU: 0 PID: 1 at mm/gup.c:1 f+0x1/0x2\n[    1.000000] Call Trace:\n\
+        [    1.000000]  g+0x1/0x2\n[    1.000000] ---[ end trace 0000000000000000 ]---\n";
+    let cut = "[    1.000000] ------------[ cut here ]------------\n\
+        [    1.000000] WARNING: CPU: 0 PID: 1 at mm/gup.c:1 f+0x1/0x2\n[    1.000000] Modules lin";
+    let text = format!("{one}{one}{one}{cut}");
+    let found = splats(&console(text.as_bytes()));
+    let all: Vec<_> = found.iter().map(|s| (s.title.as_str(), s.cut)).collect();
+    let whole = ("WARNING in f", false);
+    assert_eq!(all, [whole, whole, whole, ("WARNING in f", true)]);
+}
+
+/// As mm/kasan/report.c of 6.12 prints it: the page that it dumps is part of it.
+#[test]
+fn all_of_a_sanitizers_report_is_one() {
+    let rule = "=".repeat(66);
+    let text = [
+        rule.as_str(),
+        "BUG: KASAN: slab-use-after-free in dax_unlock_entry+0x12/0x90",
+        "Read of size 8 at addr ffff888000001000 by task agent/77",
+        "CPU: 1 UID: 0 PID: 77 Comm: agent Not tainted 6.12.0",
+        "Call Trace:",
+        " <TASK>",
+        " dump_stack_lvl+0x1/0x2",
+        " print_report+0x1/0x2",
+        " dax_unlock_entry+0x12/0x90",
+        " </TASK>",
+        "",
+        "Allocated by task 77:",
+        " kasan_save_stack+0x1/0x2",
+        "The buggy address belongs to the object at ffff888000001000",
+        "The buggy address belongs to the physical page:",
+        "page: refcount:1 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x1",
+        "page dumped because: kasan: bad access detected",
+        "Memory state around the buggy address:",
+        " ffff888000000f00: fb fb",
+        ">ffff888000001000: fb fb",
+        rule.as_str(),
+        "Disabling lock debugging due to kernel taint",
+    ];
+    let lines = text.map(|l| format!("[    1.000000] {l}\n"));
+    let found = found(&lines.concat());
+    let title = "KASAN: slab-use-after-free in dax_unlock_entry";
+    assert_eq!(found, [("KASAN".into(), title.into(), (0, 21))]);
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! The cells of a matrix, grouped by the template that they are cloned from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::Op;
 
@@ -61,6 +61,25 @@ impl Plan {
     /// Cells, the boot cells included.
     pub fn cells(&self) -> usize {
         self.groups.iter().map(|g| 1 + g.cells.len()).sum()
+    }
+
+    /// Their names.
+    pub fn ids(&self) -> impl Iterator<Item = &CellId> {
+        self.groups
+            .iter()
+            .flat_map(|g| std::iter::once(&g.boot).chain(g.cells.iter().map(|c| &c.id)))
+    }
+
+    /// What is left of it where these cells have finished. A group with a cell that has not is booted
+    /// again.
+    pub fn without(mut self, finished: &BTreeSet<CellId>) -> Plan {
+        self.groups.retain(|g| {
+            !finished.contains(&g.boot) || g.cells.iter().any(|c| !finished.contains(&c.id))
+        });
+        for group in &mut self.groups {
+            group.cells.retain(|c| !finished.contains(&c.id));
+        }
+        self
     }
 }
 

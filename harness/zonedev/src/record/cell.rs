@@ -8,6 +8,8 @@ use proto::{Checkpoint, Op, Outcome};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Hang, Splat};
+
 /// One case on one kernel. `side` tells apart two kernels that are named alike.
 #[derive(
     Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -70,20 +72,9 @@ pub struct LogLine {
     pub text: String,
     /// Index into [`CellRecord::steps`] of the operation that ran; `None` before the first.
     pub step: Option<usize>,
-}
-
-/// A report of the kernel about its own trouble.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Splat {
-    /// `WARNING`, `BUG`, `Oops`, `panic`, `hung task`, …
-    pub kind: String,
-    /// Stable across builds: kind and function, without addresses, such as `WARNING in try_grab_page`.
-    pub title: String,
-    /// First and one-past-last index into [`CellRecord::log`].
-    pub lines: (usize, usize),
-    /// The operation that ran.
-    pub step: Option<usize>,
+    /// Who printed it (CONFIG_PRINTK_CALLER): `T12` a task, `C0` a processor in an interrupt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
 }
 
 /// Of one KTAP line.
@@ -308,11 +299,33 @@ pub enum End {
         /// Where, as far as known.
         at: String,
     },
-    /// The harness or the host failed; no word about the kernel.
+    /// The agent gave up, or what came over its channel was not its word.
+    AgentLost {
+        /// Index of the step.
+        step: Option<usize>,
+        /// How.
+        how: String,
+    },
+    /// The harness failed; no word about the kernel.
     HarnessError {
         /// What.
         message: String,
     },
+    /// The host failed: QEMU crashed, memory or space ran out. No word about the kernel.
+    HostError {
+        /// What.
+        message: String,
+    },
+}
+
+impl End {
+    /// What went wrong, where it was not the kernel that did.
+    pub fn not_the_kernel(&self) -> Option<&str> {
+        match self {
+            End::HarnessError { message } | End::HostError { message } => Some(message),
+            _ => None,
+        }
+    }
 }
 
 /// Everything that one cell left behind.
@@ -354,6 +367,9 @@ pub struct CellRecord {
     /// The same before the case began: of its fixture, provisioned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Left>,
+    /// What a guest that answered no more still said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hang: Option<Hang>,
     /// Where it ran more than once. The rest of the record is of the first run that did not pass,
     /// or of the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -381,6 +397,9 @@ pub struct Repeats {
     pub runs: u32,
     /// The runs that did not pass.
     pub failed: Vec<FailedRun>,
+    /// Each of them passed when it was tried again (`--retries`): a flake, and no failure.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tolerated: bool,
 }
 
 /// A run of a cell that did not pass.

@@ -1,13 +1,18 @@
 //! A run's folder.
 //!
 //! ```text
-//! record.json      the run, versioned      schema.json    its JSON schema
-//! journal.jsonl    every event, appended
+//! begun.json       what the run is         journal.jsonl  every event, appended
+//! record.json      the run, versioned, once it is over    schema.json  its JSON schema
 //! cells/SIDE-KERNEL/SUITE/FIXTURE/CASE/   cell.json.zst  console.log  observation.snap
 //!     profile.json.zst, of a kernel that profiles itself
 //! ```
+//!
+//! Files are written aside and renamed, the journal is appended to: a harness that is killed at any
+//! moment leaves whole cells, and a journal whose last line may be torn. The journal is locked as
+//! long as its harness lives.
 
-use std::io::Write;
+use std::fs::TryLockError;
+use std::io::{Read, Seek, SeekFrom, Write};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -16,7 +21,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{CellId, CellRecord, Event, RECORD_VERSION, RunRecord};
+use super::{Begun, CellId, CellRecord, Event, RECORD_VERSION, RunRecord};
+
+const JOURNAL: &str = "journal.jsonl";
+const BEGUN: &str = "begun.json";
 
 /// Why a run's folder could not be written or read.
 #[derive(Debug, Error)]
@@ -31,6 +39,12 @@ pub enum RunFolderError {
         path: Utf8PathBuf,
         /// What serde said.
         source: serde_json::Error,
+    },
+    /// Another harness runs it.
+    #[error("use the run's folder: {path} is in use; its harness still runs")]
+    InUse {
+        /// The journal.
+        path: Utf8PathBuf,
     },
     /// The record is of another version.
     #[error("read {path}: it has record version {found}, this zonedev reads {RECORD_VERSION}")]
@@ -59,7 +73,8 @@ impl RunFolder {
         let journal = fs::OpenOptions::new()
             .create_new(true)
             .append(true)
-            .open(path.join("journal.jsonl"))?;
+            .open(path.join(JOURNAL))?;
+        lock(&journal)?;
         let schema = schemars::schema_for!(RunRecord);
         let folder = RunFolder {
             path: path.to_owned(),
@@ -67,6 +82,38 @@ impl RunFolder {
         };
         folder.write_json(Utf8Path::new("schema.json"), &schema)?;
         Ok(folder)
+    }
+
+    /// Opens the folder of a run that was cut off, to go on with it.
+    ///
+    /// # Errors
+    /// Where it holds no run, or one that still runs.
+    pub fn resume(path: &Utf8Path) -> Result<Self, RunFolderError> {
+        let journal = path.join(JOURNAL);
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .append(true)
+            .open(&journal)?;
+        lock(&file)?;
+        // Nothing is lost of a torn line, and nothing is joined to it.
+        if file.metadata()?.len() > 0 {
+            let mut last = [0];
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+            if last != *b"\n" {
+                file.write_all(b"\n")?;
+            }
+        }
+        Ok(RunFolder {
+            path: path.to_owned(),
+            journal: Some(file),
+        })
+    }
+
+    /// Whether a harness writes to it.
+    pub fn is_running(&self) -> bool {
+        fs::File::open(self.path.join(JOURNAL))
+            .is_ok_and(|file| matches!(lock(&file), Err(RunFolderError::InUse { .. })))
     }
 
     /// Opens an existing one for reading.
@@ -111,6 +158,29 @@ impl RunFolder {
     /// Where it can't be written.
     pub fn write_cell(&self, cell: &CellRecord) -> Result<(), RunFolderError> {
         write_packed(&self.cell_dir(&cell.id)?.join("cell.json.zst"), cell)
+    }
+
+    /// The cell, if it has finished: its record is there and whole, and tells of a kernel, not of a
+    /// harness that failed.
+    pub fn finished(&self, id: &CellId) -> Option<CellRecord> {
+        let cell = self.read_cell(id).ok()?;
+        (cell.id == *id && cell.end.not_the_kernel().is_none()).then_some(cell)
+    }
+
+    /// Writes `begun.json`.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn write_begun(&self, begun: &Begun) -> Result<(), RunFolderError> {
+        self.write_json(Utf8Path::new(BEGUN), begun)
+    }
+
+    /// Reads `begun.json`.
+    ///
+    /// # Errors
+    /// Where it isn't there, isn't one, or is of another version.
+    pub fn read_begun(&self) -> Result<Begun, RunFolderError> {
+        self.read_versioned(BEGUN)
     }
 
     /// Reads a cell back.
@@ -158,7 +228,11 @@ impl RunFolder {
     /// # Errors
     /// Where it isn't there, isn't one, or is of another version.
     pub fn read_record(&self) -> Result<RunRecord, RunFolderError> {
-        let path = self.path.join("record.json");
+        self.read_versioned("record.json")
+    }
+
+    fn read_versioned<T: DeserializeOwned>(&self, name: &str) -> Result<T, RunFolderError> {
+        let path = self.path.join(name);
         let value: serde_json::Value = read_json(&path)?;
         let found = value.get("version").and_then(|v| v.as_u64()).unwrap_or(0);
         if found != u64::from(RECORD_VERSION) {
@@ -170,6 +244,17 @@ impl RunFolder {
     fn write_json(&self, name: &Utf8Path, value: &impl Serialize) -> Result<(), RunFolderError> {
         let json = serde_json::to_vec_pretty(value).map_err(std::io::Error::from)?;
         write_atomically(&self.path.join(name), &json)
+    }
+}
+
+/// Held until the file is closed.
+fn lock(journal: &fs::File) -> Result<(), RunFolderError> {
+    match journal.file().try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(RunFolderError::InUse {
+            path: Utf8PathBuf::from_path_buf(journal.path().to_owned()).unwrap_or_default(),
+        }),
+        Err(TryLockError::Error(e)) => Err(e.into()),
     }
 }
 
@@ -199,4 +284,55 @@ fn write_atomically(path: &Utf8Path, bytes: &[u8]) -> Result<(), RunFolderError>
     fs::write(&new, bytes)?;
     fs::rename(&new, path)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::End;
+    use crate::record::testing::cell;
+
+    #[test]
+    fn a_run_that_was_cut_off_anywhere_can_be_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().join("run")).unwrap();
+        let event = |message: &str| Event::Notice {
+            message: message.into(),
+        };
+        let mut folder = RunFolder::create(&path).unwrap();
+        folder.journal(&event("one")).unwrap();
+        let (done, torn, failed) = (cell("a", 0, "6.12"), cell("b", 0, "6.12"), {
+            let mut failed = cell("c", 0, "6.12");
+            failed.end = End::HarnessError {
+                message: "x".into(),
+            };
+            failed
+        });
+        for cell in [&done, &torn, &failed] {
+            folder.write_cell(cell).unwrap();
+        }
+        assert!(matches!(
+            RunFolder::resume(&path),
+            Err(RunFolderError::InUse { .. })
+        ));
+        assert!(RunFolder::open(&path).is_running());
+        drop(folder);
+        assert!(!RunFolder::open(&path).is_running());
+        let journal = path.join(JOURNAL);
+        let whole = fs::read(&journal).unwrap();
+        let packed = path.join(torn.id.folder()).join("cell.json.zst");
+        let bytes = fs::read(&packed).unwrap();
+        for cut in 0..whole.len() {
+            fs::write(&journal, &whole[..cut]).unwrap();
+            fs::write(&packed, &bytes[..cut * bytes.len() / whole.len()]).unwrap();
+            let mut folder = RunFolder::resume(&path).unwrap();
+            folder.journal(&event("two")).unwrap();
+            let text = fs::read_to_string(&journal).unwrap();
+            let last: Event = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+            assert_eq!(last, event("two"), "{cut}");
+            assert_eq!(folder.finished(&done.id).unwrap(), done);
+            assert_eq!(folder.finished(&torn.id), None, "{cut}");
+            assert_eq!(folder.finished(&failed.id), None);
+        }
+    }
 }

@@ -3,22 +3,26 @@
 
 mod cell;
 mod folder;
+mod hang;
 mod lines;
 mod normalise;
 mod predicted;
 mod run;
+mod splat;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use cell::{
     CellId, CellRecord, CheckpointRecord, End, FailedRun, KnownFailure, KnownWhat, Left, LogLine,
-    Repeats, Splat, StepRecord, TestResult, TestStatus, Violation,
+    Repeats, StepRecord, TestResult, TestStatus, Violation,
 };
 pub use folder::{RunFolder, RunFolderError};
+pub use hang::{Hang, Rung, WaitingTask};
 pub use lines::SourceLines;
 pub use normalise::normalise;
 pub use predicted::{PredictedRun, kind_word, part_words, region_name};
 pub use run::{
-    AcceptState, CeilingRecord, CellVerdict, Difference, Event, KernelRecord, KnownRecord,
-    PairRecord, PairVerdict, RECORD_VERSION, RunRecord, SkipRecord,
+    AcceptState, Begun, CeilingRecord, CellVerdict, Difference, Event, FailureKind, FlakyRecord,
+    KernelRecord, KnownRecord, PairRecord, PairVerdict, RECORD_VERSION, RunRecord, SkipRecord,
 };
+pub use splat::{DumpedPage, Frame, SourcePlace, Splat, Task};

@@ -24,6 +24,58 @@ pub struct KernelRecord {
     pub build_key: String,
 }
 
+/// What sort of failure it is.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// The kernel did not reach the agent, or its fixture could not be provisioned.
+    BootFailed,
+    /// The kernel panicked.
+    GuestDied,
+    /// The guest reset or powered off, unasked.
+    GuestRebooted,
+    /// A step did not end in its time.
+    KernelHung,
+    /// The agent gave up, or its channel carried what is not its word.
+    AgentLost,
+    /// The kernel reported trouble of its own.
+    KernelReported,
+    /// What was read is not what was written.
+    DataWrong,
+    /// An operation came to something else than is expected of it.
+    OperationFailed,
+    /// Counts, counters or what is left break the contract.
+    ContractBroken,
+    /// A program's test failed.
+    TestFailed,
+    /// What is listed as known to go wrong does not.
+    KnownGone,
+    /// Less was checked than was to be.
+    Unchecked,
+}
+
+impl FailureKind {
+    /// In the field's words.
+    pub fn word(self) -> &'static str {
+        match self {
+            FailureKind::BootFailed => "boot failed",
+            FailureKind::GuestDied => "guest died",
+            FailureKind::GuestRebooted => "guest rebooted",
+            FailureKind::KernelHung => "kernel hung",
+            FailureKind::AgentLost => "agent lost",
+            FailureKind::KernelReported => "kernel reported",
+            FailureKind::DataWrong => "data wrong",
+            FailureKind::OperationFailed => "operation failed",
+            FailureKind::ContractBroken => "contract broken",
+            FailureKind::TestFailed => "test failed",
+            FailureKind::KnownGone => "known gone",
+            FailureKind::Unchecked => "unchecked",
+        }
+    }
+}
+
 /// Of one cell, on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "verdict", rename_all = "kebab-case", deny_unknown_fields)]
@@ -36,6 +88,9 @@ pub enum CellVerdict {
         reasons: Vec<String>,
         /// Broken contracts.
         violations: Vec<Violation>,
+        /// What sorts of failure these are, worst first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kinds: Vec<FailureKind>,
     },
     /// Not run.
     Skip {
@@ -46,6 +101,9 @@ pub enum CellVerdict {
     Error {
         /// What.
         reason: String,
+        /// Whether it was the host.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        host: bool,
     },
 }
 
@@ -142,6 +200,20 @@ pub struct CeilingRecord {
     pub ceiling: u64,
 }
 
+/// A cell that passed only when it was tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FlakyRecord {
+    /// Which.
+    pub cell: CellId,
+    /// How often it ran.
+    pub runs: u32,
+    /// How often it did not pass.
+    pub failed: u32,
+    /// Why, the first time.
+    pub reason: String,
+}
+
 /// What went wrong as stock kernels are known to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -150,6 +222,35 @@ pub struct KnownRecord {
     pub cell: CellId,
     /// Which, and why.
     pub known: KnownFailure,
+}
+
+/// `begun.json`: what a run is, once its kernels are built and before its first cell. With the
+/// cells that have finished it is all that a report needs, and what `--resume` goes by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Begun {
+    /// [`RECORD_VERSION`].
+    pub version: u32,
+    /// Name of the run.
+    pub id: String,
+    /// Version of zonedev.
+    pub zonedev: String,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// Where it was typed.
+    pub directory: String,
+    /// `kvm` or `tcg`.
+    pub accel: String,
+    /// Why it is not KVM, where it isn't.
+    pub accel_reason: Option<String>,
+    /// Version of QEMU.
+    pub qemu: String,
+    /// In the request's order; the first is the baseline.
+    pub kernels: Vec<KernelRecord>,
+    /// Every cell, those of boots included.
+    pub cells: Vec<CellId>,
 }
 
 /// `record.json`: the whole run without the cells' pages, which lie in `cells/…/cell.json.zst`.
@@ -176,6 +277,9 @@ pub struct RunRecord {
     pub kernels: Vec<KernelRecord>,
     /// Each cell's verdict, in the order in which they ended.
     pub cells: Vec<(CellId, CellVerdict)>,
+    /// Cells that did not finish: the run was cut off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<CellId>,
     /// Each pair.
     pub pairs: Vec<PairRecord>,
     /// What was skipped, and why.
@@ -187,6 +291,9 @@ pub struct RunRecord {
     /// What went wrong as it is known to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<KnownRecord>,
+    /// Cells that passed only when they were tried again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flaky: Vec<FlakyRecord>,
     /// ZONE_DEVICE pages read, summed over checkpoints, and how many of these had a prediction.
     pub pages_read: u64,
     /// See `pages_read`.

@@ -8,7 +8,8 @@ use guestmem::{PageKind, PageRun, PageState, PagesReading, Part, Pgmap, Region};
 use proto::{Checkpoint, Hold, HoldBy, NamespaceInfo, Op, Outcome, PageType, StepResult};
 
 use super::{
-    CellId, CellRecord, CheckpointRecord, End, LogLine, RECORD_VERSION, RunRecord, StepRecord,
+    CellId, CellRecord, CheckpointRecord, End, LogLine, RECORD_VERSION, RunRecord, Splat,
+    StepRecord,
 };
 
 pub(crate) fn state(refcount: i32) -> PageState {
@@ -140,6 +141,7 @@ pub(crate) fn cell(case: &str, side: usize, kernel: &str) -> CellRecord {
         results: Vec::new(),
         known_failures: Vec::new(),
         repeats: None,
+        hang: None,
         left: None,
         before: None,
         fixture_pages: Vec::new(),
@@ -152,6 +154,25 @@ pub(crate) fn log(text: &str, step: Option<usize>) -> LogLine {
         time_us: Some(1),
         text: text.into(),
         step,
+        caller: None,
+    }
+}
+
+/// A report of which no more is known than its title.
+pub(crate) fn splat(kind: &str, title: &str, lines: (usize, usize), step: Option<usize>) -> Splat {
+    Splat {
+        kind: kind.into(),
+        title: title.into(),
+        lines,
+        others: Vec::new(),
+        step,
+        function: None,
+        task: None,
+        cpu: None,
+        registers: BTreeMap::new(),
+        trace: Vec::new(),
+        page: None,
+        cut: false,
     }
 }
 
@@ -168,6 +189,8 @@ pub(crate) fn run() -> RunRecord {
         qemu: "7.2.22".into(),
         kernels: Vec::new(),
         cells: Vec::new(),
+        unfinished: Vec::new(),
+        flaky: Vec::new(),
         pairs: Vec::new(),
         skips: Vec::new(),
         over_ceiling: Vec::new(),

@@ -4,13 +4,17 @@
 mod coverage;
 mod inspect;
 mod lines;
+mod mutants;
 mod progress;
 mod summary;
 mod text;
+mod trouble;
 
 pub use coverage::coverage;
 pub use inspect::inspect;
 pub use lines::{KernelLines, Sources, lines};
+pub use mutants::{MutantRow, mutants_table};
 pub use progress::Progress;
 pub use summary::summary;
 pub use text::{Look, escape};
+pub use trouble::trouble;

@@ -156,7 +156,7 @@ impl Progress {
                         reasons.first().cloned().unwrap_or_default(),
                     ),
                     CellVerdict::Skip { reason } => ("skip ", Paint::Dim, reason.clone()),
-                    CellVerdict::Error { reason } => ("ERROR", Paint::Bad, reason.clone()),
+                    CellVerdict::Error { reason, .. } => ("ERROR", Paint::Bad, reason.clone()),
                 };
                 let why = if why.is_empty() {
                     why

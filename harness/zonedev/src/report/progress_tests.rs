@@ -68,6 +68,7 @@ fn events() -> Vec<Event> {
             verdict: CellVerdict::Fail {
                 reasons: vec!["the guest died: \u{1b}[2J".into()],
                 violations: vec![],
+                kinds: Vec::new(),
             },
             took_ms: 90,
         },

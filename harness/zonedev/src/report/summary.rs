@@ -17,6 +17,7 @@ const MAX_LINES: usize = 5;
 pub fn summary(run: &RunRecord, look: &Look) -> String {
     let mut out = String::new();
     head(run, look, &mut out);
+    unfinished(run, look, &mut out);
     failures(run, look, &mut out);
     for (verdict, title, paint) in [
         (PairVerdict::Regressed, "regressed", Paint::Bad),
@@ -37,6 +38,7 @@ pub fn summary(run: &RunRecord, look: &Look) -> String {
         verdict_block(&pairs, title, paint, look, &mut out);
     }
     log_lines(run, look, &mut out);
+    flaky(run, look, &mut out);
     known(run, look, &mut out);
     skips(run, look, &mut out);
     foot(run, look, &mut out);
@@ -77,6 +79,42 @@ fn head(run: &RunRecord, look: &Look, out: &mut String) {
     }
 }
 
+/// Cells of a run that was cut off.
+fn unfinished(run: &RunRecord, look: &Look, out: &mut String) {
+    if run.unfinished.is_empty() {
+        return;
+    }
+    let planned = run.unfinished.len() + run.cells.len();
+    let head = format!(
+        "{} of {} did not finish",
+        run.unfinished.len(),
+        count(planned, "cell")
+    );
+    let _ = writeln!(out, "\n{}", look.paint(Paint::Bad, &head));
+    let names: Vec<String> = run.unfinished.iter().map(ToString::to_string).collect();
+    wrap(out, "  ", &some(&names, 3), look.width);
+}
+
+/// Cells that passed only when they were tried again.
+fn flaky(run: &RunRecord, look: &Look, out: &mut String) {
+    if run.flaky.is_empty() {
+        return;
+    }
+    let head = format!("{} flaky", count(run.flaky.len(), "cell"));
+    let _ = writeln!(out, "\n{}", look.paint(Paint::Changed, &head));
+    for flake in run.flaky.iter().take(MAX_REASONS) {
+        let text = format!(
+            "{} of {} runs did not pass: {}",
+            flake.failed, flake.runs, flake.reason
+        );
+        wrap(out, "  ", &text, look.width);
+        wrap(out, "      in ", &flake.cell.to_string(), look.width);
+    }
+    if run.flaky.len() > MAX_REASONS {
+        let _ = writeln!(out, "  and {} more", run.flaky.len() - MAX_REASONS);
+    }
+}
+
 /// Cells that fail by themselves, whichever side they are on.
 fn failures(run: &RunRecord, look: &Look, out: &mut String) {
     let mut grouped: Vec<(String, Vec<&CellId>)> = Vec::new();
@@ -84,7 +122,13 @@ fn failures(run: &RunRecord, look: &Look, out: &mut String) {
     for (id, verdict) in &run.cells {
         let (reasons, what) = match verdict {
             CellVerdict::Fail { reasons, .. } => (reasons.clone(), ""),
-            CellVerdict::Error { reason } => (vec![reason.clone()], "the harness failed: "),
+            CellVerdict::Error {
+                reason,
+                host: false,
+            } => (vec![reason.clone()], "the harness failed: "),
+            CellVerdict::Error { reason, host: true } => {
+                (vec![reason.clone()], "the host failed: ")
+            }
             CellVerdict::Pass {} | CellVerdict::Skip { .. } => continue,
         };
         failed += 1;

@@ -83,6 +83,7 @@ fn run() -> RunRecord {
             PairVerdict::Regressed => CellVerdict::Fail {
                 reasons: vec!["WARNING in try_grab_page at step 4 pin".into()],
                 violations: vec![],
+                kinds: Vec::new(),
             },
             _ => CellVerdict::Pass {},
         };

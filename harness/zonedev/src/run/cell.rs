@@ -1,16 +1,16 @@
 //! One cell: the steps of a case in one guest.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use camino::Utf8Path;
 use proto::{Checkpoint, Op, ProgramOutput, StepResult};
 
-use crate::observe;
+use crate::observe::{self, Symbols};
 use crate::record::{CellRecord, CheckpointRecord, End, Left, StepRecord, TestResult};
 use crate::spec::{Contract, HUNG, PlannedStep, Reads};
 use crate::verdict;
 use crate::vm::{self, Accel, Guest};
 
+use super::hang;
 use super::pages::PageReader;
 use super::session::{RequestParts, Session, SessionError};
 
@@ -102,7 +102,9 @@ impl Drive<'_> {
             record.end = ended(e, at, self.guest);
         }
         match talk {
-            Err(SessionError::Silent(_)) if at.is_some_and(|i| steps[i].expected == HUNG) => Ok(()),
+            Err(SessionError::Silent { .. }) if at.is_some_and(|i| steps[i].expected == HUNG) => {
+                Ok(())
+            }
             talk => talk,
         }
     }
@@ -171,7 +173,10 @@ impl Drive<'_> {
                 other => Some(other.word().to_owned()),
             },
         });
-        wait_for_mark(self.guest, self.limits.step).await;
+        // The console is filled by the guest's UART, maybe by a kernel thread of its own: the log is
+        // whole when the last mark is in it.
+        let console = self.guest.console();
+        console.wait_for(END_MARK, self.limits.step).await;
         Ok(())
     }
 
@@ -183,8 +188,7 @@ impl Drive<'_> {
         claims: Checkpoint,
         record: &mut CellRecord,
     ) -> Result<(), SessionError> {
-        let vm = |e: vm::VmError| SessionError::Frame(format!("the guest can't be read: {e}"));
-        let (pages, took) = self.reader.read(self.guest).await.map_err(vm)?;
+        let (pages, took) = self.reader.read(self.guest).await?;
         let mut out = CheckpointRecord {
             name: name.to_owned(),
             step,
@@ -211,7 +215,7 @@ impl Drive<'_> {
                 .session
                 .run(self.guest, request, self.limits.step)
                 .await?;
-            let (pages, _) = self.reader.read(self.guest).await.map_err(vm)?;
+            let (pages, _) = self.reader.read(self.guest).await?;
             let before = std::mem::replace(&mut out.pages, pages);
             out.first.get_or_insert(before);
             if let Some(claims) = again {
@@ -239,72 +243,36 @@ fn read_program(step: &PlannedStep, output: &ProgramOutput) -> Vec<TestResult> {
     }
 }
 
-/// Fills in what the console says, after the guest is done with.
-pub(super) fn read_console(record: &mut CellRecord, console: &Utf8Path) {
-    // A kernel may spew; what it says in its first and last megabytes is kept.
-    let text = bounded(&fs_err::read(console).unwrap_or_default());
-    record.log = observe::console(&text);
+/// Fills in what the console says.
+pub(super) fn read_console(record: &mut CellRecord, console: &[u8], symbols: &Symbols) {
+    record.log = observe::console(console);
     record.log.retain(|l| !l.text.contains(END_MARK));
-    record.splats = observe::splats(&record.log);
+    let unasked = record.hang.as_ref().and_then(|h| {
+        // Of a console that was cut, nobody knows which bytes these were.
+        let before = console.get(..usize::try_from(h.asked_at).ok()?)?;
+        Some(observe::console(before).len())
+    });
+    let unasked = unasked.unwrap_or(record.log.len()).min(record.log.len());
+    record.splats = observe::splats(&record.log[..unasked]);
+    symbols.fill_in(&mut record.splats);
+    hang::explain(record, symbols);
 }
 
-fn bounded(bytes: &[u8]) -> Vec<u8> {
-    const HALF: usize = 4 << 20;
-    if bytes.len() <= 2 * HALF {
-        return bytes.to_vec();
+/// The end of a cell whose guest could not be had.
+pub(super) fn vm_end(error: &vm::VmError) -> End {
+    let message = error.to_string();
+    match error.fault() {
+        vm::Fault::Harness => End::HarnessError { message },
+        vm::Fault::Host | vm::Fault::Qemu => End::HostError { message },
     }
-    let mut out = bytes[..HALF].to_vec();
-    let left_out = bytes.len() - 2 * HALF;
-    out.extend_from_slice(format!("\n[zonedev: {left_out} bytes left out]\n").as_bytes());
-    out.extend_from_slice(&bytes[bytes.len() - HALF..]);
-    out
-}
-
-/// The console is filled by the guest's UART, maybe by a kernel thread of its own:
-/// the log is whole when the last mark is in it.
-async fn wait_for_mark(guest: &Guest, limit: Duration) {
-    let started = Instant::now();
-    while started.elapsed() < limit {
-        if guest.console_tail(4096).contains(END_MARK) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-/// Keeps what tells where a guest that answers no more is, beside its console: its registers, and
-/// with `dump` its memory, for drgn and crash. Hands back what there is to tell of it.
-pub(super) async fn keep_silent(error: &SessionError, guest: &Guest, dump: bool) -> Vec<String> {
-    let mut said = Vec::new();
-    let SessionError::Silent(_) = error else {
-        return said;
-    };
-    let file = guest.console().with_file_name("registers.txt");
-    let kept = match guest.registers().await {
-        Ok(text) => std::fs::write(&file, text).map_err(|e| e.to_string()),
-        Err(e) => Err(e.to_string()),
-    };
-    if let Err(e) = kept {
-        said.push(format!(
-            "the registers of a guest that hangs were not kept: {e}"
-        ));
-    }
-    if dump {
-        let path = guest.console().with_file_name("guest.core");
-        said.push(match guest.dump(&path).await {
-            Ok(()) => format!("a dump of the guest that hangs: {path}"),
-            Err(e) => format!("the guest that hangs gave no dump: {e}"),
-        });
-    }
-    said
 }
 
 /// What a talk that ended says of the kernel.
 pub(super) fn ended(error: &SessionError, step: Option<usize>, guest: &Guest) -> End {
-    let tail = guest.console_tail(1 << 16);
+    let tail = guest.console().tail(1 << 16);
     let panic = tail.contains("Kernel panic - not syncing");
     match (error, step) {
-        (SessionError::Ended(vm::End::Gone), _) if !panic => End::HarnessError {
+        (SessionError::Ended(vm::End::Gone), _) if !panic => End::HostError {
             message: "QEMU ended without being asked".into(),
         },
         (SessionError::Ended(end), _) => {
@@ -316,21 +284,34 @@ pub(super) fn ended(error: &SessionError, step: Option<usize>, guest: &Guest) ->
             };
             End::GuestDied { step, how }
         }
-        (SessionError::Silent(limit), Some(step)) => End::Hung {
+        (
+            SessionError::Silent {
+                limit, agent_lives, ..
+            },
+            Some(step),
+        ) => End::Hung {
             step,
-            at: format!("no answer within {} s", limit.as_secs()),
+            at: match agent_lives {
+                true => format!("no answer within {} s", limit.as_secs()),
+                false => "the agent gave no sign of life".to_owned(),
+            },
         },
-        (SessionError::Silent(limit), None) => End::GuestDied {
+        (SessionError::Silent { limit, .. }, None) => End::GuestDied {
             step: None,
             how: format!(
                 "the agent was silent for {} s after the last step",
                 limit.as_secs()
             ),
         },
-        (SessionError::Fatal(message), step) => End::GuestDied {
+        (SessionError::Fatal(message), step) => End::AgentLost {
             step,
-            how: format!("the agent gave up: {message}"),
+            how: format!("it gave up: {message}"),
         },
+        (SessionError::Frame(message), step) => End::AgentLost {
+            step,
+            how: message.clone(),
+        },
+        (SessionError::Vm(e), _) => vm_end(e),
         (e, _) => End::HarnessError {
             message: e.to_string(),
         },

@@ -4,27 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use guestmem::KernelInfo;
-use proto::{Behaviour, Op, StepResult};
+use proto::Behaviour;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
+use crate::observe::Symbols;
 use crate::plan::{Group, Plan, PlannedCell};
-use crate::record::{CellId, CellRecord, End, Event, Left, RunFolder};
-use crate::spec::{Contract, Fixture, PlannedStep};
+use crate::record::{CellId, CellRecord, End, Event, RunFolder};
+use crate::spec::{Contract, Fixture};
 use crate::verdict;
-use crate::vm::{
-    Accel, BASE_CMDLINE, Guest, Launcher, Machine, Nvdimm, Template, clock_parameters,
-};
+use crate::vm::{Accel, Guest, Launcher};
 
-use super::cell::{Drive, Limits, ended, keep_silent, read_console};
+use super::boot::{Place, Start, provisioning_failure};
+use super::cell::{Drive, Limits, ended, vm_end};
 use super::error::RunError;
 use super::pages::PageReader;
 use super::profile;
 use super::repeat::Repeat;
-use super::session::{Session, SessionError};
+use super::session::Session;
 
 /// How cells are kept apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Side {
     pub initrd: Utf8PathBuf,
     /// Its symbols and types.
     pub info: Arc<KernelInfo>,
+    /// The lines of its source.
+    pub symbols: Arc<Symbols>,
     /// Factor on every time limit: some flavours are slow.
     pub patience: u32,
     /// Programs that cases asked for and that are not in the image, and why.
@@ -92,15 +94,7 @@ pub struct Engine {
 }
 
 /// The title of the cell that stands for boot and provisioning.
-const PROVISION: &str = "boot and provisioning";
-
-/// A template, or the reason why each case boots for itself, or why none can.
-pub(super) enum Start {
-    /// With what was there before any case.
-    Clone(Template, Option<Left>),
-    Boot,
-    Failed(End),
-}
+pub(super) const PROVISION: &str = "boot and provisioning";
 
 impl Engine {
     /// An engine for these kernels; `events` receives everything that happens.
@@ -194,137 +188,6 @@ impl Engine {
             .collect()
     }
 
-    /// Boots and provisions; this is a cell of its own, since a warning that a kernel gives
-    /// once is silent in every clone.
-    async fn template(
-        &self,
-        group: &Group,
-        reader: &PageReader,
-    ) -> Result<(CellRecord, Start), RunError> {
-        let _guest = turn(&self.guests).await?;
-        let started = Instant::now();
-        let mut record = self.empty(&group.boot, PROVISION, "boot");
-        let what = format!("{} with {}", group.boot.kernel, group.fixture.name);
-        record.fixture_pages.clone_from(&group.fixture.pages);
-        self.tell(Event::BootStarted { what: what.clone() });
-        let folder = RunFolder::open(&self.config.folder);
-        let dir = folder.cell_dir(&group.boot)?;
-        let mut start = Start::Failed(End::Finished {});
-        let booted = self
-            .boot_for_template(&group.fixture, &dir, reader, &mut record)
-            .await;
-        read_console(&mut record, &dir.join("console.log"));
-        let failure = provisioning_failure(&record);
-        let cloneable =
-            group.fixture.boots_because.is_none() && self.config.isolation == Isolation::Clone;
-        match (booted, failure) {
-            (Some(_), Some(end)) => {
-                if matches!(end, End::Skipped { .. }) {
-                    record.end = end.clone();
-                }
-                start = Start::Failed(end);
-            }
-            (Some((guest, session)), None) if cloneable => {
-                match guest.save_template(session).await {
-                    Ok(template) => start = Start::Clone(template, record.left.clone()),
-                    Err(e) => {
-                        self.tell(Event::Notice {
-                            message: format!(
-                                "{what}: no template can be taken ({e}); each case boots"
-                            ),
-                        });
-                        start = Start::Boot;
-                    }
-                }
-            }
-            (Some(_), None) => {
-                if let Some(reason) = &group.fixture.boots_because {
-                    self.tell(Event::Notice {
-                        message: format!("{what}: each case boots, since {reason}"),
-                    });
-                }
-                start = Start::Boot;
-            }
-            (None, _) => {
-                if record.end == (End::Finished {}) {
-                    record.end = End::HarnessError {
-                        message: "the boot ended without a reason".into(),
-                    };
-                }
-            }
-        }
-        if let Start::Failed(end) = &mut start
-            && *end == (End::Finished {})
-        {
-            *end = record.end.clone();
-        }
-        record.took_ms = started.elapsed().as_millis() as u64;
-        let cloneable = matches!(start, Start::Clone(..));
-        self.tell(Event::BootFinished {
-            what,
-            took_ms: record.took_ms,
-            cloneable,
-        });
-        folder.write_cell(&record)?;
-        self.tell_end(&record);
-        Ok((record, start))
-    }
-
-    /// Boots one machine up to its provisioned state. `None`: `record.end` says why not.
-    pub(super) async fn boot(
-        &self,
-        side: usize,
-        fixture: &Fixture,
-        dir: &Utf8Path,
-        reader: &PageReader,
-        record: &mut CellRecord,
-    ) -> Option<(Guest, Session)> {
-        let limits = self.limits(side);
-        let mut guest =
-            match Guest::boot(&self.machine(side, fixture), &self.config.launcher, dir).await {
-                Ok(guest) => guest,
-                Err(e) => {
-                    record.end = End::HarnessError {
-                        message: e.to_string(),
-                    };
-                    return None;
-                }
-            };
-        let mut session = match Session::open(&mut guest, self.behaviour(side), limits.boot).await {
-            Ok(session) => session,
-            Err(e) => {
-                self.keep_silent(&e, &guest).await;
-                record.end = match ended(&e, None, &guest) {
-                    End::GuestDied { how, .. } => End::BootFailed {
-                        reason: last_words(&guest, &how),
-                    },
-                    other => other,
-                };
-                return None;
-            }
-        };
-        let steps: Vec<PlannedStep> = fixture
-            .provision
-            .iter()
-            .cloned()
-            .chain([Op::Checkpoint {
-                name: "provisioned".into(),
-            }])
-            .map(PlannedStep::must)
-            .collect();
-        let mut drive = Drive {
-            guest: &guest,
-            session: &mut session,
-            reader,
-            contract: &self.sides[side].contract,
-            limits,
-        };
-        if let Err(e) = drive.steps(&steps, record, &|_, _| ()).await {
-            self.keep_silent(&e, &guest).await;
-        }
-        (record.end == End::Finished {}).then_some((guest, session))
-    }
-
     /// Runs a cell once, in a guest of its own whose console and the like lie in `dir`.
     pub(super) async fn attempt(
         &self,
@@ -332,7 +195,7 @@ impl Engine {
         fixture: &Fixture,
         start: &Start,
         reader: &PageReader,
-        dir: &Utf8Path,
+        place: Place,
     ) -> CellRecord {
         let started = Instant::now();
         let isolation = if matches!(start, Start::Boot) {
@@ -348,21 +211,18 @@ impl Engine {
         match (start, self.missing(cell)) {
             (_, Some(reason)) => record.end = End::Skipped { reason },
             (Start::Failed(end), _) => record.end = end.clone(),
-            (Start::Clone(template, before), _) => match template.start_clone(dir).await {
+            (Start::Clone(template, before), _) => match template.start_clone(&place.dir).await {
                 Ok(guest) => {
+                    place.hear(guest.console());
                     record.before.clone_from(before);
                     self.drive(guest, None, cell, reader, &mut record).await;
                 }
-                Err(e) => {
-                    record.end = End::HarnessError {
-                        message: e.to_string(),
-                    }
-                }
+                Err(e) => record.end = vm_end(&e),
             },
             (Start::Boot, _) => {
                 let mut boot = self.empty(&cell.id, &cell.title, isolation);
                 let booted = self
-                    .boot(cell.id.side, fixture, dir, reader, &mut boot)
+                    .boot(cell.id.side, fixture, &place, reader, &mut boot)
                     .await;
                 match (booted, provisioning_failure(&boot)) {
                     (Some((guest, session)), None) => {
@@ -375,7 +235,7 @@ impl Engine {
                 }
             }
         }
-        read_console(&mut record, &dir.join("console.log"));
+        self.read_console(&mut record, &place, false).await;
         record.took_ms = started.elapsed().as_millis() as u64;
         record
     }
@@ -395,7 +255,7 @@ impl Engine {
             None => match Session::open(&mut guest, self.behaviour(side), limits.greeting).await {
                 Ok(session) => session,
                 Err(e) => {
-                    self.keep_silent(&e, &guest).await;
+                    self.climb(&e, &guest, record).await;
                     record.end = ended(&e, None, &guest);
                     return;
                 }
@@ -418,7 +278,7 @@ impl Engine {
             limits,
         };
         if let Err(e) = drive.steps(&cell.steps, record, &told).await {
-            self.keep_silent(&e, &guest).await;
+            self.climb(&e, &guest, record).await;
         }
         if record.end == (End::Finished {}) && self.sides[side].config.contains(profile::OPTION) {
             let folder = RunFolder::open(&self.config.folder);
@@ -426,12 +286,6 @@ impl Engine {
             if let Some(message) = kept {
                 self.tell(Event::Notice { message });
             }
-        }
-    }
-
-    async fn keep_silent(&self, error: &SessionError, guest: &Guest) {
-        for message in keep_silent(error, guest, self.config.dump_hung).await {
-            self.tell(Event::Notice { message });
         }
     }
 
@@ -455,59 +309,15 @@ impl Engine {
         skip.or_else(emulated)
     }
 
-    fn limits(&self, side: usize) -> Limits {
+    pub(super) fn limits(&self, side: usize) -> Limits {
         Limits::of(self.config.accel, self.sides[side].patience)
     }
 
-    fn behaviour(&self, side: usize) -> Behaviour {
+    pub(super) fn behaviour(&self, side: usize) -> Behaviour {
         self.sides[side].contract.behaviour
     }
 
-    fn machine(&self, side: usize, fixture: &Fixture) -> Machine {
-        let side = &self.sides[side];
-        let cmdline = format!(
-            "{BASE_CMDLINE} {} nbd.nbds_max=4 nbd.max_part=0 {}",
-            clock_parameters(),
-            fixture.cmdline
-        );
-        Machine {
-            accel: self.config.accel,
-            cpus: fixture.cpus,
-            memory_mib: fixture.memory.bytes() >> 20,
-            nodes: fixture.nodes,
-            kernel: side.kernel.clone(),
-            initrd: side.initrd.clone(),
-            cmdline: cmdline.trim_end().to_owned(),
-            nvdimms: fixture
-                .nvdimms
-                .iter()
-                .enumerate()
-                .map(|(i, n)| Nvdimm {
-                    id: format!("nv{i}"),
-                    size_mib: n.size.bytes() >> 20,
-                    label_kib: n.labels.bytes() >> 10,
-                    node: n.node,
-                })
-                .collect(),
-            disks: self.disks(fixture),
-            extra: fixture.qemu.clone(),
-            cloneable: fixture.boots_because.is_none(),
-        }
-    }
-
-    /// The root file system is the first disk; the checkout of fstests, the second.
-    fn disks(&self, fixture: &Fixture) -> Vec<Utf8PathBuf> {
-        let Some(root) = fixture.root.as_ref().and_then(|r| self.config.roots.get(r)) else {
-            return Vec::new();
-        };
-        [root]
-            .into_iter()
-            .chain(&self.config.fstests)
-            .cloned()
-            .collect()
-    }
-
-    fn empty(&self, id: &CellId, title: &str, isolation: &str) -> CellRecord {
+    pub(super) fn empty(&self, id: &CellId, title: &str, isolation: &str) -> CellRecord {
         CellRecord {
             id: id.clone(),
             title: title.to_owned(),
@@ -523,36 +333,10 @@ impl Engine {
             splats: Vec::new(),
             results: Vec::new(),
             repeats: None,
+            hang: None,
             left: None,
             before: None,
             took_ms: 0,
-        }
-    }
-}
-
-impl Engine {
-    /// Boots a machine with a fixture for a person, without cells.
-    ///
-    /// # Errors
-    /// Where it does not come up, with its last words.
-    pub async fn boot_for_hand(&self, fixture: &Fixture) -> Result<(Guest, Session), End> {
-        let id = CellId {
-            suite: "shell".into(),
-            fixture: fixture.name.clone(),
-            case: "by-hand".into(),
-            side: 0,
-            kernel: self.sides[0].name.clone(),
-        };
-        let folder = RunFolder::open(&self.config.folder);
-        let error = |message: String| End::HarnessError { message };
-        let dir = folder.cell_dir(&id).map_err(|e| error(e.to_string()))?;
-        let reader = PageReader::new(Arc::clone(&self.sides[0].info));
-        let mut record = self.empty(&id, "by hand", "boot");
-        let booted = self.boot(0, fixture, &dir, &reader, &mut record).await;
-        match (booted, provisioning_failure(&record)) {
-            (Some(booted), None) => Ok(booted),
-            (_, Some(end)) => Err(end),
-            (None, None) => Err(record.end),
         }
     }
 }
@@ -563,36 +347,4 @@ pub(super) async fn turn(places: &Semaphore) -> Result<SemaphorePermit<'_>, RunE
         .acquire()
         .await
         .map_err(|e| RunError::Task(e.to_string()))
-}
-
-/// A provisioning step that failed: no case can run on what it left.
-fn provisioning_failure(record: &CellRecord) -> Option<End> {
-    record.steps.iter().find_map(|s| {
-        let outcome = s.outcome.as_ref()?;
-        let said = match &outcome.result {
-            StepResult::Ok {} => return None,
-            StepResult::Lacks { what } => {
-                return Some(End::Skipped {
-                    reason: format!("the guest lacks {what}"),
-                });
-            }
-            StepResult::Failed { message } => message.clone(),
-            other => other.word().to_owned(),
-        };
-        Some(End::BootFailed {
-            reason: format!("provisioning failed at {}: {said}", s.op.word()),
-        })
-    })
-}
-
-/// How a boot ended, with the last lines of its log.
-fn last_words(guest: &Guest, how: &str) -> String {
-    let tail = guest.console_tail(2048);
-    let lines: Vec<&str> = tail.lines().rev().take(6).collect();
-    let mut out = how.to_owned();
-    for line in lines.iter().rev() {
-        out.push_str("\n  ");
-        out.extend(line.chars().filter(|c| !c.is_control()));
-    }
-    out
 }

@@ -1,9 +1,11 @@
 //! Runs cells: boots a template for each kernel and fixture, drives every case
 //! in a clone of it, reads the pages at checkpoints, and emits events.
 
+mod boot;
 mod cell;
 mod engine;
 mod error;
+mod hang;
 mod pages;
 mod profile;
 mod repeat;

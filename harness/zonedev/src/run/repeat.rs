@@ -3,15 +3,15 @@
 use std::num::NonZero;
 use std::time::Instant;
 
-use camino::Utf8Path;
 use proto::Op;
 
-use super::engine::{Engine, Start, turn};
+use super::boot::{Place, Start};
+use super::engine::{Engine, turn};
 use super::error::RunError;
 use super::pages::PageReader;
 use super::session::Session;
 use crate::plan::PlannedCell;
-use crate::record::{CellRecord, CellVerdict, End, Event, FailedRun, Repeats, RunFolder};
+use crate::record::{CellRecord, CellVerdict, Event, FailedRun, Repeats, RunFolder};
 use crate::spec::{Fixture, PlannedStep};
 use crate::verdict;
 use crate::vm::Guest;
@@ -24,6 +24,9 @@ pub struct Repeat {
     /// The seed of every race in every run. Absent: a race's own, and the next one in each
     /// further run.
     pub seed: Option<u64>,
+    /// How often a run that does not pass is run again, with its own seed. One that passes then is
+    /// told as a flake.
+    pub retries: u32,
 }
 
 impl Repeat {
@@ -31,6 +34,7 @@ impl Repeat {
     pub const ONCE: Repeat = Repeat {
         runs: NonZero::<u32>::MIN,
         seed: None,
+        retries: 0,
     };
 
     /// The steps of run `n`, from 0.
@@ -72,49 +76,64 @@ impl Engine {
         let dir = folder.cell_dir(&cell.id)?;
         let steps = std::mem::take(&mut cell.steps);
         let mut repeats = Repeats {
-            runs: repeat.runs.get(),
+            runs: 0,
             failed: Vec::new(),
+            tolerated: false,
         };
         let mut kept: Option<CellRecord> = None;
-        for n in 0..repeat.runs.get() {
+        // Whether a run failed, and all of its retries.
+        let mut failed = false;
+        'runs: for n in 0..repeat.runs.get() {
             cell.steps = repeat.steps(&steps, n);
-            let place = match n {
-                0 => dir.clone(),
-                n => dir.join(format!("run-{}", n + 1)),
-            };
-            fs_err::create_dir_all(&place).map_err(crate::record::RunFolderError::from)?;
-            let mut record = self.attempt(&cell, fixture, start, reader, &place).await;
-            if !matches!(start, Start::Failed(_)) && self.try_again(&record) {
-                record = self.attempt(&cell, fixture, start, reader, &place).await;
-            }
-            let reason = match self.judge(&record) {
-                CellVerdict::Fail { reasons, .. } => reasons.into_iter().next(),
-                CellVerdict::Error { reason } => Some(reason),
-                CellVerdict::Skip { .. } => {
-                    kept = Some(record);
+            for retry in 0..=repeat.retries {
+                repeats.runs += 1;
+                let place = match repeats.runs {
+                    1 => dir.clone(),
+                    n => dir.join(format!("run-{n}")),
+                };
+                fs_err::create_dir_all(&place).map_err(crate::record::RunFolderError::from)?;
+                let mut record = self
+                    .attempt(&cell, fixture, start, reader, Place::new(place.clone()))
+                    .await;
+                if !matches!(start, Start::Failed(_)) && self.try_again(&record) {
+                    record = self
+                        .attempt(&cell, fixture, start, reader, Place::new(place.clone()))
+                        .await;
+                }
+                let reason = match self.judge(&record) {
+                    CellVerdict::Fail { reasons, .. } => reasons.into_iter().next(),
+                    CellVerdict::Error { reason, .. } => Some(reason),
+                    CellVerdict::Skip { .. } => {
+                        kept = Some(record);
+                        break 'runs;
+                    }
+                    CellVerdict::Pass {} => None,
+                };
+                let Some(reason) = reason else {
+                    if repeats.runs > 1 {
+                        // What a run that passed leaves is of no use beside the record.
+                        let _ = fs_err::remove_dir_all(&place);
+                    }
+                    if !failed {
+                        kept = Some(record);
+                    }
+                    break;
+                };
+                repeats.failed.push(FailedRun {
+                    run: repeats.runs,
+                    seed: seed(&cell.steps),
+                    reason,
+                });
+                if retry == repeat.retries || matches!(start, Start::Failed(_)) {
+                    if !failed {
+                        kept = Some(record);
+                    }
+                    failed = true;
                     break;
                 }
-                CellVerdict::Pass {} => None,
-            };
-            let Some(reason) = reason else {
-                if n > 0 {
-                    // What a run that passed leaves is of no use beside the record.
-                    let _ = fs_err::remove_dir_all(&place);
-                }
-                if repeats.failed.is_empty() {
-                    kept = Some(record);
-                }
-                continue;
-            };
-            if repeats.failed.is_empty() {
-                kept = Some(record);
             }
-            repeats.failed.push(FailedRun {
-                run: n + 1,
-                seed: seed(&cell.steps),
-                reason,
-            });
         }
+        repeats.tolerated = !failed && !repeats.failed.is_empty();
         let Some(mut record) = kept else {
             return Err(RunError::Task("a cell had no run".to_owned()));
         };
@@ -132,23 +151,23 @@ impl Engine {
     pub(super) async fn boot_for_template(
         &self,
         fixture: &Fixture,
-        dir: &Utf8Path,
+        place: &Place,
         reader: &PageReader,
         record: &mut CellRecord,
     ) -> Option<(Guest, Session)> {
         let (side, fresh) = (record.id.side, record.clone());
-        let booted = self.boot(side, fixture, dir, reader, record).await;
+        let booted = self.boot(side, fixture, place, reader, record).await;
         if !self.try_again(record) {
             return booted;
         }
         *record = fresh;
-        self.boot(side, fixture, dir, reader, record).await
+        self.boot(side, fixture, place, reader, record).await
     }
 
     /// Whether it was the harness or the host that failed, a QEMU that crashed for example: that is
     /// told, and tried once more. What a kernel does never is.
     fn try_again(&self, record: &CellRecord) -> bool {
-        let End::HarnessError { message } = &record.end else {
+        let Some(message) = record.end.not_the_kernel() else {
             return false;
         };
         self.tell(Event::Notice {
@@ -176,12 +195,17 @@ mod tests {
         });
         let steps = [PlannedStep::must(Op::HmmClose { device: None }), race];
         let runs = NonZero::new(3).unwrap();
-        let own = Repeat { runs, seed: None };
+        let own = Repeat {
+            runs,
+            seed: None,
+            retries: 0,
+        };
         assert_eq!(seed(&own.steps(&steps, 0)), Some(7));
         assert_eq!(seed(&own.steps(&steps, 2)), Some(9));
         let given = Repeat {
             runs,
             seed: Some(40),
+            retries: 0,
         };
         assert_eq!(seed(&given.steps(&steps, 2)), Some(40));
         assert_eq!(seed(&steps[..1]), None);

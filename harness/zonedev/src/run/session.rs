@@ -1,17 +1,22 @@
 //! The talk with one guest's agent over its channel.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::{
     AgentMessage, Behaviour, Checkpoint, HostMessage, Op, Outcome, PROTOCOL_VERSION, Profile,
-    Request, frame,
+    Request, Standing, frame,
 };
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::vm::{End, Guest};
+use crate::vm::{End, Guest, VmError};
+
+/// How long QEMU may take to end after its guest's channel.
+const LAST_BREATH: Duration = Duration::from_millis(500);
+/// Characters of a text in a sign of life.
+const MAX_WORDS: usize = 160;
 
 /// How a talk ended other than with an answer.
 #[derive(Debug, Error)]
@@ -19,15 +24,25 @@ pub enum SessionError {
     /// The guest is no longer there.
     #[error("the guest ended: {0:?}")]
     Ended(End),
-    /// No answer in the time given.
-    #[error("no answer within {0:?}")]
-    Silent(Duration),
+    /// No answer in the time given, or no sign of life from the agent.
+    #[error("no answer within {limit:?}")]
+    Silent {
+        /// The time.
+        limit: Duration,
+        /// Whether the agent was heard of all the while: it is the operation that does not end.
+        agent_lives: bool,
+        /// Where the operation stood when the agent was heard of last.
+        standing: Option<Box<Standing>>,
+    },
     /// The agent said that it can't go on.
     #[error("the agent gave up: {0}")]
     Fatal(String),
     /// What came is not what the agent would say.
     #[error("the agent's word could not be used: {0}")]
     Frame(String),
+    /// The guest could not be read or steered.
+    #[error("{0}")]
+    Vm(#[from] VmError),
     /// The channel's host side was not there.
     #[error("the guest's channel is taken")]
     NoChannel,
@@ -38,10 +53,13 @@ pub enum SessionError {
 pub struct Session {
     channel: UnixStream,
     next_id: u64,
+    /// How long the agent may be silent while an operation runs.
+    heartbeat: Duration,
 }
 
 impl Session {
-    /// Greets the agent and waits for it to be ready.
+    /// Greets the agent and waits for it to be ready. From then on it gives a sign of life within
+    /// `limit`, too.
     ///
     /// # Errors
     /// Where the guest ends first, says nothing within `limit`, or speaks another version.
@@ -54,6 +72,7 @@ impl Session {
         let mut session = Session {
             channel,
             next_id: 1,
+            heartbeat: limit,
         };
         session
             .send(&HostMessage::Hello {
@@ -91,7 +110,9 @@ impl Session {
             blocked_after_ms: request.blocked_after_ms,
             mark: request.mark,
         });
-        self.send(&message).await?;
+        if let Err(e) = self.send(&message).await {
+            return Err(or_its_end(e, guest).await);
+        }
         match self.answer(guest, limit).await? {
             AgentMessage::Done {
                 id: answered,
@@ -146,15 +167,39 @@ impl Session {
         Ok(self.channel)
     }
 
+    /// The next word that is an answer. Signs of life come before it, each within `heartbeat`.
     async fn answer(
         &mut self,
         guest: &Guest,
         limit: Duration,
     ) -> Result<AgentMessage, SessionError> {
-        let read = timeout(limit, Self::read(&mut self.channel));
-        tokio::select! {
-            message = read => message.map_err(|_| SessionError::Silent(limit))?,
-            end = guest.ended() => Err(SessionError::Ended(end)),
+        let mut standing = None;
+        let until = Instant::now() + limit;
+        let silent = |standing, agent_lives| SessionError::Silent {
+            limit,
+            agent_lives,
+            standing,
+        };
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let wait = left.min(self.heartbeat);
+            let message = tokio::select! {
+                message = timeout(wait, Self::read(&mut self.channel)) => message,
+                end = guest.ended() => return Err(SessionError::Ended(end)),
+            };
+            match message {
+                Ok(Ok(AgentMessage::Alive { standing: at, .. })) => standing = Some(bounded(at)),
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(e)) => return Err(or_its_end(e, guest).await),
+                Err(_) if left <= self.heartbeat => {
+                    let lives = standing.is_some();
+                    return Err(silent(standing, lives));
+                }
+                Err(_) => return Err(silent(standing, false)),
+            }
+            if Instant::now() >= until {
+                return Err(silent(standing, true));
+            }
         }
     }
 
@@ -167,6 +212,32 @@ impl Session {
         channel.read_exact(&mut body).await.map_err(io)?;
         frame::decode(&body).map_err(|e| SessionError::Frame(e.to_string()))
     }
+}
+
+/// A channel that broke because its guest ended is that end.
+async fn or_its_end(error: SessionError, guest: &Guest) -> SessionError {
+    match timeout(LAST_BREATH, guest.ended()).await {
+        Ok(end) => SessionError::Ended(end),
+        Err(_) => error,
+    }
+}
+
+/// No more than an honest agent would tell.
+fn bounded(mut standing: Box<Standing>) -> Box<Standing> {
+    standing.pins.truncate(Standing::MAX_PINS);
+    standing.stack.truncate(Standing::MAX_FRAMES);
+    for text in [&mut standing.state, &mut standing.wchan]
+        .into_iter()
+        .chain(&mut standing.stack)
+        .chain(standing.pins.iter_mut().map(|p| &mut p.who))
+    {
+        *text = text
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_WORDS)
+            .collect();
+    }
+    standing
 }
 
 /// What [`Session::run`] asks.

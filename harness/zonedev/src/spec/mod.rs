@@ -13,6 +13,7 @@ mod kernel;
 mod kernel_name;
 mod kernel_source;
 mod known;
+mod mutant;
 mod program;
 mod rootfs;
 mod selftest;
@@ -34,6 +35,7 @@ pub use kernel::{
 pub use kernel_name::{Base, KernelName, KernelNameError, SeriesRef};
 pub use kernel_source::SourceSpec;
 pub use known::{Known, KnownEnd, KnownOutcome, KnownViolation};
+pub use mutant::{Finding, Mutant};
 pub use rootfs::{RootFile, RootLink, RootSpec, SourceTests, TestProgram};
 pub use selftest::{Library, SelftestSpec};
 pub use unreachable::Unreachable;

@@ -1,9 +1,13 @@
 //! The verdict of one cell on its own.
 
+use std::collections::BTreeSet;
+
+use proto::StepResult;
+
 use super::check::{Checked, check};
 use crate::record::{
-    CellRecord, CellVerdict, End, FailedRun, KnownFailure, KnownWhat, StepRecord, TestStatus,
-    Violation, kind_word, region_name,
+    CellRecord, CellVerdict, End, FailedRun, FailureKind, KnownFailure, KnownWhat, StepRecord,
+    TestStatus, Violation, kind_word, region_name,
 };
 use crate::spec::{Contract, HUNG};
 
@@ -35,6 +39,11 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
         },
         End::HarnessError { message } => CellVerdict::Error {
             reason: message.clone(),
+            host: false,
+        },
+        End::HostError { message } => CellVerdict::Error {
+            reason: message.clone(),
+            host: true,
         },
         _ => {
             let is_known = |v: &&Violation| cell.known_failures.iter().any(|k| k.what.is(v));
@@ -42,29 +51,14 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
                 .iter()
                 .flat_map(|c| c.violations.iter().filter(|v| !is_known(v)).cloned())
                 .collect();
-            let mut reasons = Vec::new();
-            ended(cell, &mut reasons);
-            let ends = reasons.len();
-            reports(cell, &mut reasons);
-            // A kernel that hangs has often said why.
-            if matches!(cell.end, End::Hung { .. }) {
-                reasons.rotate_left(ends);
-            }
-            steps(cell, &mut reasons);
-            reasons.extend(violations.iter().map(violation_words));
-            results(cell, &mut reasons);
-            known_gone(cell, &checks, &mut reasons);
-            fixture_pages(cell, &mut reasons);
-            left_over(cell, &mut reasons);
-            not_returned(cell, contract, &mut reasons);
-            checked_all(cell, &checks, &mut reasons);
-            rate(cell, &mut reasons);
-            if reasons.is_empty() {
+            let why = reasons(cell, contract, &checks, &violations);
+            if why.reasons.is_empty() {
                 CellVerdict::Pass {}
             } else {
                 CellVerdict::Fail {
-                    reasons,
+                    reasons: why.reasons,
                     violations,
+                    kinds: why.kinds.into_iter().collect(),
                 }
             }
         }
@@ -74,6 +68,82 @@ pub fn judge_cell(cell: &CellRecord, contract: &Contract) -> JudgedCell {
         pages_read,
         pages_predicted,
         known: known_seen(cell, &checks),
+    }
+}
+
+/// Why a cell fails, and what sorts of failure that is.
+#[derive(Default)]
+struct Why {
+    reasons: Vec<String>,
+    kinds: BTreeSet<FailureKind>,
+}
+
+impl Why {
+    /// Adds what `find` finds, all of one kind.
+    fn add(&mut self, kind: FailureKind, find: impl FnOnce(&mut Vec<String>)) {
+        let before = self.reasons.len();
+        find(&mut self.reasons);
+        if self.reasons.len() > before {
+            self.kinds.insert(kind);
+        }
+    }
+}
+
+fn reasons(
+    cell: &CellRecord,
+    contract: &Contract,
+    checks: &[Checked],
+    violations: &[Violation],
+) -> Why {
+    use FailureKind as K;
+    let mut why = Why::default();
+    why.add(end_kind(&cell.end), |r| ended(cell, r));
+    let ends = why.reasons.len();
+    why.add(K::KernelReported, |r| reports(cell, r));
+    // A kernel that hangs has often said why.
+    if matches!(cell.end, End::Hung { .. }) {
+        why.reasons.rotate_left(ends);
+    }
+    let wrong = |s: &&StepRecord| {
+        matches!(
+            s.outcome.as_ref().map(|o| &o.result),
+            Some(StepResult::WrongData { .. })
+        )
+    };
+    let data = cell.steps.iter().any(|s| wrong(&s));
+    why.add(
+        if data {
+            K::DataWrong
+        } else {
+            K::OperationFailed
+        },
+        |r| {
+            steps(cell, r);
+        },
+    );
+    why.add(K::ContractBroken, |r| {
+        r.extend(violations.iter().map(violation_words));
+    });
+    why.add(K::TestFailed, |r| results(cell, r));
+    why.add(K::KnownGone, |r| known_gone(cell, checks, r));
+    why.add(K::ContractBroken, |r| {
+        fixture_pages(cell, r);
+        left_over(cell, r);
+        not_returned(cell, contract, r);
+    });
+    why.add(K::Unchecked, |r| checked_all(cell, checks, r));
+    rate(cell, &mut why.reasons);
+    why
+}
+
+/// The kind of a cell that did not see its end.
+fn end_kind(end: &End) -> FailureKind {
+    match end {
+        End::Hung { .. } => FailureKind::KernelHung,
+        End::AgentLost { .. } => FailureKind::AgentLost,
+        End::GuestDied { how, .. } if how.starts_with("guest-") => FailureKind::GuestRebooted,
+        End::GuestDied { .. } => FailureKind::GuestDied,
+        _ => FailureKind::BootFailed,
     }
 }
 
@@ -109,7 +179,16 @@ fn ended(cell: &CellRecord, reasons: &mut Vec<String>) {
                 step_words(cell, Some(*step))
             ));
         }
-        End::Finished {} | End::Skipped { .. } | End::HarnessError { .. } => {}
+        End::AgentLost { step, how } => {
+            reasons.push(format!(
+                "the agent was lost at {}: {how}",
+                step_words(cell, *step)
+            ));
+        }
+        End::Finished {}
+        | End::Skipped { .. }
+        | End::HarnessError { .. }
+        | End::HostError { .. } => {}
     }
 }
 
@@ -117,6 +196,7 @@ fn ended(cell: &CellRecord, reasons: &mut Vec<String>) {
 fn end_word(end: &End) -> Option<&'static str> {
     match end {
         End::GuestDied { .. } => Some("died"),
+        End::AgentLost { .. } => Some("lost"),
         End::Hung { .. } => Some("hung"),
         _ => None,
     }
@@ -154,9 +234,13 @@ fn reports(cell: &CellRecord, reasons: &mut Vec<String>) {
             .is_some_and(|s| s.expected_splats.contains(&splat.title));
         if !expected {
             reasons.push(format!(
-                "{} at {}",
+                "{} at {}{}",
                 splat.title,
-                step_words(cell, splat.step)
+                step_words(cell, splat.step),
+                splat
+                    .place()
+                    .map(|p| format!(" ({}:{})", p.file, p.line))
+                    .unwrap_or_default()
             ));
         }
     }
@@ -351,7 +435,11 @@ fn not_returned(cell: &CellRecord, contract: &Contract, reasons: &mut Vec<String
 
 /// How often it did not pass, where it ran more than once.
 fn rate(cell: &CellRecord, reasons: &mut Vec<String>) {
-    let Some(repeats) = cell.repeats.as_ref().filter(|r| !r.failed.is_empty()) else {
+    let Some(repeats) = cell
+        .repeats
+        .as_ref()
+        .filter(|r| !r.failed.is_empty() && !r.tolerated)
+    else {
         return;
     };
     const SHOWN: usize = 8;

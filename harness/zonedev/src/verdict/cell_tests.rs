@@ -1,7 +1,7 @@
 use super::super::check::tests::contract;
 use super::*;
-use crate::record::testing::{cell, checkpoint, log, region, state, step};
-use crate::record::{FailedRun, KnownFailure, KnownWhat, Left, Repeats, Splat, TestResult};
+use crate::record::testing::{cell, checkpoint, log, region, splat, state, step};
+use crate::record::{FailedRun, KnownFailure, KnownWhat, Left, Repeats, TestResult};
 use guestmem::PageKind;
 use proto::{Op, StepResult};
 
@@ -87,7 +87,10 @@ fn skipped_and_failed_harness_are_no_word_about_the_kernel() {
     c.end = End::HarnessError {
         message: "disk full".into(),
     };
-    assert_eq!(reasons(&c), ["Error { reason: \"disk full\" }"]);
+    assert_eq!(
+        reasons(&c),
+        ["Error { reason: \"disk full\", host: false }"]
+    );
 }
 
 #[test]
@@ -116,12 +119,7 @@ fn worst_comes_first() {
     c.steps[1].outcome = None;
     c.steps[0].expected = "blocked".into();
     c.log = vec![log("BUG: Bad page state in process x", Some(0))];
-    c.splats = vec![Splat {
-        kind: "Bad page".into(),
-        title: "BUG: Bad page state".into(),
-        lines: (0, 1),
-        step: Some(0),
-    }];
+    c.splats = vec![splat("Bad page", "BUG: Bad page state", (0, 1), Some(0))];
     c.checkpoints[0].pages.regions[0].runs[0].state.refcount = 2;
     assert_eq!(
         reasons(&c),
@@ -222,13 +220,8 @@ fn a_known_break_of_the_contract_hides_nothing_beside_it() {
     assert_eq!(reasons(&c).len(), 2);
     // A report beside the known break, and one that is known itself.
     c.known_failures = vec![known("2")];
-    let splat = |title: &str| Splat {
-        kind: "BUG".into(),
-        title: title.into(),
-        lines: (0, 0),
-        step: None,
-    };
-    c.splats = vec![splat("BUG: x in y"), splat("BUG: z")];
+    let report = |title: &str| splat("BUG", title, (0, 0), None);
+    c.splats = vec![report("BUG: x in y"), report("BUG: z")];
     assert_eq!(reasons(&c).len(), 2);
     for title in ["BUG: x in y", "BUG: z", "BUG: not seen"] {
         c.known_failures.push(KnownFailure {
@@ -298,6 +291,7 @@ fn a_cell_that_fails_in_some_of_its_runs_is_told_with_its_rate() {
     c.repeats = Some(Repeats {
         runs: 20,
         failed: Vec::new(),
+        tolerated: false,
     });
     assert_eq!(reasons(&c), ["Pass"]);
     let some = c.repeats.as_mut().unwrap();
@@ -306,6 +300,48 @@ fn a_cell_that_fails_in_some_of_its_runs_is_told_with_its_rate() {
         reasons(&c),
         ["2 of 20 runs did not pass: 2 (seed 8), 11 (seed 17)"]
     );
+    // A flake that the user tolerates is told elsewhere.
+    c.repeats.as_mut().unwrap().tolerated = true;
+    assert_eq!(reasons(&c), ["Pass"]);
+}
+
+/// Each sort of failure has its kind, and a cell may have several.
+#[test]
+fn failures_have_their_kinds() {
+    use FailureKind as K;
+    let kinds = |c: &CellRecord| match judge_cell(c, &contract("5.10")).verdict {
+        CellVerdict::Fail { kinds, .. } => kinds,
+        other => panic!("{other:?}"),
+    };
+    let ended = |end: End| {
+        let mut c = good();
+        c.end = end;
+        kinds(&c)
+    };
+    let died = |how: &str| End::GuestDied {
+        step: Some(1),
+        how: how.into(),
+    };
+    assert!(ended(died("panic")).contains(&K::GuestDied));
+    assert!(ended(died("guest-reset")).contains(&K::GuestRebooted));
+    let lost = End::AgentLost {
+        step: Some(1),
+        how: "garbage".into(),
+    };
+    assert!(ended(lost).contains(&K::AgentLost));
+    let hung = End::Hung {
+        step: 1,
+        at: "x".into(),
+    };
+    assert!(ended(hung).contains(&K::KernelHung));
+    let mut c = good();
+    c.splats = vec![splat("BUG", "BUG: x", (0, 0), None)];
+    c.steps[0].outcome.as_mut().unwrap().result = StepResult::WrongData {
+        offset: 0,
+        expected: 1,
+        found: 2,
+    };
+    assert_eq!(kinds(&c), [K::KernelReported, K::DataWrong]);
 }
 
 #[test]

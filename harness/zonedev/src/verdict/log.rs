@@ -117,9 +117,10 @@ pub(crate) fn kinds(cell: &CellRecord) -> BTreeSet<String> {
         .unwrap_or(0);
     let mut in_report = vec![false; cell.log.len()];
     for splat in &cell.splats {
-        let (from, to) = splat.lines;
-        for flag in in_report.iter_mut().take(to).skip(from) {
-            *flag = true;
+        for line in splat.own_lines() {
+            if let Some(flag) = in_report.get_mut(line) {
+                *flag = true;
+            }
         }
     }
     cell.log
@@ -169,8 +170,7 @@ fn line_differences(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Splat;
-    use crate::record::testing::{cell, log};
+    use crate::record::testing::{cell, log, splat};
 
     #[test]
     fn kinds_leave_out_firmware_reports_marks_and_noise() {
@@ -189,12 +189,7 @@ mod tests {
             log("nd_pmem namespace0.0: 13 odd", Some(0)),
         ];
         c.log[0].time_us = None;
-        let splat = Splat {
-            kind: "WARNING".into(),
-            title: "WARNING in a".into(),
-            lines: (5, 6),
-            step: Some(0),
-        };
+        let splat = splat("WARNING", "WARNING in a", (5, 6), Some(0));
         c.splats = vec![splat];
         assert_eq!(
             kinds(&c).into_iter().collect::<Vec<_>>(),

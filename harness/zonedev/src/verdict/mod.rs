@@ -17,6 +17,7 @@ mod snapshot;
 
 pub use cell::{JudgedCell, judge_cell};
 pub use check::{Checked, check};
+pub(crate) use holds::pin_word;
 pub use normal::normalised;
 pub use pair::pair;
 pub use predict::predict;

@@ -31,7 +31,11 @@ fn write(cell: &CellRecord, out: &mut String) -> std::fmt::Result {
             writeln!(out, "the guest died at {}", step_words(cell, *step))?;
         }
         End::Hung { step, .. } => writeln!(out, "{} did not end", step_words(cell, Some(*step)))?,
+        End::AgentLost { step, .. } => {
+            writeln!(out, "the agent was lost at {}", step_words(cell, *step))?;
+        }
         End::HarnessError { .. } => writeln!(out, "the harness failed")?,
+        End::HostError { .. } => writeln!(out, "the host failed")?,
     }
     if !cell.steps.is_empty() {
         writeln!(out, "\nsteps")?;

@@ -1,8 +1,8 @@
 use super::super::check;
 use super::super::check::tests::contract;
 use super::*;
-use crate::record::testing::{cell, checkpoint, hold, namespace, region, state, step};
-use crate::record::{Splat, TestResult};
+use crate::record::TestResult;
+use crate::record::testing::{cell, checkpoint, hold, namespace, region, splat, state, step};
 use guestmem::{PageKind, Part};
 use proto::{HoldBy, PageType, PinHow, Size};
 
@@ -76,12 +76,12 @@ pub(crate) fn large(base: u64, private: u64) -> CellRecord {
 fn what_a_review_shows() {
     let mut c = large(0x100000, 0xfce0000);
     assert_eq!(check(&c.checkpoints[0], &contract("7.3")).violations, []);
-    c.splats.push(Splat {
-        kind: "WARNING".into(),
-        title: "WARNING in try_grab_folio".into(),
-        lines: (0, 0),
-        step: Some(1),
-    });
+    c.splats.push(splat(
+        "WARNING",
+        "WARNING in try_grab_folio",
+        (0, 0),
+        Some(1),
+    ));
     c.results.push(TestResult {
         name: "hmm.migrate".into(),
         status: TestStatus::Fail,

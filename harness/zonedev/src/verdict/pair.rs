@@ -90,12 +90,29 @@ fn end_words(cell: &CellRecord) -> String {
             format!("the guest died at {}: {how}", step_words(cell, *step))
         }
         End::Hung { step, at } => format!("hung at {}: {at}", step_words(cell, Some(*step))),
+        End::AgentLost { step, how } => {
+            format!("the agent was lost at {}: {how}", step_words(cell, *step))
+        }
         End::HarnessError { message } => format!("the harness failed: {message}"),
+        End::HostError { message } => format!("the host failed: {message}"),
+    }
+}
+
+/// Whether two cells ended alike. Where exactly they hung, and what more is known of it, differs from
+/// run to run.
+fn same_end(base: &End, other: &End) -> bool {
+    let how = |how: &str| how.split(';').next().map(str::to_owned);
+    match (base, other) {
+        (End::Hung { step: a, .. }, End::Hung { step: b, .. }) => a == b,
+        (End::GuestDied { step: a, how: b }, End::GuestDied { step: c, how: d }) => {
+            a == c && how(b) == how(d)
+        }
+        _ => base == other,
     }
 }
 
 fn end_difference(base: &CellRecord, other: &CellRecord, out: &mut Vec<Difference>) {
-    if base.end != other.end {
+    if !same_end(&base.end, &other.end) {
         out.push(Difference {
             rank: 1,
             kind: "end".into(),

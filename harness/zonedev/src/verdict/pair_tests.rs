@@ -1,8 +1,8 @@
 use super::super::check::tests::contract;
 use super::super::judge_cell;
 use super::*;
-use crate::record::testing::{cell, checkpoint, hold, log, region, state, step};
-use crate::record::{Splat, TestResult};
+use crate::record::TestResult;
+use crate::record::testing::{cell, checkpoint, hold, log, region, splat, state, step};
 use guestmem::{PageKind, PageState};
 use proto::{HoldBy, Op, PageType, StepResult};
 
@@ -170,12 +170,12 @@ fn reports_steps_ends_and_results_come_before_pages() {
         log("pmem0: odd 12 thing", Some(1)),
         log("tsc: Refined 3", None),
     ];
-    o.splats = vec![Splat {
-        kind: "WARNING".into(),
-        title: "WARNING in try_grab_page".into(),
-        lines: (0, 1),
-        step: Some(1),
-    }];
+    o.splats = vec![splat(
+        "WARNING",
+        "WARNING in try_grab_page",
+        (0, 1),
+        Some(1),
+    )];
     let result = |name: &str, status| TestResult {
         name: name.into(),
         status,

@@ -10,6 +10,9 @@ use super::machine::{Machine, RAM_ID};
 /// The name of the agent's virtio-serial port.
 pub const AGENT_PORT: &str = "org.zonedev.agent";
 
+/// The chardev of the first UART.
+pub(super) const CONSOLE_ID: &str = "console";
+
 /// QEMU may start no program, gain no right, and set no other's scheduling.
 pub(super) const SANDBOX: &str =
     "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -29,7 +32,7 @@ pub(super) struct Wiring<'a> {
     /// QEMU's ends of two socket pairs, inherited.
     pub(super) monitor: RawFd,
     pub(super) channel: RawFd,
-    /// Takes what the first UART says.
+    /// The FIFOs of the first UART, without `.in` and `.out`.
     pub(super) console: &'a Utf8Path,
     /// Where the file of each backend is, named by its id.
     pub(super) memory: &'a Utf8Path,
@@ -120,9 +123,9 @@ pub(super) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<String> {
     args.add("-action", "reboot=shutdown,shutdown=pause,panic=pause");
     args.add(
         "-chardev",
-        format!("file,id=console,path={},append=on", escape(wiring.console)),
+        format!("pipe,id={CONSOLE_ID},path={}", escape(wiring.console)),
     );
-    args.add("-serial", "chardev:console");
+    args.add("-serial", format!("chardev:{CONSOLE_ID}"));
     args.add("-device", "virtio-serial-pci,id=ports");
     args.add("-chardev", format!("socket,id=agent,fd={}", wiring.channel));
     args.add(
@@ -194,7 +197,7 @@ mod tests {
         let wiring = Wiring {
             monitor: 7,
             channel: 8,
-            console: "/run/a,b/console.log".into(),
+            console: "/run/a,b/console".into(),
             memory: "/dev/shm/zonedev/0".into(),
             sharing,
         };
@@ -227,7 +230,7 @@ mod tests {
         -device pvpanic
         -rtc base=2024-01-01T00:00:00,clock=vm
         -action reboot=shutdown,shutdown=pause,panic=pause
-        -chardev file,id=console,path=/run/a,,b/console.log,append=on
+        -chardev pipe,id=console,path=/run/a,,b/console
         -serial chardev:console
         -device virtio-serial-pci,id=ports
         -chardev socket,id=agent,fd=8
@@ -236,7 +239,7 @@ mod tests {
         -mon chardev=monitor,mode=control
         -kernel /k/bzImage
         -initrd /k/initrd
-        -append console=ttyS0 nokaslr norandmaps panic=-1 printk.devkmsg=on random.trust_cpu=on no_timer_check
+        -append console=ttyS0 nokaslr norandmaps panic=-1 printk.devkmsg=on random.trust_cpu=on no_timer_check unknown_nmi_panic
         ");
     }
 

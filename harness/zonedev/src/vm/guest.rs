@@ -10,7 +10,8 @@ use qapi::qmp::{self, QmpCommand};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 
-use super::command::{Sharing, Wiring, arguments, file};
+use super::command::{CONSOLE_ID, Sharing, Wiring, arguments, file};
+use super::console::{Console, Fifos};
 use super::error::{Result, VmError};
 use super::event::{End, Event};
 use super::machine::Machine;
@@ -18,7 +19,7 @@ use super::memory::{MemoryDir, Reserved};
 use super::qemu::Qemu;
 use super::qmp::Qmp;
 use super::segments::{check_devices, check_tree, locate};
-use super::spawn::{Launch, Process, Spawner, tail};
+use super::spawn::{Launch, Process, Spawner};
 
 /// How long a process that closed its monitor may take to end.
 const LAST_BREATH: Duration = Duration::from_secs(5);
@@ -45,7 +46,7 @@ pub struct Guest {
     pub(super) launcher: Launcher,
     pub(super) machine: Arc<Machine>,
     channel: Option<UnixStream>,
-    console: Utf8PathBuf,
+    console: Console,
     memory: Utf8PathBuf,
     segments: OnceLock<Vec<Segment>>,
     /// The files of memory that is its own; a clone has none.
@@ -107,13 +108,13 @@ impl Guest {
         let dir = dir
             .canonicalize_utf8()
             .map_err(VmError::io(format!("find {dir}")))?;
-        let console = dir.join("console.log");
+        let fifos = Fifos::make(launcher.memory.unique("console"))?;
         let (monitor, qemu_monitor) = socket_pair()?;
         let (channel, qemu_channel) = socket_pair()?;
         let wiring = Wiring {
             monitor: qemu_monitor.as_raw_fd(),
             channel: qemu_channel.as_raw_fd(),
-            console: &console,
+            console: fifos.path(),
             memory: &memory,
             sharing,
         };
@@ -128,6 +129,7 @@ impl Guest {
             Ok(monitor) => monitor,
             Err(error) => return Err(explain(&process, error).await),
         };
+        let console = Console::listen(&fifos, dir.join("console.log"))?;
         Ok(Self {
             process,
             monitor,
@@ -206,14 +208,9 @@ impl Guest {
         self.monitor.end().borrow().clone()
     }
 
-    /// The file that takes what the guest's first UART says. A clone's begins at its template's end.
-    pub fn console(&self) -> &Utf8Path {
+    /// What the guest's first UART says. A clone's begins at its template's end.
+    pub fn console(&self) -> &Console {
         &self.console
-    }
-
-    /// The last bytes of the console, as text; empty where there are none.
-    pub fn console_tail(&self, bytes: u64) -> String {
-        tail(&self.console, bytes)
     }
 
     /// Writes the guest's memory, and its VMCOREINFO, as an ELF core to a new file at `path`.
@@ -243,6 +240,31 @@ impl Guest {
             command_line: "info registers -a".into(),
         })
         .await
+    }
+
+    /// Types a sysrq on the console: a break, and the letter (CONFIG_MAGIC_SYSRQ_SERIAL).
+    ///
+    /// # Errors
+    /// Where QEMU is gone, or the guest's UART takes nothing.
+    pub async fn sysrq(&self, letter: u8) -> Result<()> {
+        self.ask(qmp::chardev_send_break {
+            id: CONSOLE_ID.to_owned(),
+        })
+        .await?;
+        if self.console.type_byte(letter) {
+            return Ok(());
+        }
+        Err(VmError::io("type on the guest's console")(
+            std::io::ErrorKind::WouldBlock.into(),
+        ))
+    }
+
+    /// An NMI to every processor.
+    ///
+    /// # Errors
+    /// Where QEMU is gone.
+    pub async fn nmi(&self) -> Result<()> {
+        self.ask(qmp::inject_nmi {}).await.map(drop)
     }
 
     /// Kills QEMU; [`Guest::wait`] tells when it is gone.

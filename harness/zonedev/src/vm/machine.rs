@@ -13,8 +13,9 @@ use super::qemu::Qemu;
 /// What every guest's kernel is told: log to the first UART, stay where it was linked, place programs
 /// always alike (the kernel's own mremap_test finds its place taken now and then), report a panic
 /// by a reset (which stops the machine, see [`super::Guest`]), take all marks written to /dev/kmsg,
-/// trust the emulated processor's random numbers, and not to judge timers by a busy host's pace.
-pub const BASE_CMDLINE: &str = "console=ttyS0 nokaslr norandmaps panic=-1 printk.devkmsg=on random.trust_cpu=on no_timer_check";
+/// trust the emulated processor's random numbers, not to judge timers by a busy host's pace, and to
+/// panic on an NMI that nobody explains: it is ours.
+pub const BASE_CMDLINE: &str = "console=ttyS0 nokaslr norandmaps panic=-1 printk.devkmsg=on random.trust_cpu=on no_timer_check unknown_nmi_panic";
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

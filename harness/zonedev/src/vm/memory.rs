@@ -121,6 +121,19 @@ impl MemoryDir {
         &self.0.path
     }
 
+    /// Removes it now, with whatever guests still use: their harness is about to end.
+    pub fn abandon(&self) {
+        // Left-overs are for the next sweep.
+        let _ = fs_err::remove_dir_all(&self.0.path);
+    }
+
+    /// A path in it that no other has, beginning with `name`.
+    pub(super) fn unique(&self, name: &str) -> Utf8PathBuf {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.next += 1;
+        self.0.path.join(format!("{name}-{}", state.next))
+    }
+
     /// A directory for the files of one guest that may come to use `bytes`. What other guests may yet
     /// use is theirs.
     pub(super) fn reserve(&self, bytes: u64) -> Result<Reserved> {

@@ -4,6 +4,7 @@
 mod accel;
 mod clock;
 mod command;
+mod console;
 mod error;
 mod event;
 mod guest;
@@ -18,6 +19,7 @@ mod template;
 pub use accel::{Accel, AccelProbe, probe_accel};
 pub use clock::clock_parameters;
 pub use command::AGENT_PORT;
+pub use console::Console;
 pub use error::{Fault, Result, VmError};
 pub use event::{End, Event};
 pub use guest::{Guest, Launcher, Status};

@@ -1,0 +1,198 @@
+//! The verdict on a run's records, by what the project has accepted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::plan::Plan;
+use crate::record::{
+    CeilingRecord, CellId, CellRecord, CellVerdict, FlakyRecord, KnownRecord, PairRecord,
+    PairVerdict, RunFolder, SkipRecord,
+};
+use crate::spec::{Ceilings, Contract, SpecError};
+use crate::verdict;
+
+use super::exit::{Exit, Failure};
+
+/// What the project has accepted of a run's cells: where their snapshots are, and how many may be
+/// skipped.
+pub(super) struct Accepted {
+    /// The case's file by suite and case.
+    cases: BTreeMap<(String, String), Utf8PathBuf>,
+    /// By suite.
+    ceilings: BTreeMap<String, Ceilings>,
+    project: Utf8PathBuf,
+}
+
+impl Accepted {
+    pub(super) fn of(plan: &Plan, project: &Utf8Path) -> Result<Self, SpecError> {
+        let ids = plan.groups.iter().flat_map(|g| {
+            let cells = g.cells.iter().map(|c| &c.id);
+            cells.chain([&g.boot])
+        });
+        let suites: BTreeSet<&str> = ids.map(|id| id.suite.as_str()).collect();
+        let mut ceilings = BTreeMap::new();
+        for suite in suites {
+            let dir = project.join("suites").join(suite);
+            ceilings.insert(suite.to_owned(), Ceilings::load(&dir)?);
+        }
+        let cells = plan.groups.iter().flat_map(|g| &g.cells);
+        // A teardown comes from its fixture, as the boot does.
+        let cases = cells
+            .filter(|c| c.id.suite != "boot")
+            .map(|c| ((c.id.suite.clone(), c.id.case.clone()), c.case_path.clone()))
+            .collect();
+        Ok(Self {
+            cases,
+            ceilings,
+            project: project.to_owned(),
+        })
+    }
+
+    fn dir(&self, id: &CellId) -> Utf8PathBuf {
+        self.project
+            .join("suites")
+            .join(&id.suite)
+            .join("snapshots")
+    }
+
+    /// The file that a cell comes from, relative to the project.
+    fn source(&self, id: &CellId) -> String {
+        match self.cases.get(&(id.suite.clone(), id.case.clone())) {
+            Some(path) => path.strip_prefix(&self.project).unwrap_or(path).to_string(),
+            // The boot cells have no case file: their fixture is what they come from.
+            None => format!("images/fixtures/{}.toml", id.fixture),
+        }
+    }
+}
+
+/// A run's cells and pairs, judged.
+pub(super) struct Judged {
+    pub(super) cells: Vec<(CellId, CellVerdict)>,
+    pub(super) pairs: Vec<PairRecord>,
+    pub(super) skips: Vec<SkipRecord>,
+    pub(super) over_ceiling: Vec<CeilingRecord>,
+    pub(super) known: Vec<KnownRecord>,
+    pub(super) flaky: Vec<FlakyRecord>,
+    pub(super) pages_read: u64,
+    pub(super) pages_predicted: u64,
+}
+
+impl Judged {
+    pub(super) fn exit(&self) -> Exit {
+        let failed = self
+            .cells
+            .iter()
+            .any(|(_, v)| matches!(v, CellVerdict::Fail { .. }));
+        let regressed = self
+            .pairs
+            .iter()
+            .any(|p| p.verdict == PairVerdict::Regressed);
+        let error = self
+            .cells
+            .iter()
+            .any(|(_, v)| matches!(v, CellVerdict::Error { .. }));
+        if failed || regressed || !self.over_ceiling.is_empty() {
+            Exit::Regressed
+        } else if error {
+            Exit::Harness
+        } else {
+            Exit::Good
+        }
+    }
+}
+
+/// Judges every cell, compares the pairs, and writes each cell's observation into the run's folder.
+/// With `propose`, what nobody has accepted yet is laid beside the cases.
+pub(super) fn judge(
+    records: &[CellRecord],
+    contracts: &[Contract],
+    project: &Accepted,
+    run: &Utf8Path,
+    propose: bool,
+) -> Result<Judged, Failure> {
+    let snapshot = |e: verdict::SnapshotError| Failure::harness(format!("failed to {e}"));
+    let folder = RunFolder::open(run);
+    let mut out = Judged {
+        cells: Vec::new(),
+        pairs: Vec::new(),
+        skips: Vec::new(),
+        over_ceiling: Vec::new(),
+        known: Vec::new(),
+        flaky: Vec::new(),
+        pages_read: 0,
+        pages_predicted: 0,
+    };
+    let mut accepted = BTreeMap::new();
+    for record in records {
+        let verdict::JudgedCell {
+            verdict,
+            pages_read,
+            pages_predicted,
+            known,
+        } = verdict::judge_cell(record, &contracts[record.id.side]);
+        out.pages_read += pages_read;
+        out.pages_predicted += pages_predicted;
+        out.known.extend(known.into_iter().map(|known| KnownRecord {
+            cell: record.id.clone(),
+            known,
+        }));
+        if let Some(repeats) = record.repeats.as_ref().filter(|r| r.tolerated)
+            && let Some(first) = repeats.failed.first()
+        {
+            out.flaky.push(FlakyRecord {
+                cell: record.id.clone(),
+                runs: repeats.runs,
+                failed: u32::try_from(repeats.failed.len()).unwrap_or(u32::MAX),
+                reason: first.reason.clone(),
+            });
+        }
+        let (id, contract, text) = (&record.id, &record.contract, verdict::normalised(record));
+        let (dir, source) = (project.dir(id), project.source(id));
+        let file = folder
+            .cell_dir(id)?
+            .join(format!("{}.snap", verdict::snapshot_name(id, contract)));
+        fs_err::write(file, verdict::encode(&source, &record.title, &text))?;
+        if let Some(old) = verdict::accepted(&dir, id, contract).map_err(snapshot)? {
+            accepted.insert(id.clone(), old);
+        }
+        // Only what keeps its contract can be accepted; in CI nobody would (insta does the same).
+        if propose && verdict == (CellVerdict::Pass {}) && std::env::var_os("CI").is_none() {
+            verdict::propose(&dir, &source, id, contract, &text).map_err(snapshot)?;
+        }
+        out.cells.push((id.clone(), verdict));
+    }
+    let verdict_of = |id: &CellId| out.cells.iter().find(|(i, _)| i == id).map(|(_, v)| v);
+    for base in records.iter().filter(|r| r.id.side == 0) {
+        for other in records
+            .iter()
+            .filter(|r| r.id.side != 0 && r.id.case_path() == base.id.case_path())
+        {
+            let (Some(base_verdict), Some(other_verdict)) =
+                (verdict_of(&base.id), verdict_of(&other.id))
+            else {
+                continue;
+            };
+            let pair = verdict::pair(
+                base,
+                other,
+                base_verdict,
+                other_verdict,
+                accepted.get(&base.id).map(String::as_str),
+                accepted.get(&other.id).map(String::as_str),
+            );
+            out.pairs.push(pair);
+        }
+    }
+    let judged: Vec<_> = records
+        .iter()
+        .zip(&out.cells)
+        .map(|(record, (_, verdict))| (record, verdict))
+        .collect();
+    let (skips, over_ceiling) = (
+        verdict::skips(&judged),
+        verdict::over_ceiling(&judged, &project.ceilings),
+    );
+    (out.skips, out.over_ceiling) = (skips, over_ceiling);
+    Ok(out)
+}

@@ -1,0 +1,201 @@
+//! The lines of one caller, and how far a report goes in them.
+//!
+//! Two processors that report at once mix their lines; CONFIG_PRINTK_CALLER tells them apart. A
+//! line without a caller belongs to the one before it.
+
+use std::collections::BTreeMap;
+
+use super::patterns::{Pattern, Patterns};
+use crate::record::LogLine;
+
+/// Lines that a report may have.
+const MAX_LINES: usize = 400;
+/// Lines before a heading that may be part of it.
+const MAX_BEFORE: usize = 12;
+
+/// The lines of one caller, by their place in the log.
+pub(super) struct Stream<'a> {
+    log: &'a [LogLine],
+    /// Indexes into the log, ascending.
+    lines: Vec<usize>,
+}
+
+/// The log by callers, in the order of their first lines.
+pub(super) fn streams(log: &[LogLine]) -> Vec<Stream<'_>> {
+    let mut by_caller: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+    let mut last = None;
+    for (i, line) in log.iter().enumerate() {
+        if line.time_us.is_some() {
+            last = line.caller.as_deref();
+        }
+        by_caller.entry(last).or_default().push(i);
+    }
+    let mut out: Vec<Stream<'_>> = by_caller
+        .into_values()
+        .map(|lines| Stream { log, lines })
+        .collect();
+    out.sort_by_key(|s| s.lines.first().copied());
+    out
+}
+
+/// How a report ends.
+pub(super) struct Body {
+    /// One past its last line.
+    pub(super) end: usize,
+    /// Whether it stops in the middle: the log ends, or another begins.
+    pub(super) cut: bool,
+}
+
+impl<'a> Stream<'a> {
+    pub(super) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    pub(super) fn text(&self, at: usize) -> &'a str {
+        &self.log[self.lines[at]].text
+    }
+
+    /// The place in the log.
+    pub(super) fn index(&self, at: usize) -> usize {
+        self.lines[at]
+    }
+
+    pub(super) fn step(&self, at: usize) -> Option<usize> {
+        self.log[self.lines[at]].step
+    }
+
+    /// Where a report really starts: at the `cut here` line, the page dump's first line, or the line
+    /// that frames it.
+    pub(super) fn prologue(&self, at: usize, floor: usize) -> usize {
+        let mut start = at;
+        for i in (floor.max(at.saturating_sub(MAX_BEFORE))..at).rev() {
+            let text = self.text(i);
+            if text.contains("[ cut here ]") || text.starts_with("page:") || is_rule(text) {
+                start = i;
+            } else if is_mark(text) || text.starts_with("---[ end") {
+                break;
+            }
+        }
+        start
+    }
+
+    /// The end of the report whose heading is at `at`.
+    pub(super) fn body(&self, at: usize, pattern: Option<&Pattern>) -> Body {
+        if pattern.is_some_and(|p| p.alone) {
+            return Body {
+                end: at + 1,
+                cut: false,
+            };
+        }
+        let until = pattern.and_then(|p| p.until.as_ref());
+        if let Some(until) = until {
+            for i in at + 1..self.len().min(at + 1 + MAX_LINES) {
+                let text = self.text(i);
+                if until.is_match(text) || text.starts_with("---[ end") {
+                    return Body {
+                        end: i + 1,
+                        cut: false,
+                    };
+                }
+                if is_mark(text) || text.contains("[ cut here ]") {
+                    break;
+                }
+            }
+        }
+        let mut body = self.by_trace(at, pattern.map_or(0, |p| p.prologue));
+        if pattern.is_some_and(|p| p.untraced) && body.end == at + 1 {
+            body.cut = false;
+        }
+        body
+    }
+
+    /// A report without a line that ends it goes as far as its stack dump does.
+    fn by_trace(&self, at: usize, prologue: usize) -> Body {
+        let mut traced = is_trace(self.text(at));
+        let last = self.len().min(at + 1 + MAX_LINES);
+        let end = |end, cut| Body { end, cut };
+        for i in at + 1..last {
+            let text = self.text(i);
+            if text.starts_with("---[ end") {
+                return end(i + 1, false);
+            }
+            if is_mark(text) || text.contains("[ cut here ]") || starts_anew(text) {
+                return if traced {
+                    end(i, false)
+                } else {
+                    end(at + 1, true)
+                };
+            }
+            if is_trace(text) {
+                traced = true;
+            } else if traced && !is_detail(text) {
+                return end(i, false);
+            } else if !traced && i - at > prologue {
+                return end(at + 1, true);
+            }
+        }
+        match traced {
+            true => end(last, last == self.len()),
+            false => end(at + 1, true),
+        }
+    }
+}
+
+/// A heading within a report that begins another. An Oops line continues the BUG before it, and a
+/// page dump is part of what it is in.
+fn starts_anew(text: &str) -> bool {
+    let patterns = Patterns::get();
+    patterns
+        .of(text, false)
+        .is_some_and(|i| !matches!(patterns.pattern(i).kind.as_str(), "Oops" | "page dump"))
+}
+
+/// A line that the agent or the host wrote.
+fn is_mark(text: &str) -> bool {
+    text.starts_with("zonedev: ")
+}
+
+/// A line of one character, as sanitizers and lockdep draw around their reports.
+fn is_rule(text: &str) -> bool {
+    text.len() >= 20 && (text.bytes().all(|b| b == b'=') || text.bytes().all(|b| b == b'-'))
+}
+
+pub(super) fn is_trace(text: &str) -> bool {
+    let text = text.trim_start();
+    text.starts_with("Call Trace:") || text.starts_with("RIP: ") || text == "stack backtrace:"
+}
+
+/// A line as they stand below a report's heading.
+fn is_detail(text: &str) -> bool {
+    const STARTS: [&str; 28] = [
+        "Call Trace",
+        "RIP",
+        "RSP",
+        "RAX",
+        "RBX",
+        "RDX",
+        "RBP",
+        "RSI",
+        "R10",
+        "R13",
+        "FS:",
+        "CS:",
+        "CR",
+        "DR",
+        "Code:",
+        "PKRU:",
+        "Modules linked in",
+        "Kernel Offset",
+        "irq event",
+        "hardirqs",
+        "softirqs",
+        "note:",
+        "EAX",
+        "ORIG_RAX",
+        "</",
+        "Hardware name",
+        "CPU: ",
+        "Tainted: ",
+    ];
+    text.starts_with(' ') || text.starts_with('<') || STARTS.iter().any(|s| text.starts_with(s))
+}
