@@ -213,11 +213,7 @@ fn a_run_without_space_says_so_keeps_what_it_has_and_goes_on_later() {
     std::os::unix::fs::symlink("/dev/full", &full).unwrap();
     let output = place.begin_and_wait();
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
-    assert!(
-        said(&output).contains("os error 28"),
-        "{}",
-        said(&output)
-    );
+    assert!(said(&output).contains("os error 28"), "{}", said(&output));
     assert!(said(&output).contains("--resume"), "{}", said(&output));
     std::fs::remove_file(&full).unwrap();
     let before = place.finished();
