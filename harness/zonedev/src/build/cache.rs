@@ -94,6 +94,12 @@ impl Cache {
         &self.root
     }
 
+    /// The ELF file of a kernel that was built, by its key, if it is still there.
+    pub fn vmlinux(&self, key: &str) -> Option<Utf8PathBuf> {
+        let path = self.path("kernels", key).join("vmlinux");
+        path.is_file().then_some(path)
+    }
+
     /// A place in it.
     pub(crate) fn path(&self, room: &str, name: &str) -> Utf8PathBuf {
         self.root.join(room).join(name)

@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
-use super::{bench, build, doctor, inspect, list, matrix, mutants, shell};
+use super::{bench, build, core, doctor, inspect, list, matrix, mutants, shell};
 
 /// Boots Linux kernels side by side and says what a change to the kernel
 /// changed for every ZONE_DEVICE page.
@@ -54,6 +54,8 @@ Examples:
     /// What the kernel of a cell reported, with source lines, and the pages of its checkpoints as a
     /// table, prediction beside observation
     Inspect(InspectArgs),
+    /// Unpack the memory of a guest that was kept, and say how drgn and crash open it
+    Core(CoreArgs),
     /// What finished runs reached, by suite and kernel, as Markdown: docs/coverage.md
     Coverage(CoverageArgs),
     /// Run kernels that are broken on purpose, and say who sees it: kernels/mutants/
@@ -138,7 +140,7 @@ pub(super) struct MatrixArgs {
     /// The seed of every race, to run one schedule again
     #[arg(long, value_name = "SEED")]
     pub(super) seed: Option<u64>,
-    /// Keep the memory of a guest that hangs, as guest.core in its cell's folder (for drgn, crash)
+    /// Keep the memory of a guest that hangs; `zonedev core` makes it ready for drgn and crash
     #[arg(long)]
     pub(super) dump_hung: bool,
     /// Where the run's folder goes [default: target/runs/ID]
@@ -221,6 +223,21 @@ pub(super) struct InspectArgs {
     pub(super) checkpoint: Option<String>,
 }
 
+/// `zonedev core`.
+#[derive(Debug, Args)]
+pub(super) struct CoreArgs {
+    /// A run's folder, or `latest`
+    pub(super) run: String,
+    /// A part of SUITE/FIXTURE/CASE that names one case
+    pub(super) cell: String,
+    /// Only this kernel
+    #[arg(short, long, value_name = "KERNEL")]
+    pub(super) kernel: Option<String>,
+    /// Where it goes; a new file [default: CASE.core]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) out: Option<Utf8PathBuf>,
+}
+
 /// `zonedev coverage`.
 #[derive(Debug, Args)]
 pub(super) struct CoverageArgs {
@@ -264,6 +281,7 @@ impl Cli {
             Command::List(args) => return list::run(&project, &args),
             Command::Inspect(args) => return inspect::run(&project, &args),
             Command::Report(args) => return matrix::report(&project, &args),
+            Command::Core(args) => return core::run(&project, &args),
             Command::Coverage(args) => return inspect::coverage(&project, &args),
             _ => {}
         }

@@ -118,9 +118,14 @@ async fn guest(
         fs_err::create_dir_all(&dir)?;
         let started = Instant::now();
         let mut clone = template.start_clone(&dir).await?;
-        Session::open(&mut clone, side.contract.behaviour, Duration::from_secs(30))
-            .await
-            .map_err(gone)?;
+        Session::open(
+            &mut clone,
+            side.contract.behaviour,
+            Duration::from_secs(30),
+            Duration::from_secs(30),
+        )
+        .await
+        .map_err(gone)?;
         clones.push(started.elapsed());
     }
     drop(template);

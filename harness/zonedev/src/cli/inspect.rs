@@ -12,44 +12,9 @@ use super::setup;
 
 pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failure> {
     let (folder, record) = read(project, &args.run)?;
-    let cells: Vec<&CellId> = record
-        .cells
-        .iter()
-        .map(|(id, _)| id)
-        .filter(|id| id.case_path().contains(&args.cell))
-        .filter(|id| args.kernel.as_ref().is_none_or(|k| *k == id.kernel))
-        .collect();
-    let mut cases: Vec<String> = cells.iter().map(|id| id.case_path()).collect();
-    cases.sort();
-    cases.dedup();
-    // The whole name, or the whole end of one, wins over longer ones that contain it.
-    let end = format!("/{}", args.cell);
-    if let Some(exact) = cases.iter().find(|c| **c == args.cell || c.ends_with(&end)) {
-        cases = vec![exact.clone()];
-    }
-    let case = match cases.as_slice() {
-        [case] => case.clone(),
-        [] => {
-            return Err(Failure::nothing_selected(
-                format!("no cell of the run is called like `{}`", args.cell),
-                "give a part of SUITE/FIXTURE/CASE; the journal in the run's folder names all",
-            ));
-        }
-        many => {
-            return Err(Failure::request(
-                format!(
-                    "`{}` is a part of {} cases: {}",
-                    args.cell,
-                    many.len(),
-                    many.join(", ")
-                ),
-                "give more of the name",
-            ));
-        }
-    };
     let mut shown = 0;
     let look = super::look(&std::io::stdout());
-    for id in cells.into_iter().filter(|id| id.case_path() == case) {
+    for id in cells(&record, &args.cell, args.kernel.as_deref())? {
         let cell = folder.read_cell(id)?;
         let trouble = report::trouble(&cell, &look);
         if !trouble.is_empty() {
@@ -80,6 +45,49 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
     Ok(Exit::Good)
 }
 
+/// The cells of the one case that `name` is a part of.
+pub(super) fn cells<'a>(
+    record: &'a RunRecord,
+    name: &str,
+    kernel: Option<&str>,
+) -> Result<Vec<&'a CellId>, Failure> {
+    let mut cells: Vec<&CellId> = record
+        .cells
+        .iter()
+        .map(|(id, _)| id)
+        .filter(|id| id.case_path().contains(name))
+        .filter(|id| kernel.is_none_or(|k| *k == id.kernel))
+        .collect();
+    let mut cases: Vec<String> = cells.iter().map(|id| id.case_path()).collect();
+    cases.sort();
+    cases.dedup();
+    // The whole name, or the whole end of one, wins over longer ones that contain it.
+    let end = format!("/{name}");
+    if let Some(exact) = cases.iter().find(|c| **c == name || c.ends_with(&end)) {
+        cases = vec![exact.clone()];
+    }
+    match cases.as_slice() {
+        [case] => cells.retain(|id| id.case_path() == *case),
+        [] => {
+            return Err(Failure::nothing_selected(
+                format!("no cell of the run is called like `{name}`"),
+                "give a part of SUITE/FIXTURE/CASE; the journal in the run's folder names all",
+            ));
+        }
+        many => {
+            return Err(Failure::request(
+                format!(
+                    "`{name}` is a part of {} cases: {}",
+                    many.len(),
+                    many.join(", ")
+                ),
+                "give more of the name",
+            ));
+        }
+    }
+    Ok(cells)
+}
+
 pub(super) fn coverage(project: &Utf8Path, args: &CoverageArgs) -> Result<Exit, Failure> {
     let mut runs = Vec::new();
     for run in &args.runs {
@@ -93,7 +101,7 @@ pub(super) fn coverage(project: &Utf8Path, args: &CoverageArgs) -> Result<Exit, 
     Ok(Exit::Good)
 }
 
-fn read(project: &Utf8Path, run: &str) -> Result<(RunFolder, RunRecord), Failure> {
+pub(super) fn read(project: &Utf8Path, run: &str) -> Result<(RunFolder, RunRecord), Failure> {
     let folder = RunFolder::open(&run_path(project, run));
     let record = folder.read_record().map_err(|e| {
         Failure::request(

@@ -19,6 +19,7 @@ macro_rules! outln {
 mod args;
 mod bench;
 mod build;
+mod core;
 mod doctor;
 mod exit;
 mod inspect;

@@ -400,9 +400,12 @@ pub struct Repeats {
     /// Each of them passed when it was tried again (`--retries`): a flake, and no failure.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tolerated: bool,
+    /// The runs that passed and were observed otherwise than the first that did, and how.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub otherwise: Vec<FailedRun>,
 }
 
-/// A run of a cell that did not pass.
+/// A run of a cell that did not pass, or not like the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FailedRun {

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Frame, Task};
 
+/// The file in a cell's folder with the memory of its guest: an ELF core, compressed by zstd.
+pub const CORE: &str = "guest.core.zst";
+
 /// What was tried to learn where a guest hangs, and what it gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -17,7 +17,7 @@ pub use cell::{
     Repeats, StepRecord, TestResult, TestStatus, Violation,
 };
 pub use folder::{RunFolder, RunFolderError};
-pub use hang::{Hang, Rung, WaitingTask};
+pub use hang::{CORE, Hang, Rung, WaitingTask};
 pub use lines::SourceLines;
 pub use normalise::normalise;
 pub use predicted::{PredictedRun, kind_word, part_words, region_name};

@@ -52,6 +52,8 @@ pub enum FailureKind {
     TestFailed,
     /// What is listed as known to go wrong does not.
     KnownGone,
+    /// Runs of the same case on the same kernel were observed otherwise.
+    Unstable,
     /// Less was checked than was to be.
     Unchecked,
 }
@@ -71,6 +73,7 @@ impl FailureKind {
             FailureKind::ContractBroken => "contract broken",
             FailureKind::TestFailed => "test failed",
             FailureKind::KnownGone => "known gone",
+            FailureKind::Unstable => "unstable",
             FailureKind::Unchecked => "unchecked",
         }
     }

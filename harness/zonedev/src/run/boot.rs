@@ -151,7 +151,14 @@ impl Engine {
             }
         };
         place.hear(guest.console());
-        let mut session = match Session::open(&mut guest, self.behaviour(side), limits.boot).await {
+        let mut session = match Session::open(
+            &mut guest,
+            self.behaviour(side),
+            limits.boot,
+            limits.heartbeat,
+        )
+        .await
+        {
             Ok(session) => session,
             Err(e) => {
                 self.climb(&e, &guest, record).await;
@@ -183,6 +190,7 @@ impl Engine {
         if let Err(e) = drive.steps(&steps, record, &|_, _| ()).await {
             self.climb(&e, &guest, record).await;
         }
+        self.tell_starved(&mut session, &record.id);
         (record.end == End::Finished {}).then_some((guest, session))
     }
 

@@ -12,6 +12,7 @@ use crate::vm::{self, Accel, Guest};
 
 use super::hang;
 use super::pages::PageReader;
+use super::progress::Silence;
 use super::session::{RequestParts, Session, SessionError};
 
 /// How often a checkpoint that does not agree is read again, after the guest ran on.
@@ -34,6 +35,8 @@ pub(super) struct Limits {
     pub(super) program: Duration,
     /// One operation of which the guest is expected to hang.
     pub(super) hang: Duration,
+    /// Without a sign of life from the agent, which gives one every two seconds.
+    pub(super) heartbeat: Duration,
 }
 
 impl Limits {
@@ -50,6 +53,7 @@ impl Limits {
             step: Duration::from_secs(15 * scale),
             program: Duration::from_secs(120 * scale),
             hang: Duration::from_secs(4 * scale),
+            heartbeat: Duration::from_secs(6 * scale),
         }
     }
 
@@ -278,30 +282,22 @@ pub(super) fn ended(error: &SessionError, step: Option<usize>, guest: &Guest) ->
         (SessionError::Ended(end), _) => {
             let how = match end {
                 _ if panic => "panic".into(),
+                vm::End::Shutdown { reason } if guest.triple_fault() => {
+                    format!("{reason} by a triple fault")
+                }
                 vm::End::Shutdown { reason } => reason.clone(),
                 vm::End::Panicked => "panic".into(),
                 vm::End::Gone => "QEMU exited".into(),
             };
             End::GuestDied { step, how }
         }
-        (
-            SessionError::Silent {
-                limit, agent_lives, ..
-            },
-            Some(step),
-        ) => End::Hung {
+        (SessionError::Silent { limit, why, .. }, Some(step)) => End::Hung {
             step,
-            at: match agent_lives {
-                true => format!("no answer within {} s", limit.as_secs()),
-                false => "the agent gave no sign of life".to_owned(),
-            },
+            at: silence_words(*why, *limit),
         },
-        (SessionError::Silent { limit, .. }, None) => End::GuestDied {
+        (SessionError::Silent { limit, why, .. }, None) => End::GuestDied {
             step: None,
-            how: format!(
-                "the agent was silent for {} s after the last step",
-                limit.as_secs()
-            ),
+            how: format!("outside of any step, {}", silence_words(*why, *limit)),
         },
         (SessionError::Fatal(message), step) => End::AgentLost {
             step,
@@ -315,5 +311,17 @@ pub(super) fn ended(error: &SessionError, step: Option<usize>, guest: &Guest) ->
         (e, _) => End::HarnessError {
             message: e.to_string(),
         },
+    }
+}
+
+/// Why a guest is taken for one that hangs.
+pub(super) fn silence_words(why: Silence, limit: Duration) -> String {
+    match why {
+        Silence::Deadline => format!("no answer within {} s", limit.as_secs()),
+        Silence::NoLife(time) => {
+            format!("the agent gave no sign of life for {} s", time.as_secs())
+        }
+        Silence::Halted => "all processors are halted with interrupts off".to_owned(),
+        Silence::Mute(time) => format!("the console was silent for {} s", time.as_secs()),
     }
 }

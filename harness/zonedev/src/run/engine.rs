@@ -252,7 +252,14 @@ impl Engine {
         let limits = self.limits(side);
         let mut session = match session {
             Some(session) => session,
-            None => match Session::open(&mut guest, self.behaviour(side), limits.greeting).await {
+            None => match Session::open(
+                &mut guest,
+                self.behaviour(side),
+                limits.greeting,
+                limits.heartbeat,
+            )
+            .await
+            {
                 Ok(session) => session,
                 Err(e) => {
                     self.climb(&e, &guest, record).await;
@@ -280,6 +287,7 @@ impl Engine {
         if let Err(e) = drive.steps(&cell.steps, record, &told).await {
             self.climb(&e, &guest, record).await;
         }
+        self.tell_starved(&mut session, &record.id);
         if record.end == (End::Finished {}) && self.sides[side].config.contains(profile::OPTION) {
             let folder = RunFolder::open(&self.config.folder);
             let kept = profile::keep(&mut session, &guest, limits.step, &folder, &cell.id).await;

@@ -1,20 +1,24 @@
 //! A guest that answers no more: what can still be learnt from it, rung by rung.
 //!
+//! What was noticed comes first (`run/progress.rs`), then:
+//!
 //! 1. Where each processor is, by QEMU's registers.
 //! 2. sysrq over the console: blocked tasks, all tasks, a backtrace of each processor. It needs a
 //!    processor that takes interrupts.
 //! 3. Where the console stays silent, an NMI to all processors. The first one panics
 //!    (`unknown_nmi_panic`), with its trace: that report is our doing, as all is from here on.
-//! 4. With `--dump-hung`, the guest's memory as an ELF core.
+//! 4. With `--dump-hung`, the guest's memory (`run/dump.rs`).
 
 use std::time::Duration;
 
 use crate::observe::{Symbols, waiting_tasks};
 use proto::{Hold, HoldBy, Standing};
 
-use crate::record::{CellRecord, End, Event, Frame, Hang, Task, WaitingTask};
+use crate::record::{CORE, CellRecord, End, Event, Frame, Hang, Task, WaitingTask};
 use crate::vm::{self, Guest};
 
+use super::cell::silence_words;
+use super::dump;
 use super::engine::Engine;
 use super::session::SessionError;
 
@@ -32,7 +36,12 @@ const NAMED: usize = 3;
 impl Engine {
     /// Climbs the ladder, if the guest is silent.
     pub(super) async fn climb(&self, error: &SessionError, guest: &Guest, record: &mut CellRecord) {
-        let SessionError::Silent { standing, .. } = error else {
+        let SessionError::Silent {
+            standing,
+            why,
+            limit: given,
+        } = error
+        else {
             return;
         };
         let side = &self.sides[record.id.side];
@@ -42,6 +51,12 @@ impl Engine {
             asked_at: guest.console().total(),
             ..Hang::default()
         };
+        let noticed = format!(
+            "{}; the console was silent for {} s",
+            silence_words(*why, *given),
+            guest.console().silent_for().as_secs()
+        );
+        hang.add("noticed", Ok(noticed));
         let gave = registers(guest, &side.symbols, &mut hang.processors).await;
         hang.add("registers", gave);
         let mut answers = false;
@@ -59,15 +74,16 @@ impl Engine {
             hang.add("NMI to all processors", gave);
         }
         if self.config.dump_hung {
-            let path = guest.console().path().with_file_name("guest.core");
-            let gave = match guest.dump(&path).await {
-                Ok(()) => {
-                    let message = format!("a dump of the guest that hangs: {path}");
-                    self.tell(Event::Notice { message });
-                    Ok(path.file_name().unwrap_or_default().to_owned())
-                }
-                Err(e) => Err(e.to_string()),
-            };
+            let dir = guest.console().path().parent();
+            let gave = dump::keep(guest, dir.unwrap_or(".".into())).await;
+            let gave = gave.map(|path| {
+                let message = format!(
+                    "the memory of {}, which hangs, is kept: `zonedev core` opens {path}",
+                    record.id
+                );
+                self.tell(Event::Notice { message });
+                CORE.to_owned()
+            });
             hang.add("dump", gave);
         }
         record.hang = Some(hang);

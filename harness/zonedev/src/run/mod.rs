@@ -3,16 +3,19 @@
 
 mod boot;
 mod cell;
+mod dump;
 mod engine;
 mod error;
 mod hang;
 mod pages;
 mod profile;
+mod progress;
 mod repeat;
 mod session;
 
 pub use engine::{Engine, EngineConfig, Isolation, Side};
 pub use error::RunError;
 pub use pages::PageReader;
+pub use progress::Silence;
 pub use repeat::Repeat;
 pub use session::{Session, SessionError};

@@ -11,7 +11,7 @@ use super::error::RunError;
 use super::pages::PageReader;
 use super::session::Session;
 use crate::plan::PlannedCell;
-use crate::record::{CellRecord, CellVerdict, Event, FailedRun, Repeats, RunFolder};
+use crate::record::{CellId, CellRecord, CellVerdict, Event, FailedRun, Repeats, RunFolder};
 use crate::spec::{Fixture, PlannedStep};
 use crate::verdict;
 use crate::vm::Guest;
@@ -79,7 +79,10 @@ impl Engine {
             runs: 0,
             failed: Vec::new(),
             tolerated: false,
+            otherwise: Vec::new(),
         };
+        // Two runs of the same inputs are observed alike.
+        let mut observed: Option<String> = None;
         let mut kept: Option<CellRecord> = None;
         // Whether a run failed, and all of its retries.
         let mut failed = false;
@@ -110,6 +113,16 @@ impl Engine {
                     CellVerdict::Pass {} => None,
                 };
                 let Some(reason) = reason else {
+                    let now = verdict::normalised(&record);
+                    match &observed {
+                        None => observed = Some(now),
+                        Some(first) if *first == now => {}
+                        Some(first) => repeats.otherwise.push(FailedRun {
+                            run: repeats.runs,
+                            seed: seed(&cell.steps),
+                            reason: verdict::line_differences(first, &now),
+                        }),
+                    }
                     if repeats.runs > 1 {
                         // What a run that passed leaves is of no use beside the record.
                         let _ = fs_err::remove_dir_all(&place);
@@ -174,6 +187,18 @@ impl Engine {
             message: format!("{}: {message}; tried once more", record.id),
         });
         true
+    }
+
+    /// Answers that were waited for longer than they may take, since the host was busy elsewhere.
+    pub(super) fn tell_starved(&self, session: &mut Session, id: &CellId) {
+        let n = session.take_starved();
+        if n > 0 {
+            self.tell(Event::Notice {
+                message: format!(
+                    "{id}: the host let this guest run too little; {n} of its deadlines moved"
+                ),
+            });
+        }
     }
 
     fn judge(&self, record: &CellRecord) -> CellVerdict {

@@ -1,6 +1,6 @@
 //! The talk with one guest's agent over its channel.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::{
     AgentMessage, Behaviour, Checkpoint, HostMessage, Op, Outcome, PROTOCOL_VERSION, Profile,
@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::progress::{Patience, Silence, TICK, Watch};
 use crate::vm::{End, Guest, VmError};
 
 /// How long QEMU may take to end after its guest's channel.
@@ -24,13 +25,13 @@ pub enum SessionError {
     /// The guest is no longer there.
     #[error("the guest ended: {0:?}")]
     Ended(End),
-    /// No answer in the time given, or no sign of life from the agent.
+    /// No answer, and the guest makes no progress.
     #[error("no answer within {limit:?}")]
     Silent {
-        /// The time.
+        /// The time given.
         limit: Duration,
-        /// Whether the agent was heard of all the while: it is the operation that does not end.
-        agent_lives: bool,
+        /// Why it is not waited for any longer.
+        why: Silence,
         /// Where the operation stood when the agent was heard of last.
         standing: Option<Box<Standing>>,
     },
@@ -52,14 +53,18 @@ pub enum SessionError {
 #[derive(Debug)]
 pub struct Session {
     channel: UnixStream,
+    /// What came of frames that are not whole.
+    read: Vec<u8>,
     next_id: u64,
     /// How long the agent may be silent while an operation runs.
     heartbeat: Duration,
+    /// Answers that came after their time, since the host did not let the guest run.
+    starved: u32,
 }
 
 impl Session {
-    /// Greets the agent and waits for it to be ready. From then on it gives a sign of life within
-    /// `limit`, too.
+    /// Greets the agent and waits for it to be ready, for as long as `limit`. From then on it gives
+    /// a sign of life within `heartbeat`.
     ///
     /// # Errors
     /// Where the guest ends first, says nothing within `limit`, or speaks another version.
@@ -67,12 +72,15 @@ impl Session {
         guest: &mut Guest,
         behaviour: Behaviour,
         limit: Duration,
+        heartbeat: Duration,
     ) -> Result<Self, SessionError> {
         let channel = guest.take_channel().ok_or(SessionError::NoChannel)?;
         let mut session = Session {
             channel,
+            read: Vec::new(),
             next_id: 1,
-            heartbeat: limit,
+            heartbeat,
+            starved: 0,
         };
         session
             .send(&HostMessage::Hello {
@@ -80,7 +88,11 @@ impl Session {
                 behaviour,
             })
             .await?;
-        match session.answer(guest, limit).await? {
+        let patience = Patience {
+            limit,
+            heartbeat: None,
+        };
+        match session.answer(guest, patience).await? {
             AgentMessage::Ready {
                 version: PROTOCOL_VERSION,
                 ..
@@ -113,7 +125,7 @@ impl Session {
         if let Err(e) = self.send(&message).await {
             return Err(or_its_end(e, guest).await);
         }
-        match self.answer(guest, limit).await? {
+        match self.answer(guest, self.patience(limit)).await? {
             AgentMessage::Done {
                 id: answered,
                 outcome,
@@ -136,7 +148,7 @@ impl Session {
         limit: Duration,
     ) -> Result<Profile, SessionError> {
         self.send(&HostMessage::Profile {}).await?;
-        match self.answer(guest, limit).await? {
+        match self.answer(guest, self.patience(limit)).await? {
             AgentMessage::Profile { profile } => Ok(profile),
             AgentMessage::Fatal { message } => Err(SessionError::Fatal(message)),
             other => Err(SessionError::Frame(format!(
@@ -167,50 +179,80 @@ impl Session {
         Ok(self.channel)
     }
 
-    /// The next word that is an answer. Signs of life come before it, each within `heartbeat`.
-    async fn answer(
-        &mut self,
-        guest: &Guest,
-        limit: Duration,
-    ) -> Result<AgentMessage, SessionError> {
-        let mut standing = None;
-        let until = Instant::now() + limit;
-        let silent = |standing, agent_lives| SessionError::Silent {
+    fn patience(&self, limit: Duration) -> Patience {
+        Patience {
             limit,
-            agent_lives,
-            standing,
-        };
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let wait = left.min(self.heartbeat);
-            let message = tokio::select! {
-                message = timeout(wait, Self::read(&mut self.channel)) => message,
-                end = guest.ended() => return Err(SessionError::Ended(end)),
-            };
-            match message {
-                Ok(Ok(AgentMessage::Alive { standing: at, .. })) => standing = Some(bounded(at)),
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(e)) => return Err(or_its_end(e, guest).await),
-                Err(_) if left <= self.heartbeat => {
-                    let lives = standing.is_some();
-                    return Err(silent(standing, lives));
-                }
-                Err(_) => return Err(silent(standing, false)),
-            }
-            if Instant::now() >= until {
-                return Err(silent(standing, true));
-            }
+            heartbeat: Some(self.heartbeat),
         }
     }
 
-    async fn read(channel: &mut UnixStream) -> Result<AgentMessage, SessionError> {
-        let mut header = [0; 4];
-        let io = |e: std::io::Error| SessionError::Frame(format!("the channel can't be read: {e}"));
-        channel.read_exact(&mut header).await.map_err(io)?;
-        let len = frame::body_len(header).map_err(|e| SessionError::Frame(e.to_string()))?;
-        let mut body = vec![0; len];
-        channel.read_exact(&mut body).await.map_err(io)?;
-        frame::decode(&body).map_err(|e| SessionError::Frame(e.to_string()))
+    /// How many answers came late by the host's doing, since this was asked last.
+    pub(super) fn take_starved(&mut self) -> u32 {
+        std::mem::take(&mut self.starved)
+    }
+
+    /// The next word that is an answer, signs of life put aside.
+    async fn answer(
+        &mut self,
+        guest: &Guest,
+        patience: Patience,
+    ) -> Result<AgentMessage, SessionError> {
+        let mut standing = None;
+        let mut watch = Watch::new(patience, guest);
+        let mut tick = tokio::time::interval(TICK);
+        let answer = loop {
+            // None of these loses anything when another is first.
+            tokio::select! {
+                message = self.message() => match message {
+                    Ok(AgentMessage::Alive { standing: at, .. }) => {
+                        standing = Some(bounded(at));
+                        watch.heard();
+                    }
+                    Ok(answer) => break answer,
+                    Err(e) => return Err(or_its_end(e, guest).await),
+                },
+                end = guest.ended() => return Err(SessionError::Ended(end)),
+                _ = tick.tick() => {}
+            }
+            // Also where signs of life leave no time for a tick.
+            if let Some(why) = watch.look(guest).await? {
+                let limit = watch.limit();
+                return Err(SessionError::Silent {
+                    limit,
+                    why,
+                    standing,
+                });
+            }
+        };
+        self.starved += u32::from(watch.starved);
+        Ok(answer)
+    }
+
+    /// The next frame. What has been read of one stays where this is not waited for to the end.
+    async fn message(&mut self) -> Result<AgentMessage, SessionError> {
+        let frame = |e: frame::FrameError| SessionError::Frame(e.to_string());
+        loop {
+            if let Some((header, rest)) = self.read.split_first_chunk() {
+                let len = frame::body_len(*header).map_err(frame)?;
+                if let Some(body) = rest.get(..len) {
+                    let message = frame::decode(body).map_err(frame);
+                    self.read.drain(..4 + len);
+                    return message;
+                }
+            }
+            let read = self.channel.read_buf(&mut self.read).await;
+            match read {
+                Ok(0) => {
+                    let message = "the channel can't be read: it was closed";
+                    return Err(SessionError::Frame(message.to_owned()));
+                }
+                Ok(_) => {}
+                Err(e) => {
+                    let message = format!("the channel can't be read: {e}");
+                    return Err(SessionError::Frame(message));
+                }
+            }
+        }
     }
 }
 

@@ -131,6 +131,7 @@ fn reasons(
         left_over(cell, r);
         not_returned(cell, contract, r);
     });
+    why.add(K::Unstable, |r| unstable(cell, r));
     why.add(K::Unchecked, |r| checked_all(cell, checks, r));
     rate(cell, &mut why.reasons);
     why
@@ -433,6 +434,35 @@ fn not_returned(cell: &CellRecord, contract: &Contract, reasons: &mut Vec<String
     }
 }
 
+/// Runs that passed, and not like the first.
+fn unstable(cell: &CellRecord, reasons: &mut Vec<String>) {
+    let Some(repeats) = &cell.repeats else { return };
+    let Some(first) = repeats.otherwise.first() else {
+        return;
+    };
+    reasons.push(format!(
+        "{} of {} runs were observed otherwise than the first that passed, {}: {}",
+        repeats.otherwise.len(),
+        repeats.runs,
+        which(&repeats.otherwise),
+        first.reason
+    ));
+}
+
+/// Runs, by number and seed.
+fn which(runs: &[FailedRun]) -> String {
+    const SHOWN: usize = 8;
+    let one = |f: &FailedRun| match f.seed {
+        Some(seed) => format!("{} (seed {seed})", f.run),
+        None => f.run.to_string(),
+    };
+    let mut which: Vec<String> = runs.iter().take(SHOWN).map(one).collect();
+    if runs.len() > SHOWN {
+        which.push("…".into());
+    }
+    which.join(", ")
+}
+
 /// How often it did not pass, where it ran more than once.
 fn rate(cell: &CellRecord, reasons: &mut Vec<String>) {
     let Some(repeats) = cell
@@ -442,20 +472,11 @@ fn rate(cell: &CellRecord, reasons: &mut Vec<String>) {
     else {
         return;
     };
-    const SHOWN: usize = 8;
-    let one = |f: &FailedRun| match f.seed {
-        Some(seed) => format!("{} (seed {seed})", f.run),
-        None => f.run.to_string(),
-    };
-    let mut which: Vec<String> = repeats.failed.iter().take(SHOWN).map(one).collect();
-    if repeats.failed.len() > SHOWN {
-        which.push("…".into());
-    }
     reasons.push(format!(
         "{} of {} runs did not pass: {}",
         repeats.failed.len(),
         repeats.runs,
-        which.join(", ")
+        which(&repeats.failed)
     ));
 }
 

@@ -292,6 +292,7 @@ fn a_cell_that_fails_in_some_of_its_runs_is_told_with_its_rate() {
         runs: 20,
         failed: Vec::new(),
         tolerated: false,
+        otherwise: Vec::new(),
     });
     assert_eq!(reasons(&c), ["Pass"]);
     let some = c.repeats.as_mut().unwrap();
@@ -303,6 +304,33 @@ fn a_cell_that_fails_in_some_of_its_runs_is_told_with_its_rate() {
     // A flake that the user tolerates is told elsewhere.
     c.repeats.as_mut().unwrap().tolerated = true;
     assert_eq!(reasons(&c), ["Pass"]);
+}
+
+#[test]
+fn runs_that_pass_and_are_observed_otherwise_are_no_pass() {
+    let mut c = good();
+    let other = FailedRun {
+        run: 4,
+        seed: None,
+        reason: "- a: 8 at refcount 1; + a: 8 at refcount 2".into(),
+    };
+    c.repeats = Some(Repeats {
+        runs: 5,
+        failed: Vec::new(),
+        tolerated: false,
+        otherwise: vec![other],
+    });
+    assert_eq!(
+        reasons(&c),
+        [
+            "1 of 5 runs were observed otherwise than the first that passed, 4: - a: 8 at refcount \
+             1; + a: 8 at refcount 2"
+        ]
+    );
+    let CellVerdict::Fail { kinds, .. } = judge_cell(&c, &contract("5.10")).verdict else {
+        panic!("it passes");
+    };
+    assert_eq!(kinds, [FailureKind::Unstable]);
 }
 
 /// Each sort of failure has its kind, and a cell may have several.

@@ -2,61 +2,18 @@
 //!
 //! A kind of line is its normalised text (numbers, addresses and hexadecimal words put aside). Of
 //! kinds that stand on one side only, these are noise and not told:
-//! - what only measures or names the machine and the build, by [`NOISE`];
+//! - what only measures or names the machine and the build (`noise.toml`);
 //! - lines of a kernel report, which is told by its title;
 //! - lines of our own (`zonedev: …`) and of the firmware before the kernel's first line.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cell::step_words;
+use super::noise::is_noise;
 use crate::record::{CellRecord, Difference, normalise};
 
 /// Kinds of lines told of one pair and direction; a kernel of another era has hundreds.
 const MAX_LINES: usize = 12;
-
-/// Beginnings of normalised lines that depend on the host's speed, the build or chance.
-const NOISE: [&str; 39] = [
-    "Linux version",
-    "Command line:",
-    "Kernel command line:",
-    "Unknown kernel command line",
-    "Memory:",
-    "BIOS-",
-    "BIOS-provided",
-    "tsc:",
-    "clocksource:",
-    "sched_clock:",
-    "Calibrating delay",
-    "random:",
-    "smpboot:",
-    "smp:",
-    "SMP alternatives:",
-    "perf:",
-    "hrtimer:",
-    "Freeing ",
-    "Write protecting",
-    "printk: log buffer",
-    "Dentry cache hash",
-    "Inode-cache hash",
-    "Mount-cache hash",
-    "Mountpoint-cache hash",
-    "pcpu-alloc:",
-    "percpu:",
-    "rcu:",
-    "ACPI:",
-    "e820:",
-    "reserve setup_data",
-    "input:",
-    "Booted with",
-    "raid6:",
-    "audit:",
-    // The host was busy.
-    "APIC timer",
-    "CE: ",
-    "..TIMER",
-    "..MP-BIOS",
-    "Marking TSC unstable",
-];
 
 /// Differences of the kernel logs: reports, then kinds of lines.
 pub(crate) fn log_differences(base: &CellRecord, other: &CellRecord, out: &mut Vec<Difference>) {
@@ -129,15 +86,14 @@ pub(crate) fn kinds(cell: &CellRecord) -> BTreeSet<String> {
         .skip(first)
         .filter(|(_, reported)| !**reported)
         .map(|(line, _)| normalise(&line.text))
-        .filter(|text| !is_noise(text))
+        .filter(|text| !is_left_out(text))
         .collect()
 }
 
-fn is_noise(normalised: &str) -> bool {
+/// Lines without words, our own, and what says nothing about the kernel.
+fn is_left_out(normalised: &str) -> bool {
     let has_words = normalised.bytes().filter(u8::is_ascii_alphabetic).count() > 2;
-    !has_words
-        || normalised.starts_with("zonedev: ")
-        || NOISE.iter().any(|n| normalised.starts_with(n))
+    !has_words || normalised.starts_with("zonedev: ") || is_noise(normalised)
 }
 
 fn line_differences(

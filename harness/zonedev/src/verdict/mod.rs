@@ -6,6 +6,7 @@ mod check;
 mod classes;
 mod holds;
 mod log;
+mod noise;
 mod normal;
 mod pages;
 mod pair;
@@ -19,7 +20,7 @@ pub use cell::{JudgedCell, judge_cell};
 pub use check::{Checked, check};
 pub(crate) use holds::pin_word;
 pub use normal::normalised;
-pub use pair::pair;
+pub use pair::{line_differences, pair};
 pub use predict::predict;
 pub use skips::{over_ceiling, skips};
 pub use snapshot::{

@@ -227,9 +227,23 @@ fn result_differences(base: &CellRecord, other: &CellRecord, out: &mut Vec<Diffe
     }
 }
 
-/// An observation that isn't its accepted snapshot: the first lines that differ.
+/// An observation that isn't its accepted snapshot.
 fn drift(who: &str, accepted: &str, now: &str) -> Difference {
-    let diff = TextDiff::from_lines(accepted.trim_end(), now.trim_end());
+    Difference {
+        rank: 6,
+        kind: "accepted".into(),
+        at: None,
+        pages: None,
+        text: format!(
+            "{who} does not read as its accepted snapshot: {}",
+            line_differences(accepted, now)
+        ),
+    }
+}
+
+/// The first lines in which two observations differ, in one line.
+pub fn line_differences(before: &str, now: &str) -> String {
+    let diff = TextDiff::from_lines(before.trim_end(), now.trim_end());
     let mut lines: Vec<String> = diff
         .iter_all_changes()
         .filter_map(|c| match c.tag() {
@@ -243,16 +257,7 @@ fn drift(who: &str, accepted: &str, now: &str) -> Difference {
         lines.truncate(MAX_DIFF_LINES);
         lines.push(format!("and {more} lines more"));
     }
-    Difference {
-        rank: 6,
-        kind: "accepted".into(),
-        at: None,
-        pages: None,
-        text: format!(
-            "{who} does not read as its accepted snapshot: {}",
-            lines.join("; ")
-        ),
-    }
+    lines.join("; ")
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub(super) struct Wiring<'a> {
     pub(super) channel: RawFd,
     /// The FIFOs of the first UART, without `.in` and `.out`.
     pub(super) console: &'a Utf8Path,
+    /// Where QEMU tells of resets.
+    pub(super) log: &'a Utf8Path,
     /// Where the file of each backend is, named by its id.
     pub(super) memory: &'a Utf8Path,
     pub(super) sharing: Sharing,
@@ -121,6 +123,9 @@ pub(super) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<String> {
     args.add("-rtc", "base=2024-01-01T00:00:00,clock=vm");
     // A guest that resets, panics or powers off stops where it is, so that it can still be read.
     args.add("-action", "reboot=shutdown,shutdown=pause,panic=pause");
+    // A triple fault is a reset like any other to QMP; here it has its name.
+    args.add("-d", "cpu_reset");
+    args.add("-D", wiring.log.as_str());
     args.add(
         "-chardev",
         format!("pipe,id={CONSOLE_ID},path={}", escape(wiring.console)),
@@ -198,6 +203,7 @@ mod tests {
             monitor: 7,
             channel: 8,
             console: "/run/a,b/console".into(),
+            log: "/run/a,b/log".into(),
             memory: "/dev/shm/zonedev/0".into(),
             sharing,
         };
@@ -230,6 +236,8 @@ mod tests {
         -device pvpanic
         -rtc base=2024-01-01T00:00:00,clock=vm
         -action reboot=shutdown,shutdown=pause,panic=pause
+        -d cpu_reset
+        -D /run/a,b/log
         -chardev pipe,id=console,path=/run/a,,b/console
         -serial chardev:console
         -device virtio-serial-pci,id=ports

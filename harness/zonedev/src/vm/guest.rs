@@ -26,6 +26,9 @@ const LAST_BREATH: Duration = Duration::from_secs(5);
 /// How long writing a guest's memory to a file may take.
 const DUMP_LIMIT: Duration = Duration::from_secs(300);
 
+/// QEMU's line about it (target/i386/tcg/excp_helper.c).
+const TRIPLE_FAULT: &str = "Triple fault";
+
 /// What starts guests: a QEMU, the thread that starts it, and the place for guests' memory.
 #[derive(Debug, Clone)]
 pub struct Launcher {
@@ -47,10 +50,22 @@ pub struct Guest {
     pub(super) machine: Arc<Machine>,
     channel: Option<UnixStream>,
     console: Console,
+    log: ResetLog,
     memory: Utf8PathBuf,
     segments: OnceLock<Vec<Segment>>,
     /// The files of memory that is its own; a clone has none.
     pub(super) files: Option<Reserved>,
+}
+
+/// The file in which QEMU tells of resets; removed when dropped.
+#[derive(Debug)]
+struct ResetLog(Utf8PathBuf);
+
+impl Drop for ResetLog {
+    fn drop(&mut self) {
+        // Gone already, or with the directory that it is in.
+        let _ = fs_err::remove_file(&self.0);
+    }
 }
 
 /// Whether a guest runs.
@@ -109,12 +124,14 @@ impl Guest {
             .canonicalize_utf8()
             .map_err(VmError::io(format!("find {dir}")))?;
         let fifos = Fifos::make(launcher.memory.unique("console"))?;
+        let log = ResetLog(launcher.memory.unique("resets"));
         let (monitor, qemu_monitor) = socket_pair()?;
         let (channel, qemu_channel) = socket_pair()?;
         let wiring = Wiring {
             monitor: qemu_monitor.as_raw_fd(),
             channel: qemu_channel.as_raw_fd(),
             console: fifos.path(),
+            log: &log.0,
             memory: &memory,
             sharing,
         };
@@ -137,6 +154,7 @@ impl Guest {
             machine,
             channel: Some(stream(channel)?),
             console,
+            log,
             memory,
             segments: OnceLock::new(),
             files,
@@ -171,6 +189,23 @@ impl Guest {
     /// QEMU's process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// How long the host's processors have worked for it, of all its threads; zero once it is gone.
+    pub fn processor_time(&self) -> Duration {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        // Behind the name, which may have blanks and brackets: utime and stime are 14th and 15th.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks: u64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|w| w.parse::<u64>().ok())
+            .sum();
+        let a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
+        let a_second = a_second.ok().flatten().and_then(|n| u64::try_from(n).ok());
+        Duration::from_millis(ticks.saturating_mul(1000) / a_second.unwrap_or(100).max(1))
     }
 
     /// Where guest-physical memory lies in QEMU's address space, ascending: RAM, then the NVDIMMs
@@ -265,6 +300,15 @@ impl Guest {
     /// Where QEMU is gone.
     pub async fn nmi(&self) -> Result<()> {
         self.ask(qmp::inject_nmi {}).await.map(drop)
+    }
+
+    /// Whether a processor of it met a fault while it handled a double fault, which resets the
+    /// machine. Known in emulation; hardware does not tell.
+    pub fn triple_fault(&self) -> bool {
+        let log = std::fs::read(&self.log.0).unwrap_or_default();
+        String::from_utf8_lossy(&log)
+            .lines()
+            .any(|l| l == TRIPLE_FAULT)
     }
 
     /// Kills QEMU; [`Guest::wait`] tells when it is gone.
