@@ -4,15 +4,17 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use tokio::process::Command;
+use tokio::task::JoinHandle;
 
-use crate::record::{CellId, CellVerdict, FailureKind, RunFolder};
-use crate::report::{MutantRow, mutants_table};
+use crate::record::RunFolder;
+use crate::report::{FailedCell, MutantRow, mutants_table};
 use crate::spec::Mutant;
 
 use super::args::MutantsArgs;
 use super::exit::{Exit, Failure};
 
-/// Runs each mutant's cases on it, and tells who saw it.
+/// Runs each mutant's cases on it, and tells who saw it. While these run, the next one is built.
 pub(super) async fn run(project: &Utf8Path, args: &MutantsArgs) -> Result<Exit, Failure> {
     let dir = project.join("kernels/mutants");
     let mut mutants = Mutant::load(&dir)?;
@@ -26,74 +28,138 @@ pub(super) async fn run(project: &Utf8Path, args: &MutantsArgs) -> Result<Exit, 
     }
     let place = project.join("target/mutants");
     fs_err::create_dir_all(&place)?;
+    let table = place.join("table.md");
     let mut rows = Vec::new();
+    let mut building = mutants.first().map(|m| build(project, &dir, &place, m));
     for (n, mutant) in mutants.iter().enumerate() {
+        let Some(build_of_it) = building.take() else {
+            break;
+        };
+        let built = build_of_it
+            .await
+            .map_err(|e| Failure::harness(format!("failed to wait for a build: {e}")))??;
+        building = (mutants.get(n + 1)).map(|m| build(project, &dir, &place, m));
+        let row = one(project, &dir, &place, mutant, built).await?;
         eprintln!(
-            "mutant [{}/{}] {} on {}",
+            "mutant [{}/{}] {} on {}: {}",
             n + 1,
             mutants.len(),
             mutant.name,
-            mutant.kernel
+            mutant.kernel,
+            row.words()
         );
-        let row = one(project, &dir, &place, mutant).await?;
-        eprintln!("  {}", row.words());
         rows.push(row);
+        fs_err::write(&table, mutants_table(&rows))?;
     }
     out!("{}", mutants_table(&rows));
+    outln!("table: {table}");
     let missed = rows.iter().any(|r| !r.is_as_expected());
     Ok(if missed { Exit::Regressed } else { Exit::Good })
 }
 
-/// A matrix of its own, as a user would type it: what went wrong in it is not ours.
+fn log_of(place: &Utf8Path, mutant: &Mutant) -> Utf8PathBuf {
+    place.join(format!("{}.log", mutant.name))
+}
+
+/// A command of zonedev, as a user would type it: what goes wrong in it is not ours.
+fn zonedev(project: &Utf8Path, word: &str, log: fs_err::File) -> Result<Command, Failure> {
+    let log = log.into_file();
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["--project", project.as_str(), word])
+        // Nothing of a broken kernel is to be accepted.
+        .env("CI", "true")
+        .stdin(Stdio::null())
+        .stderr(log.try_clone()?)
+        .stdout(log)
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+/// How a build went.
+struct Built {
+    exit: Option<i32>,
+    took_ms: u64,
+}
+
+/// Begins to build a mutant's kernel.
+fn build(
+    project: &Utf8Path,
+    dir: &Utf8Path,
+    place: &Utf8Path,
+    mutant: &Mutant,
+) -> JoinHandle<Result<Built, Failure>> {
+    let (project, kernel) = (project.to_owned(), mutant.broken(dir));
+    let log = log_of(place, mutant);
+    tokio::spawn(async move {
+        let clock = Instant::now();
+        let mut command = zonedev(&project, "build", fs_err::File::create(log)?)?;
+        let status = command.arg(kernel).status().await?;
+        Ok(Built {
+            exit: status.code(),
+            took_ms: clock.elapsed().as_millis() as u64,
+        })
+    })
+}
+
+/// Runs a mutant's cases in a matrix of its own.
 async fn one(
     project: &Utf8Path,
     dir: &Utf8Path,
     place: &Utf8Path,
     mutant: &Mutant,
+    built: Built,
 ) -> Result<MutantRow, Failure> {
     let run = place.join(&mutant.name);
     if run.exists() {
         fs_err::remove_dir_all(&run)?;
     }
-    let log: Utf8PathBuf = place.join(format!("{}.log", mutant.name));
-    let out = fs_err::File::create(&log)?.into_file();
-    let kernel = mutant.broken(dir);
-    let mut command = tokio::process::Command::new(std::env::current_exe()?);
-    command
-        .args(["--project", project.as_str(), "matrix", "-k", &kernel])
-        .args(["--run-dir", run.as_str()])
-        // Nothing of a broken kernel is to be accepted.
-        .env("CI", "true")
-        .stdin(Stdio::null())
-        .stderr(out.try_clone()?)
-        .stdout(out)
-        .kill_on_drop(true);
+    let log = log_of(place, mutant);
+    let mut row = MutantRow {
+        mutant: mutant.clone(),
+        failed: Vec::new(),
+        cells: 0,
+        built_ms: built.took_ms,
+        ran_ms: None,
+        found_ms: None,
+        exit: built.exit,
+        log: log.clone(),
+    };
+    if built.exit != Some(0) {
+        return Ok(row);
+    }
+    let file = fs_err::OpenOptions::new().append(true).open(&log)?;
+    let mut command = zonedev(project, "matrix", file)?;
+    command.args(["-k", &mutant.broken(dir), "--run-dir", run.as_str()]);
     for suite in &mutant.suites {
         command.args(["-s", suite]);
     }
     for filter in &mutant.filters {
         command.args(["-E", filter]);
     }
-    let clock = Instant::now();
-    let status = command.status().await?;
-    let took_ms = clock.elapsed().as_millis() as u64;
-    let record = RunFolder::open(&run).read_record().ok();
-    let failed: Vec<(CellId, Vec<FailureKind>)> = record
+    row.exit = command.status().await?.code();
+    let Ok(record) = RunFolder::open(&run).read_record() else {
+        return Ok(row);
+    };
+    row.failed = record
+        .cells
         .iter()
-        .flat_map(|r| &r.cells)
-        .filter_map(|(id, verdict)| match verdict {
-            CellVerdict::Fail { kinds, .. } => Some((id.clone(), kinds.clone())),
-            _ => None,
-        })
+        .filter_map(|(id, verdict)| FailedCell::of(id, verdict))
         .collect();
-    Ok(MutantRow {
-        mutant: mutant.clone(),
-        failed,
-        cells: record.as_ref().map_or(0, |r| r.cells.len()),
-        // How long the cases took, without the build.
-        ran_ms: record.and_then(|r| r.phases_ms.get("run").copied()),
-        took_ms,
-        exit: status.code(),
-        log,
-    })
+    row.cells = record.cells.len();
+    row.ran_ms = record.phases_ms.get("run").copied();
+    row.found_ms = found_ms(&run, &row.failed);
+    Ok(row)
+}
+
+/// How long after its start a run had the first cell that failed: by the files' times.
+fn found_ms(run: &Utf8Path, failed: &[FailedCell]) -> Option<u64> {
+    let written = |path: Utf8PathBuf| fs_err::metadata(path).and_then(|m| m.modified()).ok();
+    let begun = written(run.join("begun.json"))?;
+    failed
+        .iter()
+        .filter_map(|f| written(run.join(f.id.folder()).join("cell.json.zst")))
+        .filter_map(|t| t.duration_since(begun).ok())
+        .min()
+        .map(|d| d.as_millis() as u64)
 }

@@ -13,7 +13,7 @@ mod trouble;
 pub use coverage::coverage;
 pub use inspect::inspect;
 pub use lines::{KernelLines, Sources, lines};
-pub use mutants::{MutantRow, mutants_table};
+pub use mutants::{FailedCell, MutantRow, mutants_table};
 pub use progress::Progress;
 pub use summary::summary;
 pub use text::{Look, escape};

@@ -8,7 +8,7 @@
 //! breaks = "do not wake up who waits for an fsdax folio"
 //! suites = ["fsdax"]                  # where to look, as -s and -E of `zonedev matrix`
 //! filters = ["fsdax-ext4", "pin"]
-//! finding = { kind = "kernel-hung", case = "truncate-pinned" }
+//! finding = { kind = "kernel-hung", case = "truncate-pinned", at = "wait" }
 //! ```
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -50,6 +50,9 @@ pub struct Finding {
     pub kind: FailureKind,
     /// A part of the SUITE/FIXTURE/CASE of a cell that fails so.
     pub case: String,
+    /// Where in the case: a checkpoint, an operation's word, or a program's test.
+    #[serde(default)]
+    pub at: Option<String>,
 }
 
 #[derive(Deserialize)]
