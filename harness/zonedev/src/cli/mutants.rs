@@ -28,7 +28,7 @@ pub(super) async fn run(project: &Utf8Path, args: &MutantsArgs) -> Result<Exit, 
     fs_err::create_dir_all(&place)?;
     let mut rows = Vec::new();
     for (n, mutant) in mutants.iter().enumerate() {
-        eprintln!(
+        errln!(
             "mutant [{}/{}] {} on {}",
             n + 1,
             mutants.len(),
@@ -36,7 +36,7 @@ pub(super) async fn run(project: &Utf8Path, args: &MutantsArgs) -> Result<Exit, 
             mutant.kernel
         );
         let row = one(project, &dir, &place, mutant).await?;
-        eprintln!("  {}", row.words());
+        errln!("  {}", row.words());
         rows.push(row);
     }
     out!("{}", mutants_table(&rows));

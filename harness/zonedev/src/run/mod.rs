@@ -10,6 +10,7 @@ mod pages;
 mod profile;
 mod repeat;
 mod session;
+mod trust;
 
 pub use engine::{Engine, EngineConfig, Isolation, Side};
 pub use error::RunError;
