@@ -100,7 +100,7 @@ impl Failure {
 
     /// Prints it to standard error.
     pub fn print(&self) {
-        eprintln!("zonedev: {:?}", self.report);
+        errln!("zonedev: {:?}", self.report);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Parser;
@@ -21,9 +21,16 @@ use super::args::{Cli, IsolationArg, MatrixArgs, ReportArgs};
 use super::exit::{Exit, Failure};
 use super::judge::{Accepted, Judged, judge};
 use super::setup::{self, Cases, Host, Requested};
+use super::teller::Teller;
+
+/// How long a run that is ended waits for what had happened before to be written down.
+const LAST_EVENTS: Duration = Duration::from_millis(300);
+/// Failures named when a run is ended.
+const MAX_FAILED: usize = 10;
 
 /// Builds, boots, drives, judges, reports.
 pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Failure> {
+    super::signals::listen();
     let Some(run) = &args.resume else {
         let started = SystemTime::now();
         let job = Job::of(project, args)?;
@@ -184,8 +191,12 @@ async fn go(
     let told = Heard::default();
     let (events, receiver) = mpsc::unbounded_channel();
     let listener = tokio::spawn(listen(folder, receiver, Arc::clone(&told)));
-    let host = Host::look(&job.ctx, job.args.accel).await?;
-    setup::skip_on_host(&mut job.plan, &host.qemu).await?;
+    let look = async {
+        let host = Host::look(&job.ctx, job.args.accel).await?;
+        setup::skip_on_host(&mut job.plan, &host.qemu).await?;
+        Ok(host)
+    };
+    let host = super::or_interrupted(look).await?;
     let accel = host.probe.accel;
     let finished: Vec<CellRecord> = match &before {
         Some(_) => {
@@ -295,22 +306,32 @@ async fn go(
         fstests,
     };
     let memory = config.launcher.memory.clone();
+    super::signals::tidy({
+        let memory = memory.downgrade();
+        move || memory.abandon()
+    });
     let run_clock = Instant::now();
     let engine = Engine::new(config, sides, events.clone());
     let ran = tokio::select! {
         ran = engine.run(plan) => ran.map_err(Failure::from),
-        () = super::interrupted() => Err(super::interruption()),
+        () = super::signals::first() => Err(super::interruption()),
     };
     drop(engine);
+    // What ran is over, whoever reads what is printed now.
+    drop(host);
     let mut records = match ran {
         Ok(records) => records,
         Err(failure) => {
             // What was running goes with the engine; what had finished is told, and kept.
             memory.abandon();
+            drop(events);
+            // Its tasks may still hold a sender; what they have to tell is no longer of use.
+            let _ = tokio::time::timeout(LAST_EVENTS, listener).await;
             cut_off(&heard(&told), begun.cells.len() - ids.len(), path);
             return Err(failure);
         }
     };
+    drop(memory);
     phases.insert("run".to_owned(), run_clock.elapsed().as_millis() as u64);
     let again: BTreeSet<CellId> = records.iter().map(|r| r.id.clone()).collect();
     records.extend(finished.into_iter().filter(|r| !again.contains(&r.id)));
@@ -409,15 +430,30 @@ fn cut_off(told: &Told, planned: usize, path: &Utf8Path) {
         n(|v| matches!(v, CellVerdict::Skip { .. })),
         n(|v| matches!(v, CellVerdict::Error { .. })),
     );
+    let failed = told.cells.iter().filter_map(|(id, v)| match v {
+        CellVerdict::Fail { reasons, .. } => Some((id, reasons.first()?)),
+        _ => None,
+    });
+    for (id, reason) in failed.clone().take(MAX_FAILED) {
+        outln!("  {}", report::escape(&format!("{id}: {reason}")));
+    }
+    if failed.clone().count() > MAX_FAILED {
+        outln!("  and {} more", failed.count() - MAX_FAILED);
+    }
     outln!("`zonedev report {path}` tells more; `zonedev matrix --resume {path}` goes on");
 }
 
 /// Writes the journal and shows progress until the run's end.
 async fn listen(mut folder: RunFolder, mut receiver: UnboundedReceiver<Event>, told: Heard) {
-    let mut progress = super::progress();
+    let mut teller = Teller::new(super::progress()).ok();
+    let mut tell = |event: &Event| {
+        if let Some(teller) = &mut teller {
+            teller.tell(event);
+        }
+    };
     let mut broken = false;
     while let Some(event) = receiver.recv().await {
-        progress.event(&event);
+        tell(&event);
         if !broken
             && !matches!(event, Event::BuildProgress { .. })
             && let Err(e) = folder.journal(&event)
@@ -425,7 +461,7 @@ async fn listen(mut folder: RunFolder, mut receiver: UnboundedReceiver<Event>, t
             // The cells' records are what counts; a run does not end for its journal.
             broken = true;
             let message = format!("the journal is not kept any more: failed to {e}");
-            progress.event(&Event::Notice {
+            tell(&Event::Notice {
                 message: message.clone(),
             });
             heard(&told).notices.push(message);
@@ -440,6 +476,9 @@ async fn listen(mut folder: RunFolder, mut receiver: UnboundedReceiver<Event>, t
             Event::CellFinished { cell, verdict, .. } => heard(&told).cells.push((cell, verdict)),
             _ => {}
         }
+    }
+    if let Some(teller) = teller {
+        tokio::task::block_in_place(|| teller.end());
     }
 }
 

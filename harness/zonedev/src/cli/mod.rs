@@ -1,10 +1,11 @@
 //! Words typed -> a request; exit codes; the only room that prints.
 
-/// As `print!`, but a reader that has seen enough (`| head`) is no reason to panic.
+/// As `print!`, but a reader that has seen enough (`| head`) is no reason to panic. Other trouble is
+/// told at the end.
 macro_rules! out {
     ($($words:tt)*) => {{
         use std::io::Write as _;
-        let _ = write!(std::io::stdout(), $($words)*);
+        $crate::cli::wrote(write!(std::io::stdout(), $($words)*));
     }};
 }
 
@@ -12,7 +13,15 @@ macro_rules! out {
 macro_rules! outln {
     ($($words:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($words)*);
+        $crate::cli::wrote(writeln!(std::io::stdout(), $($words)*));
+    }};
+}
+
+/// As `eprintln!`, but a terminal that is gone is no reason to panic.
+macro_rules! errln {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
     }};
 }
 
@@ -31,6 +40,8 @@ mod mutants;
 mod project;
 mod setup;
 mod shell;
+mod signals;
+mod teller;
 
 pub use args::Cli;
 pub use exit::{Exit, Failure};
@@ -38,25 +49,42 @@ pub use exit::{Exit, Failure};
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::Parser;
 
-use crate::report::{Look, Progress};
+use crate::report::{self, Look, Progress};
 
 /// How long what still runs may take to end, when we end.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 
+/// The first trouble with standard output.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+fn wrote(result: std::io::Result<()>) {
+    if let Err(e) = result
+        && e.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        let _ = UNWRITTEN.set(e.to_string());
+    }
+}
+
 /// Runs what was typed. Prints the error, if it ends in one, to standard error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    signals::take();
+    // What a panic says may repeat what a guest said.
+    std::panic::set_hook(Box::new(|panic| {
+        errln!("zonedev: a bug: {}", report::escape(&panic.to_string()));
+    }));
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
     {
         Ok(runtime) => runtime,
         Err(e) => {
-            eprintln!("zonedev: failed to start: {e}");
+            errln!("zonedev: failed to start: {e}");
             return Exit::Harness.into();
         }
     };
@@ -64,12 +92,16 @@ pub fn main() -> ExitCode {
     // Guests that were running are ended and their files removed; a build that runs in a thread of
     // its own is not waited for: its processes end with us.
     runtime.shutdown_timeout(LAST_MOMENT);
-    match result {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
+    match (result, UNWRITTEN.get()) {
+        (Err(failure), _) => {
             failure.print();
             failure.exit.into()
         }
+        (Ok(Exit::Good), Some(why)) => {
+            errln!("zonedev: failed to write to standard output: {why}");
+            Exit::Harness.into()
+        }
+        (Ok(exit), _) => exit.into(),
     }
 }
 
@@ -116,33 +148,10 @@ fn progress() -> Progress {
 async fn or_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::select! {
         done = work => done,
-        () = interrupted() => Err(interruption()),
+        () = signals::first() => Err(interruption()),
     }
 }
 
 fn interruption() -> Failure {
     Failure::harness("interrupted; what had finished is kept")
-}
-
-/// Ctrl-C or SIGTERM. The second one ends us at once, whatever we do.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return std::future::pending().await;
-    };
-    let mut either = async move || {
-        tokio::select! {
-            _ = int.recv() => (),
-            _ = term.recv() => (),
-        }
-    };
-    either().await;
-    tokio::spawn(async move {
-        either().await;
-        // Our guests end with us.
-        std::process::exit(i32::from(Exit::Harness as u8));
-    });
 }

@@ -40,7 +40,7 @@ pub(super) async fn run(project: &Utf8Path, args: &MutantsArgs) -> Result<Exit, 
             .map_err(|e| Failure::harness(format!("failed to wait for a build: {e}")))??;
         building = (mutants.get(n + 1)).map(|m| build(project, &dir, &place, m));
         let row = one(project, &dir, &place, mutant, built).await?;
-        eprintln!(
+        errln!(
             "mutant [{}/{}] {} on {}: {}",
             n + 1,
             mutants.len(),

@@ -52,7 +52,7 @@ pub(super) async fn run(project: &Utf8Path, args: ShellArgs) -> Result<Exit, Fai
         .map_err(|end| Failure::harness(format!("the guest did not come up: {end:?}")))?;
     drop(engine);
     let _ = listener.await;
-    eprintln!(
+    errln!(
         "{} with {} under {}; the kernel's log is {}; `exit` ends the guest",
         requested[0].name,
         fixture.name,

@@ -3,28 +3,28 @@
 //! The bytes come from the thing under test: they may hold anything, be torn anywhere and never
 //! end. Lines and their length are bounded, and control characters are escaped.
 
-use crate::record::LogLine;
+use std::collections::VecDeque;
+
+use crate::record::{LogLine, push_visible};
 
 /// Characters kept of one line.
 const MAX_LINE: usize = 1024;
-/// Lines kept of one console.
+/// Lines kept of one console, and bytes of their texts: half of each from the beginning, the other
+/// half from the end.
 const MAX_LINES: usize = 100_000;
+const MAX_TEXT: usize = 4 << 20;
 /// Steps that a case can have; a mark beyond is not one of ours.
 const MAX_STEP: usize = 100_000;
 /// The agent writes this and the step's index to /dev/kmsg before each operation.
 const MARK: &str = "zonedev: step ";
 
-/// Cuts a console's bytes into lines and tells which step each belongs to.
+/// Cuts a console's bytes into lines and tells which step each belongs to. Of a console that says
+/// more than can be kept, the beginning and the end are: a kernel that spews may panic at last.
 pub fn console(bytes: &[u8]) -> Vec<LogLine> {
-    let mut out = Vec::new();
+    let mut kept = Kept::default();
     let mut step = None;
-    let mut left_out = 0usize;
     for raw in bytes.split(|b| matches!(b, b'\n' | b'\r')) {
         if raw.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        if out.len() >= MAX_LINES {
-            left_out += 1;
             continue;
         }
         let (time_us, caller, text) = timestamp(raw);
@@ -32,23 +32,64 @@ pub fn console(bytes: &[u8]) -> Vec<LogLine> {
         if let Some(n) = mark(&text) {
             step = Some(n);
         }
-        out.push(LogLine {
+        kept.add(LogLine {
             time_us,
             text,
             step,
             caller,
         });
     }
-    if left_out > 0 {
-        let text = format!("zonedev: {left_out} further lines of the console were left out");
-        out.push(LogLine {
-            time_us: None,
-            text,
-            step,
-            caller: None,
-        });
+    kept.finish()
+}
+
+/// The first lines and the last.
+#[derive(Default)]
+struct Kept {
+    head: Vec<LogLine>,
+    tail: VecDeque<LogLine>,
+    /// Bytes of the texts in `head`, and in `tail`.
+    text: (usize, usize),
+    left_out: usize,
+}
+
+impl Kept {
+    fn add(&mut self, line: LogLine) {
+        let bytes = line.text.len();
+        let fits = self.head.len() < MAX_LINES / 2 && self.text.0 + bytes <= MAX_TEXT / 2;
+        if fits && self.tail.is_empty() {
+            self.text.0 += bytes;
+            self.head.push(line);
+            return;
+        }
+        self.text.1 += bytes;
+        self.tail.push_back(line);
+        while self.tail.len() > MAX_LINES / 2 || self.text.1 > MAX_TEXT / 2 {
+            let Some(out) = self.tail.pop_front() else {
+                break;
+            };
+            self.text.1 -= out.text.len();
+            self.left_out += 1;
+        }
     }
-    out
+
+    fn finish(self) -> Vec<LogLine> {
+        let mut out = self.head;
+        if self.left_out > 0 {
+            let text = format!(
+                "zonedev: {} lines of the console were left out",
+                self.left_out
+            );
+            let step = out.last().and_then(|l| l.step);
+            out.push(LogLine {
+                time_us: None,
+                text,
+                step,
+                caller: None,
+            });
+        }
+        out.extend(self.tail);
+        out
+    }
 }
 
 /// The step's index in a mark.
@@ -115,16 +156,10 @@ fn clean(raw: &[u8]) -> String {
         }
         match c {
             '\t' => out.push(' '),
-            c if c.is_control() || is_bidi(c) => out.extend(c.escape_default()),
-            c => out.push(c),
+            c => push_visible(&mut out, c),
         }
     }
     out
-}
-
-/// Characters that change the direction of what follows on a terminal.
-fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
 
 #[cfg(test)]
@@ -181,9 +216,29 @@ mod tests {
         assert_eq!(lines[0].text, "\\u{1b}[31mred\\u{7} \u{fffd}");
         let lines = console(&[b'a'; 100_000]);
         assert_eq!(lines[0].text.chars().count(), MAX_LINE + 1);
-        let lines = console(&b"x\n".repeat(MAX_LINES + 5));
+    }
+
+    #[test]
+    fn of_a_kernel_that_spews_the_last_words_are_kept() {
+        let mut bytes = b"first\n".to_vec();
+        bytes.extend(b"x\n".repeat(MAX_LINES + 3));
+        bytes.extend(b"Kernel panic - not syncing: x\n");
+        let lines = console(&bytes);
         assert_eq!(lines.len(), MAX_LINES + 1);
-        assert!(lines[MAX_LINES].text.contains(" 5 further lines"));
+        assert_eq!(lines[0].text, "first");
+        assert!(
+            lines[MAX_LINES / 2]
+                .text
+                .contains(" 5 lines of the console")
+        );
+        assert!(lines[MAX_LINES].text.starts_with("Kernel panic"));
+        // Few lines, whose characters are all escaped.
+        let spew = [&[0; 4 * MAX_LINE][..], b"\n"].concat().repeat(2000);
+        let text: usize = console(&spew).iter().map(|l| l.text.len()).sum();
+        assert!(
+            (MAX_TEXT - 20_000..MAX_TEXT + 100).contains(&text),
+            "{text}"
+        );
     }
 
     proptest! {

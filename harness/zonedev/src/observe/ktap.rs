@@ -4,7 +4,7 @@
 //! Documentation/dev-tools/ktap.rst. Any text gives results: what was announced and never
 //! reported is [`TestStatus::Missing`].
 
-use crate::record::{TestResult, TestStatus};
+use crate::record::{TestResult, TestStatus, escape, escape_lines};
 
 /// Results kept of one program.
 const MAX_RESULTS: usize = 10_000;
@@ -201,12 +201,9 @@ impl Reader {
 
     fn push(&mut self, name: String, status: TestStatus, message: String) {
         if self.out.len() < MAX_RESULTS {
-            let name = name.chars().take(200).flat_map(visible).collect();
-            let message = message
-                .chars()
-                .take(MAX_MESSAGE)
-                .flat_map(visible)
-                .collect();
+            let name = escape(&name.chars().take(200).collect::<String>());
+            let message: String = message.chars().take(MAX_MESSAGE).collect();
+            let message = escape_lines(&message);
             self.out.push(TestResult {
                 name,
                 status,
@@ -227,15 +224,6 @@ impl Reader {
             self.leave();
         }
         self.out
-    }
-}
-
-/// A character, escaped where it would steer a terminal.
-fn visible(c: char) -> Vec<char> {
-    if c.is_control() && c != '\n' {
-        c.escape_default().collect()
-    } else {
-        vec![c]
     }
 }
 

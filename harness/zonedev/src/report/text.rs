@@ -1,5 +1,7 @@
 //! Text for people: escaped, coloured where wanted, wrapped.
 
+pub use crate::record::escape;
+
 /// How to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
@@ -51,21 +53,6 @@ pub(super) enum Paint {
     Changed,
     Head,
     Dim,
-}
-
-/// Text that may come from the guest, safe to print: control characters and those that change
-/// the direction of writing are escaped.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        let bidi = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
-        if c.is_control() || bidi {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 /// Breaks escaped text at blanks to lines of `width`; the first has `first` before it, the others

@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use proto::{Op, StepResult};
 
 use crate::plan::Group;
-use crate::record::{CellId, CellRecord, End, Event, Left, RunFolder};
+use crate::record::{CellId, CellRecord, End, Event, Left, RunFolder, clip};
 use crate::spec::{Fixture, PlannedStep};
 use crate::vm::{Accel, BASE_CMDLINE, Console, Guest, Machine, Nvdimm, Template, clock_parameters};
 
@@ -17,6 +17,8 @@ use super::error::RunError;
 use super::pages::PageReader;
 use super::session::Session;
 
+/// Characters of a last word's line.
+const MAX_LINE: usize = 300;
 /// How long a guest that is gone may take to be heard to the end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -162,7 +164,7 @@ impl Engine {
             Ok(session) => session,
             Err(e) => {
                 self.climb(&e, &guest, record).await;
-                record.end = match ended(&e, None, &guest) {
+                record.end = match ended(&e, None, &guest).await {
                     End::GuestDied { how, .. } => End::BootFailed {
                         reason: last_words(&guest, &how),
                     },
@@ -206,8 +208,17 @@ impl Engine {
             });
         }
         let symbols = &self.sides[record.id.side].symbols;
-        let bytes = console.bytes();
-        tokio::task::block_in_place(|| read_console(record, &bytes, symbols));
+        let (bytes, total) = (console.bytes(), console.total());
+        if total > bytes.len() as u64 {
+            self.tell(Event::Notice {
+                message: format!(
+                    "{}: its console said {} MiB; the first and the last of it are kept",
+                    record.id,
+                    total >> 20
+                ),
+            });
+        }
+        tokio::task::block_in_place(|| read_console(record, &bytes, total, symbols));
     }
 
     fn machine(&self, side: usize, fixture: &Fixture) -> Machine {
@@ -318,7 +329,7 @@ fn last_words(guest: &Guest, how: &str) -> String {
     let mut out = how.to_owned();
     for line in lines.iter().rev() {
         out.push_str("\n  ");
-        out.extend(line.chars().filter(|c| !c.is_control()));
+        out.push_str(&clip(line, MAX_LINE));
     }
     out
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::{Checkpoint, Op, ProgramOutput, StepResult};
 
 use crate::observe::{self, Symbols};
-use crate::record::{CellRecord, CheckpointRecord, End, Left, StepRecord, TestResult};
+use crate::record::{CellRecord, CheckpointRecord, End, Left, StepRecord, TestResult, clip};
 use crate::spec::{Contract, HUNG, PlannedStep, Reads};
 use crate::verdict;
 use crate::vm::{self, Accel, Guest};
@@ -14,6 +14,7 @@ use super::hang;
 use super::pages::PageReader;
 use super::progress::Silence;
 use super::session::{RequestParts, Session, SessionError};
+use super::trust;
 
 /// How often a checkpoint that does not agree is read again, after the guest ran on.
 const REREADS: u32 = 5;
@@ -21,6 +22,11 @@ const REREADS: u32 = 5;
 const BLOCKED_AFTER_MS: u64 = 250;
 /// The mark that ends a cell's log.
 const END_MARK: &str = "zonedev: end";
+/// What QEMU's words for the cause of a shutdown begin with where no guest caused it: a signal, a
+/// monitor's command.
+const BY_HOST: &str = "host-";
+/// Characters of a message in a cell's end.
+const MAX_MESSAGE: usize = 4096;
 
 /// How long things may take, by accelerator.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +109,7 @@ impl Drive<'_> {
         let mut at = None;
         let talk = self.walk(steps, record, told, &mut at).await;
         if let Err(e) = &talk {
-            record.end = ended(e, at, self.guest);
+            record.end = ended(e, at, self.guest).await;
         }
         match talk {
             Err(SessionError::Silent { .. }) if at.is_some_and(|i| steps[i].expected == HUNG) => {
@@ -192,7 +198,11 @@ impl Drive<'_> {
         claims: Checkpoint,
         record: &mut CellRecord,
     ) -> Result<(), SessionError> {
+        let kept: usize = record.checkpoints.iter().map(runs_of).sum();
+        let left = trust::MAX_RUNS.saturating_sub(kept);
         let (pages, took) = self.reader.read(self.guest).await?;
+        let mut left_now = left;
+        let pages = trust::reading(pages, &mut left_now);
         let mut out = CheckpointRecord {
             name: name.to_owned(),
             step,
@@ -220,8 +230,10 @@ impl Drive<'_> {
                 .run(self.guest, request, self.limits.step)
                 .await?;
             let (pages, _) = self.reader.read(self.guest).await?;
-            let before = std::mem::replace(&mut out.pages, pages);
-            out.first.get_or_insert(before);
+            let first = out.first.get_or_insert(std::mem::take(&mut out.pages));
+            let mut left_now =
+                left.saturating_sub(first.regions.iter().map(|r| r.runs.len()).sum());
+            out.pages = trust::reading(pages, &mut left_now);
             if let Some(claims) = again {
                 out.claims = claims;
             }
@@ -230,6 +242,13 @@ impl Drive<'_> {
         record.checkpoints.push(out);
         Ok(())
     }
+}
+
+/// Runs of pages that a checkpoint keeps.
+fn runs_of(checkpoint: &CheckpointRecord) -> usize {
+    let readings = [Some(&checkpoint.pages), checkpoint.first.as_ref()];
+    let regions = readings.into_iter().flatten().flat_map(|p| &p.regions);
+    regions.map(|r| r.runs.len()).sum()
 }
 
 /// The results of a program, as its step says that they are read.
@@ -247,16 +266,17 @@ fn read_program(step: &PlannedStep, output: &ProgramOutput) -> Vec<TestResult> {
     }
 }
 
-/// Fills in what the console says.
-pub(super) fn read_console(record: &mut CellRecord, console: &[u8], symbols: &Symbols) {
+/// Fills in what the console says; `total`: bytes of it, kept or not.
+pub(super) fn read_console(record: &mut CellRecord, console: &[u8], total: u64, symbols: &Symbols) {
     record.log = observe::console(console);
-    record.log.retain(|l| !l.text.contains(END_MARK));
-    let unasked = record.hang.as_ref().and_then(|h| {
-        // Of a console that was cut, nobody knows which bytes these were.
-        let before = console.get(..usize::try_from(h.asked_at).ok()?)?;
-        Some(observe::console(before).len())
+    // Only the mark itself: a report that has the same words in it stays.
+    record.log.retain(|l| l.text != END_MARK);
+    let asked = record.hang.as_ref().map_or(0, |h| {
+        // Counted from the end, since it is the middle that may have been left out.
+        let bytes = usize::try_from(total.saturating_sub(h.asked_at)).unwrap_or(usize::MAX);
+        observe::console(&console[console.len().saturating_sub(bytes)..]).len()
     });
-    let unasked = unasked.unwrap_or(record.log.len()).min(record.log.len());
+    let unasked = record.log.len().saturating_sub(asked);
     record.splats = observe::splats(&record.log[..unasked]);
     symbols.fill_in(&mut record.splats);
     hang::explain(record, symbols);
@@ -264,28 +284,37 @@ pub(super) fn read_console(record: &mut CellRecord, console: &[u8], symbols: &Sy
 
 /// The end of a cell whose guest could not be had.
 pub(super) fn vm_end(error: &vm::VmError) -> End {
-    let message = error.to_string();
+    // QEMU's words may repeat a guest's.
+    let message = clip(&error.to_string(), MAX_MESSAGE);
     match error.fault() {
         vm::Fault::Harness => End::HarnessError { message },
         vm::Fault::Host | vm::Fault::Qemu => End::HostError { message },
     }
 }
 
-/// What a talk that ended says of the kernel.
-pub(super) fn ended(error: &SessionError, step: Option<usize>, guest: &Guest) -> End {
+/// What a talk that ended says of the kernel. A QEMU that was killed or crashed says nothing of it,
+/// unless the kernel had panicked before.
+pub(super) async fn ended(error: &SessionError, step: Option<usize>, guest: &Guest) -> End {
     let tail = guest.console().tail(1 << 16);
     let panic = tail.contains("Kernel panic - not syncing");
     match (error, step) {
         (SessionError::Ended(vm::End::Gone), _) if !panic => End::HostError {
-            message: "QEMU ended without being asked".into(),
+            message: clip(&guest.how_it_ended().await, MAX_MESSAGE),
         },
+        (SessionError::Ended(vm::End::Shutdown { reason }), _)
+            if !panic && reason.starts_with(BY_HOST) =>
+        {
+            End::HostError {
+                message: format!("QEMU was told to end from outside ({})", clip(reason, 100)),
+            }
+        }
         (SessionError::Ended(end), _) => {
             let how = match end {
                 _ if panic => "panic".into(),
                 vm::End::Shutdown { reason } if guest.triple_fault() => {
-                    format!("{reason} by a triple fault")
+                    format!("{} by a triple fault", clip(reason, 100))
                 }
-                vm::End::Shutdown { reason } => reason.clone(),
+                vm::End::Shutdown { reason } => clip(reason, 100),
                 vm::End::Panicked => "panic".into(),
                 vm::End::Gone => "QEMU exited".into(),
             };
@@ -303,7 +332,7 @@ pub(super) fn ended(error: &SessionError, step: Option<usize>, guest: &Guest) ->
             step,
             how: format!("it gave up: {message}"),
         },
-        (SessionError::Frame(message), step) => End::AgentLost {
+        (SessionError::Frame(message) | SessionError::Channel(message), step) => End::AgentLost {
             step,
             how: message.clone(),
         },

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::observe::Symbols;
 use crate::plan::{Group, Plan, PlannedCell};
-use crate::record::{CellId, CellRecord, End, Event, RunFolder};
+use crate::record::{CellId, CellRecord, End, Event, RunFolder, clip};
 use crate::spec::{Contract, Fixture};
 use crate::verdict;
 use crate::vm::{Accel, Guest, Launcher};
@@ -149,7 +149,18 @@ impl Engine {
         }
         let _turn = turn(&self.groups).await?;
         let reader = PageReader::new(Arc::clone(&self.sides[group.side].info));
-        let (boot, start) = self.template(&group, &reader).await?;
+        let started = {
+            let (engine, group, reader) = (self.clone(), group.clone(), reader.clone());
+            task(async move { engine.template(&group, &reader).await }).await
+        };
+        let (boot, start) = match started {
+            Ok(started) => started?,
+            Err(why) => {
+                let record = self.broken(&group.boot, PROVISION, why)?;
+                let end = record.end.clone();
+                (record, Start::Failed(end))
+            }
+        };
         let mut out = vec![boot];
         let start = Arc::new(start);
         let mut tasks = JoinSet::new();
@@ -160,12 +171,28 @@ impl Engine {
                 group.fixture.clone(),
                 reader.clone(),
             );
-            tasks.spawn(async move { engine.cell(cell, &fixture, &start, &reader).await });
+            tasks.spawn(async move {
+                let (id, title, of) = (cell.id.clone(), cell.title.clone(), engine.clone());
+                let ran =
+                    task(async move { engine.cell(cell, &fixture, &start, &reader).await }).await;
+                ran.unwrap_or_else(|why| of.broken(&id, &title, why))
+            });
         }
         while let Some(done) = tasks.join_next().await {
             out.push(done.map_err(|e| RunError::Task(e.to_string()))??);
         }
         Ok(out)
+    }
+
+    /// The record of a cell in which we broke: the others go on.
+    fn broken(&self, id: &CellId, title: &str, why: String) -> Result<CellRecord, RunError> {
+        let mut record = self.empty(id, title, "clone");
+        record.end = End::HarnessError {
+            message: format!("a bug of the harness: {why}"),
+        };
+        RunFolder::open(&self.config.folder).write_cell(&record)?;
+        self.tell_end(&record);
+        Ok(record)
     }
 
     /// The records of a group that can't run.
@@ -263,7 +290,7 @@ impl Engine {
                 Ok(session) => session,
                 Err(e) => {
                     self.climb(&e, &guest, record).await;
-                    record.end = ended(&e, None, &guest);
+                    record.end = ended(&e, None, &guest).await;
                     return;
                 }
             },
@@ -346,6 +373,19 @@ impl Engine {
             before: None,
             took_ms: 0,
         }
+    }
+}
+
+/// Does something that may panic: the error is what the panic said. Dropped, it ends.
+async fn task<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, String> {
+    let mut set = JoinSet::new();
+    set.spawn(work);
+    match set.join_next().await {
+        Some(Ok(done)) => Ok(done),
+        Some(Err(e)) => Err(clip(&e.to_string(), 300)),
+        None => Err("it never began".to_owned()),
     }
 }
 

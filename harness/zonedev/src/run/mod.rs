@@ -12,6 +12,7 @@ mod profile;
 mod progress;
 mod repeat;
 mod session;
+mod trust;
 
 pub use engine::{Engine, EngineConfig, Isolation, Side};
 pub use error::RunError;

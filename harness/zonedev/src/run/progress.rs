@@ -135,6 +135,11 @@ impl Watch {
         self.heard = Instant::now();
     }
 
+    /// Since the question.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.asked.elapsed()
+    }
+
     /// How long the answer may take.
     pub(super) fn limit(&self) -> Duration {
         self.patience.limit

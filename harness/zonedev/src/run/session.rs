@@ -12,12 +12,19 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::progress::{Patience, Silence, TICK, Watch};
+use super::trust;
 use crate::vm::{End, Guest, VmError};
 
-/// How long QEMU may take to end after its guest's channel.
+/// How long QEMU may take to end where its guest said something odd: maybe these were last words.
 const LAST_BREATH: Duration = Duration::from_millis(500);
-/// Characters of a text in a sign of life.
-const MAX_WORDS: usize = 160;
+/// How long it may take to end after it closed its guest's channel, which it does only then.
+const CLOSING: Duration = Duration::from_secs(10);
+/// Bytes of all answers in one talk. A cell's record keeps what is in them.
+const MAX_SAID: usize = 32 << 20;
+/// Bytes of signs of life while one operation runs, and for each second that it runs: an honest agent
+/// says a few kilobytes every two seconds.
+const MAX_ALIVE: usize = 1 << 20;
+const MAX_ALIVE_A_SECOND: usize = 64 << 10;
 
 /// How a talk ended other than with an answer.
 #[derive(Debug, Error)]
@@ -41,6 +48,9 @@ pub enum SessionError {
     /// What came is not what the agent would say.
     #[error("the agent's word could not be used: {0}")]
     Frame(String),
+    /// The channel broke, though QEMU is there.
+    #[error("the agent's channel broke: {0}")]
+    Channel(String),
     /// The guest could not be read or steered.
     #[error("{0}")]
     Vm(#[from] VmError),
@@ -60,7 +70,12 @@ pub struct Session {
     heartbeat: Duration,
     /// Answers that came after their time, since the host did not let the guest run.
     starved: u32,
+    /// Bytes of its answers so far.
+    said: usize,
 }
+
+/// A message, and how long it was.
+type Word = (AgentMessage, usize);
 
 impl Session {
     /// Greets the agent and waits for it to be ready, for as long as `limit`. From then on it gives
@@ -81,25 +96,25 @@ impl Session {
             next_id: 1,
             heartbeat,
             starved: 0,
+            said: 0,
         };
-        session
-            .send(&HostMessage::Hello {
-                version: PROTOCOL_VERSION,
-                behaviour,
-            })
-            .await?;
+        let hello = HostMessage::Hello {
+            version: PROTOCOL_VERSION,
+            behaviour,
+        };
         let patience = Patience {
             limit,
             heartbeat: None,
         };
-        match session.answer(guest, patience).await? {
+        match session.ask(guest, &hello, patience).await? {
             AgentMessage::Ready {
                 version: PROTOCOL_VERSION,
                 ..
             } => Ok(session),
-            other => Err(SessionError::Frame(format!(
-                "instead of a greeting came {other:?}"
+            AgentMessage::Ready { version, .. } => Err(SessionError::Frame(format!(
+                "it speaks version {version}, not {PROTOCOL_VERSION}"
             ))),
+            other => Err(unasked("a greeting", &other)),
         }
     }
 
@@ -122,19 +137,17 @@ impl Session {
             blocked_after_ms: request.blocked_after_ms,
             mark: request.mark,
         });
-        if let Err(e) = self.send(&message).await {
-            return Err(or_its_end(e, guest).await);
-        }
-        match self.answer(guest, self.patience(limit)).await? {
+        match self.ask(guest, &message, self.patience(limit)).await? {
             AgentMessage::Done {
                 id: answered,
                 outcome,
                 checkpoint,
             } if answered == id => Ok((outcome, checkpoint.map(|c| *c))),
-            AgentMessage::Fatal { message } => Err(SessionError::Fatal(message)),
-            other => Err(SessionError::Frame(format!(
-                "request {id} was answered by {other:?}"
+            AgentMessage::Done { id: answered, .. } => Err(SessionError::Frame(format!(
+                "request {id} was answered by an answer to request {answered}"
             ))),
+            AgentMessage::Fatal { message } => Err(SessionError::Fatal(message)),
+            other => Err(unasked(&format!("an answer to request {id}"), &other)),
         }
     }
 
@@ -147,26 +160,51 @@ impl Session {
         guest: &Guest,
         limit: Duration,
     ) -> Result<Profile, SessionError> {
-        self.send(&HostMessage::Profile {}).await?;
-        match self.answer(guest, self.patience(limit)).await? {
+        match self
+            .ask(guest, &HostMessage::Profile {}, self.patience(limit))
+            .await?
+        {
             AgentMessage::Profile { profile } => Ok(profile),
             AgentMessage::Fatal { message } => Err(SessionError::Fatal(message)),
-            other => Err(SessionError::Frame(format!(
-                "instead of a profile came {other:?}"
-            ))),
+            other => Err(unasked("a profile", &other)),
         }
     }
 
-    /// Sends a message without an answer.
+    /// Sends a message and waits for its answer, with `patience` for both: a guest that does not read
+    /// is as silent as one that does not write.
+    async fn ask(
+        &mut self,
+        guest: &Guest,
+        message: &HostMessage,
+        patience: Patience,
+    ) -> Result<AgentMessage, SessionError> {
+        let watch = Watch::new(patience, guest);
+        let limit = patience.limit;
+        let sent = tokio::select! {
+            sent = timeout(limit, self.send(message)) => sent,
+            end = guest.ended() => return Err(SessionError::Ended(end)),
+        };
+        match sent {
+            Ok(Ok(())) => self.answer(guest, watch).await,
+            Ok(Err(e)) => Err(or_its_end(e, guest).await),
+            Err(_) => Err(SessionError::Silent {
+                limit,
+                why: Silence::Deadline,
+                standing: None,
+            }),
+        }
+    }
+
+    /// Sends a message without an answer. Waits as long as the guest reads nothing.
     ///
     /// # Errors
     /// Where the channel is gone.
-    pub async fn send(&mut self, message: &HostMessage) -> Result<(), SessionError> {
+    async fn send(&mut self, message: &HostMessage) -> Result<(), SessionError> {
         let bytes = frame::encode(message).map_err(|e| SessionError::Frame(e.to_string()))?;
         self.channel
             .write_all(&bytes)
             .await
-            .map_err(|e| SessionError::Frame(format!("the channel can't be written: {e}")))
+            .map_err(|e| SessionError::Channel(format!("it can't be written: {e}")))
     }
 
     /// Hands the channel over to a shell, whose end is the guest's: from now on it carries a
@@ -195,20 +233,33 @@ impl Session {
     async fn answer(
         &mut self,
         guest: &Guest,
-        patience: Patience,
+        mut watch: Watch,
     ) -> Result<AgentMessage, SessionError> {
         let mut standing = None;
-        let mut watch = Watch::new(patience, guest);
+        let mut alive = 0usize;
         let mut tick = tokio::time::interval(TICK);
         let answer = loop {
             // None of these loses anything when another is first.
             tokio::select! {
                 message = self.message() => match message {
-                    Ok(AgentMessage::Alive { standing: at, .. }) => {
-                        standing = Some(bounded(at));
+                    Ok((AgentMessage::Alive { standing: at, .. }, bytes)) => {
+                        standing = Some(at);
                         watch.heard();
+                        alive = alive.saturating_add(bytes);
+                        let seconds = watch.elapsed().as_secs() as usize;
+                        if alive > MAX_ALIVE + seconds.saturating_mul(MAX_ALIVE_A_SECOND) {
+                            let what = "it floods its channel with signs of life";
+                            return Err(or_its_end(SessionError::Frame(what.into()), guest).await);
+                        }
                     }
-                    Ok(answer) => break answer,
+                    Ok((answer, bytes)) => {
+                        self.said = self.said.saturating_add(bytes);
+                        if self.said > MAX_SAID {
+                            let what = format!("it said more than {} MiB", MAX_SAID >> 20);
+                            return Err(or_its_end(SessionError::Frame(what), guest).await);
+                        }
+                        break answer;
+                    }
                     Err(e) => return Err(or_its_end(e, guest).await),
                 },
                 end = guest.ended() => return Err(SessionError::Ended(end)),
@@ -229,57 +280,50 @@ impl Session {
     }
 
     /// The next frame. What has been read of one stays where this is not waited for to the end.
-    async fn message(&mut self) -> Result<AgentMessage, SessionError> {
-        let frame = |e: frame::FrameError| SessionError::Frame(e.to_string());
+    async fn message(&mut self) -> Result<Word, SessionError> {
+        let bad = |e: frame::FrameError| SessionError::Frame(trust::words(&e));
         loop {
             if let Some((header, rest)) = self.read.split_first_chunk() {
-                let len = frame::body_len(*header).map_err(frame)?;
+                let len = frame::body_len(*header).map_err(bad)?;
                 if let Some(body) = rest.get(..len) {
-                    let message = frame::decode(body).map_err(frame);
+                    let message = frame::decode(body).map_err(bad)?;
                     self.read.drain(..4 + len);
-                    return message;
+                    let message = trust::checked(message).map_err(SessionError::Frame)?;
+                    return Ok((message, len));
                 }
             }
-            let read = self.channel.read_buf(&mut self.read).await;
-            match read {
-                Ok(0) => {
-                    let message = "the channel can't be read: it was closed";
-                    return Err(SessionError::Frame(message.to_owned()));
-                }
-                Ok(_) => {}
-                Err(e) => {
-                    let message = format!("the channel can't be read: {e}");
-                    return Err(SessionError::Frame(message));
-                }
-            }
+            let why = match self.channel.read_buf(&mut self.read).await {
+                Ok(0) => "it was closed".to_owned(),
+                Ok(_) => continue,
+                Err(e) => e.to_string(),
+            };
+            return Err(SessionError::Channel(format!("it can't be read: {why}")));
         }
     }
 }
 
+/// What came instead of what was asked for: by its kind, since it may be long.
+fn unasked(asked: &str, came: &AgentMessage) -> SessionError {
+    let came = match came {
+        AgentMessage::Ready { .. } => "a greeting",
+        AgentMessage::Done { .. } => "the end of an operation",
+        AgentMessage::Alive { .. } => "a sign of life",
+        AgentMessage::Profile { .. } => "a profile",
+        AgentMessage::Fatal { message } => return SessionError::Fatal(message.clone()),
+    };
+    SessionError::Frame(format!("instead of {asked} came {came}"))
+}
+
 /// A channel that broke because its guest ended is that end.
 async fn or_its_end(error: SessionError, guest: &Guest) -> SessionError {
-    match timeout(LAST_BREATH, guest.ended()).await {
+    let limit = match error {
+        SessionError::Channel(_) => CLOSING,
+        _ => LAST_BREATH,
+    };
+    match timeout(limit, guest.ended()).await {
         Ok(end) => SessionError::Ended(end),
         Err(_) => error,
     }
-}
-
-/// No more than an honest agent would tell.
-fn bounded(mut standing: Box<Standing>) -> Box<Standing> {
-    standing.pins.truncate(Standing::MAX_PINS);
-    standing.stack.truncate(Standing::MAX_FRAMES);
-    for text in [&mut standing.state, &mut standing.wchan]
-        .into_iter()
-        .chain(&mut standing.stack)
-        .chain(standing.pins.iter_mut().map(|p| &mut p.who))
-    {
-        *text = text
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(MAX_WORDS)
-            .collect();
-    }
-    standing
 }
 
 /// What [`Session::run`] asks.

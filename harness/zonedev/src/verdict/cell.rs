@@ -11,6 +11,9 @@ use crate::record::{
 };
 use crate::spec::{Contract, HUNG};
 
+/// Reasons told of one cell; a program may report ten thousand failures.
+const MAX_REASONS: usize = 200;
+
 /// A cell's verdict, and how much of it was predicted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JudgedCell {
@@ -133,6 +136,11 @@ fn reasons(
     });
     why.add(K::Unstable, |r| unstable(cell, r));
     why.add(K::Unchecked, |r| checked_all(cell, checks, r));
+    let more = why.reasons.len().saturating_sub(MAX_REASONS);
+    if more > 0 {
+        why.reasons.truncate(MAX_REASONS);
+        why.reasons.push(format!("{more} further reasons"));
+    }
     rate(cell, &mut why.reasons);
     why
 }
@@ -427,7 +435,7 @@ fn not_returned(cell: &CellRecord, contract: &Contract, reasons: &mut Vec<String
         match before.counters.get(name) {
             Some(then) if then != now => reasons.push(format!(
                 "after the case: {counter} is {:+} pages off, of which no process has any",
-                now - then
+                now.saturating_sub(*then)
             )),
             _ => {}
         }

@@ -9,6 +9,8 @@ use crate::spec::{Contract, FolioRule, MapcountRule, MappingRule, PageRules, Pin
 
 /// FOLL_PIN on a single page: GUP_PIN_COUNTING_BIAS (include/linux/mm.h).
 const PIN_BIAS: i64 = 1024;
+/// Folios of one region that are predicted: of 2M each, two terabytes.
+const MAX_FOLIOS: usize = 1 << 20;
 /// The largest folio that is predicted: 1G.
 const MAX_ORDER: u8 = 18;
 
@@ -74,7 +76,7 @@ pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<Predic
             rule @ (FolioRule::Entry | FolioRule::Stale) => held_folios(start, end, rule, holds()),
             FolioRule::Align => match align_order(region, checkpoint) {
                 0 => Vec::new(),
-                order => align_folios(start, end, order),
+                order => align_folios(region, order),
             },
         };
         predict_region(rules, &stretches, &folios, &mut out);
@@ -118,11 +120,23 @@ fn held_folios<'a>(
     out
 }
 
-fn align_folios(start: u64, end: u64, order: u8) -> Vec<Folio> {
+/// Those that an alignment makes of the pages that were read: a region may claim to be larger than
+/// any memory.
+fn align_folios(region: &Region, order: u8) -> Vec<Folio> {
+    let (start, end) = data_range(region);
     let size = 1u64 << order;
-    (0..end.saturating_sub(start) / size)
-        .map(|n| (start + n * size, order))
-        .collect()
+    let mut out: Vec<Folio> = Vec::new();
+    let mut next = start;
+    for run in region.runs.iter().filter(|r| !r.state.absent) {
+        let from = start + run.pfn.saturating_sub(start) / size * size;
+        let to = run.pfn.saturating_add(run.pages).min(end);
+        next = next.max(from);
+        while next < to && end - next >= size && out.len() < MAX_FOLIOS {
+            out.push((next, order));
+            next += size;
+        }
+    }
+    out
 }
 
 fn predict_region(

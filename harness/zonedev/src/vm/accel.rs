@@ -20,7 +20,7 @@ use super::command::{Args, SANDBOX};
 use super::error::{Result, VmError};
 use super::machine::host_cpu;
 use super::qemu::Qemu;
-use super::spawn::{Launch, Spawner};
+use super::spawn::{Launch, Limits, Spawner};
 
 /// The trial's guest, a multiboot image.
 const TRIAL: &[u8] = include_bytes!("trial/trial.bin");
@@ -249,6 +249,7 @@ async fn trial(
         args: args.0,
         inherit: vec![file.into()],
         stderr: stderr.clone(),
+        limits: Limits::of_guest(64 << 20),
     };
     let process = spawner.start(launch).await?;
     let Ok(status) = tokio::time::timeout(limit, process.wait()).await else {

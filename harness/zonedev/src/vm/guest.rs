@@ -19,7 +19,7 @@ use super::memory::{MemoryDir, Reserved};
 use super::qemu::Qemu;
 use super::qmp::Qmp;
 use super::segments::{check_devices, check_tree, locate};
-use super::spawn::{Launch, Process, Spawner};
+use super::spawn::{Launch, Limits, Process, Spawner};
 
 /// How long a process that closed its monitor may take to end.
 const LAST_BREATH: Duration = Duration::from_secs(5);
@@ -140,6 +140,7 @@ impl Guest {
             args: arguments(&machine, &wiring),
             inherit: vec![qemu_monitor.into(), qemu_channel.into()],
             stderr: dir.join("qemu.stderr"),
+            limits: Limits::of_guest(machine.memory_bytes()),
         };
         let process = launcher.spawner.start(launch).await?;
         let monitor = match Qmp::connect(stream(monitor)?).await {
@@ -259,7 +260,15 @@ impl Guest {
             paging: false,
             protocol: format!("file:{path}"),
         };
-        match self.monitor.execute_within(command, DUMP_LIMIT).await {
+        let limited = |much| {
+            let set = self.process.may_write(much);
+            set.map_err(VmError::io("let QEMU write a dump"))
+        };
+        limited(true)?;
+        let dumped = self.monitor.execute_within(command, DUMP_LIMIT).await;
+        // One that is gone needs no limit.
+        let _ = limited(false);
+        match dumped {
             Ok(_) => Ok(()),
             Err(error) => Err(explain(&self.process, error).await),
         }
@@ -314,6 +323,15 @@ impl Guest {
     /// Kills QEMU; [`Guest::wait`] tells when it is gone.
     pub fn kill(&self) {
         self.process.kill();
+    }
+
+    /// Why QEMU is gone, which nobody asked it to be: whether it was killed, crashed or gave up. A
+    /// fragment for people.
+    pub async fn how_it_ended(&self) -> String {
+        match tokio::time::timeout(LAST_BREATH, self.process.wait()).await {
+            Ok(Ok(status)) => self.process.how_it_ended(status),
+            _ => "QEMU closed its monitor".to_owned(),
+        }
     }
 
     /// Waits until QEMU has ended.

@@ -6,7 +6,7 @@
 //! on trust: /dev/shm may be small, as in a container, so each place is looked at first.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::fcntl::{Flock, FlockArg};
@@ -71,6 +71,19 @@ fn abandoned(dir: &Utf8Path) -> bool {
 #[derive(Debug, Clone)]
 pub struct MemoryDir(Arc<Inner>);
 
+/// Removes a [`MemoryDir`] that is still there.
+#[derive(Debug, Clone)]
+pub struct Abandon(Weak<Inner>);
+
+impl Abandon {
+    /// See [`MemoryDir::abandon`].
+    pub fn abandon(&self) {
+        if let Some(inner) = self.0.upgrade() {
+            MemoryDir(inner).abandon();
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     path: Utf8PathBuf,
@@ -125,6 +138,11 @@ impl MemoryDir {
     pub fn abandon(&self) {
         // Left-overs are for the next sweep.
         let _ = fs_err::remove_dir_all(&self.0.path);
+    }
+
+    /// Removes it at another's word, without keeping it for that.
+    pub fn downgrade(&self) -> Abandon {
+        Abandon(Arc::downgrade(&self.0))
     }
 
     /// A path in it that no other has, beginning with `name`.

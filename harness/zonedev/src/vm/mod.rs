@@ -24,7 +24,7 @@ pub use error::{Fault, Result, VmError};
 pub use event::{End, Event};
 pub use guest::{Guest, Launcher, Status};
 pub use machine::{BASE_CMDLINE, Machine, Nvdimm};
-pub use memory::{MemoryDir, memory_places, sweep};
+pub use memory::{Abandon, MemoryDir, memory_places, sweep};
 pub use qemu::Qemu;
 pub use spawn::Spawner;
 pub use template::Template;

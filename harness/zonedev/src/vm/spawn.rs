@@ -15,7 +15,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
@@ -49,7 +50,34 @@ pub(super) struct Launch {
     pub(super) inherit: Vec<OwnedFd>,
     /// Where stdout and stderr go.
     pub(super) stderr: Utf8PathBuf,
+    /// What it may take of the host.
+    pub(super) limits: Limits,
 }
+
+/// What a QEMU may take of the host, so that one whose guest took it over can't exhaust it. A guest's
+/// memory is made before QEMU starts, and writing to it through a mapping is no writing to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Of address space, bytes (RLIMIT_AS).
+    pub(super) memory: u64,
+    /// Of one file, bytes (RLIMIT_FSIZE): the words that it says, and later a dump, see
+    /// [`Process::may_write`].
+    pub(super) file: u64,
+}
+
+impl Limits {
+    /// For a guest with so much memory. QEMU with software emulation maps some 2.5 GiB besides: a
+    /// gigabyte for translated code, and for each thread a stack and an arena.
+    pub(super) fn of_guest(bytes: u64) -> Self {
+        Limits {
+            memory: bytes.saturating_add(8 << 30),
+            file: bytes.saturating_add(64 << 20),
+        }
+    }
+}
+
+/// What QEMU may write to one file before it is allowed more, bytes.
+const WORDS: u64 = 16 << 20;
 
 impl Spawner {
     /// Starts the thread.
@@ -78,6 +106,7 @@ impl Spawner {
             args,
             inherit,
             stderr,
+            limits,
         } = launch;
         let out = fs_err::File::create(&stderr)
             .map_err(VmError::io(format!("create {stderr}")))?
@@ -94,14 +123,21 @@ impl Spawner {
         let kept: Vec<i32> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
         let parent = std::process::id();
         // SAFETY: the closure runs between fork and exec and only makes the system calls prctl,
-        // getppid and fcntl; it neither allocates nor takes a lock. The descriptors in `kept` are
-        // open: `inherit` travels with the command and is closed after the spawn.
+        // getppid, prlimit, sigaction and fcntl; it neither allocates nor takes a lock. The
+        // descriptors in `kept` are open: `inherit` travels with the command and is closed after the
+        // spawn.
         unsafe {
             command.pre_exec(move || {
                 set_pdeathsig(Signal::SIGKILL)?;
                 if nix::unistd::getppid().as_raw() as u32 != parent {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));
                 }
+                limit(Resource::RLIMIT_AS, limits.memory, limits.memory)?;
+                limit(Resource::RLIMIT_FSIZE, WORDS, limits.file)?;
+                // A core would be the guest's memory, on the disk of whoever runs a broken kernel.
+                limit(Resource::RLIMIT_CORE, 0, 0)?;
+                // A write beyond the limit fails, and does not kill.
+                signal(Signal::SIGXFSZ, SigHandler::SigIgn)?;
                 for &fd in &kept {
                     let fd = std::os::fd::BorrowedFd::borrow_raw(fd);
                     fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
@@ -127,6 +163,12 @@ impl Spawner {
             .map_err(VmError::io(format!("start {program}")))?;
         Process::new(child, stderr)
     }
+}
+
+/// Sets a limit, below one that the harness itself is under.
+fn limit(resource: Resource, soft: u64, hard: u64) -> nix::Result<()> {
+    let (_, most) = getrlimit(resource)?;
+    setrlimit(resource, soft.min(most), hard.min(most))
 }
 
 /// A running child. Dropped, it is killed and reaped.
@@ -183,6 +225,34 @@ impl Process {
         }
     }
 
+    /// Lets it write files as large as its limits allow at most, or again only words.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub(super) fn may_write(&self, much: bool) -> io::Result<()> {
+        let pid = libc::pid_t::try_from(self.pid).map_err(io::Error::other)?;
+        let mut now = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: prlimit writes one rlimit, and `now` is one that lives through the call. The
+        // process is our child, and not reaped by anyone but us.
+        let got = unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &mut now) };
+        if got != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        now.rlim_cur = match much {
+            true => now.rlim_max,
+            false => WORDS.min(now.rlim_max),
+        };
+        // SAFETY: prlimit reads one rlimit, and writes nothing of ours.
+        let set = unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, &now, std::ptr::null_mut()) };
+        match set {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     pub(super) fn kill(&self) {
         // An error means that it has ended already.
         let _ = self.child().kill();
@@ -193,6 +263,34 @@ impl Process {
         VmError::QemuFailed {
             status: describe(status),
             stderr: tail(&self.stderr, STDERR_TAIL),
+        }
+    }
+
+    /// What its end means, where nobody asked for it.
+    pub(super) fn how_it_ended(&self, status: ExitStatus) -> String {
+        let words = match status.signal().map(Signal::try_from) {
+            Some(Ok(signal)) => match signal {
+                Signal::SIGKILL => {
+                    "QEMU was killed from outside (SIGKILL); did the host run out of memory?"
+                        .to_owned()
+                }
+                Signal::SIGBUS => {
+                    "QEMU crashed (SIGBUS): the place of its memory is full".to_owned()
+                }
+                Signal::SIGSYS => {
+                    "QEMU was stopped by its sandbox (SIGSYS): it did what no guest needs"
+                        .to_owned()
+                }
+                Signal::SIGSEGV | Signal::SIGABRT | Signal::SIGILL | Signal::SIGFPE => {
+                    format!("QEMU crashed ({signal})")
+                }
+                other => format!("QEMU was killed from outside ({other})"),
+            },
+            _ => format!("QEMU ended by itself ({})", describe(status)),
+        };
+        match tail(&self.stderr, STDERR_TAIL).trim() {
+            "" => words,
+            said => format!("{words} after saying: {said}"),
         }
     }
 
@@ -263,6 +361,7 @@ mod tests {
             args: vec!["-c".into(), script.into()],
             inherit: Vec::new(),
             stderr: dir.join("stderr"),
+            limits: Limits::of_guest(0),
         }
     }
 
@@ -311,6 +410,69 @@ mod tests {
         use std::io::Read;
         let mut other = other;
         assert_eq!(other.read(&mut [0]).unwrap(), 0, "our copy is closed");
+    }
+
+    #[tokio::test]
+    async fn a_process_is_limited_and_may_write_more_when_it_is_told_so() {
+        let dir = camino_tempdir();
+        let spawner = Spawner::new().unwrap();
+        let mut launch = shell(
+            &dir.1,
+            "ulimit -Sv; ulimit -Hf; ulimit -c; echo >&2; sleep 1000",
+        );
+        launch.limits = Limits {
+            memory: 1 << 32,
+            file: 1 << 30,
+        };
+        let process = spawner.start(launch).await.unwrap();
+        let said = dir.1.join("stderr");
+        for _ in 0..1000 {
+            if tail(&said, 100).ends_with("\n\n") {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        // KiB, blocks of 512 bytes (dash), and no core.
+        assert_eq!(tail(&said, 100), "4194304\n2097152\n0\n\n");
+        let soft = || {
+            let limits = fs_err::read_to_string(format!("/proc/{}/limits", process.pid())).unwrap();
+            let line = limits
+                .lines()
+                .find(|l| l.starts_with("Max file size"))
+                .unwrap();
+            line.split_whitespace()
+                .nth(3)
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        };
+        assert_eq!(soft(), WORDS);
+        process.may_write(true).unwrap();
+        assert_eq!(soft(), 1 << 30);
+        process.may_write(false).unwrap();
+        assert_eq!(soft(), WORDS);
+    }
+
+    #[tokio::test]
+    async fn how_a_process_ended_tells_a_crash_from_a_kill() {
+        let dir = camino_tempdir();
+        let spawner = Spawner::new().unwrap();
+        for (script, words) in [
+            ("kill -KILL $$", "QEMU was killed from outside (SIGKILL)"),
+            ("kill -TERM $$", "QEMU was killed from outside (SIGTERM)"),
+            ("kill -SEGV $$", "QEMU crashed (SIGSEGV)"),
+            ("kill -SYS $$", "QEMU was stopped by its sandbox (SIGSYS)"),
+            ("kill -BUS $$", "QEMU crashed (SIGBUS)"),
+            (
+                "echo no; exit 1",
+                "QEMU ended by itself (exit status 1) after saying: no",
+            ),
+        ] {
+            let process = spawner.start(shell(&dir.1, script)).await.unwrap();
+            let status = process.wait().await.unwrap();
+            let said = process.how_it_ended(status);
+            assert!(said.starts_with(words), "{script}: {said}");
+        }
     }
 
     #[tokio::test]
