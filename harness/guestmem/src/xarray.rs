@@ -5,6 +5,7 @@
 //! with low bits 00, a pointer.
 
 use crate::layout::XarrayLayout;
+use crate::problems::Words;
 use crate::pagetable::{Virt, VirtError};
 use std::collections::{BTreeSet, HashSet};
 
@@ -17,7 +18,7 @@ pub(crate) struct Found {
     /// Pointers, each once.
     pub(crate) pointers: BTreeSet<u64>,
     /// Why the walk isn't whole.
-    pub(crate) problems: Vec<String>,
+    pub(crate) problems: Words,
 }
 
 /// All pointers in the xarray at `array`, at most `max` of them.

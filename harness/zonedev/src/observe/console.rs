@@ -3,35 +3,42 @@
 //! The bytes come from the thing under test: they may hold anything, be torn anywhere and never
 //! end. Lines and their length are bounded, and control characters are escaped.
 
+use proto::text::push_escaped;
+
 use crate::record::LogLine;
 
 /// Characters kept of one line.
 const MAX_LINE: usize = 1024;
-/// Lines kept of one console.
+/// Lines kept of one console: half of them from its beginning, half from its end.
 const MAX_LINES: usize = 100_000;
 /// Steps that a case can have; a mark beyond is not one of ours.
 const MAX_STEP: usize = 100_000;
 /// The agent writes this and the step's index to /dev/kmsg before each operation.
 const MARK: &str = "zonedev: step ";
 
-/// Cuts a console's bytes into lines and tells which step each belongs to.
+/// Cuts a console's bytes into lines and tells which step each belongs to. Of more lines than are
+/// kept, the first and the last are: what a kernel says at its end tells most.
 pub fn console(bytes: &[u8]) -> Vec<LogLine> {
     let mut out = Vec::new();
     let mut step = None;
-    let mut left_out = 0usize;
-    for raw in bytes.split(|b| matches!(b, b'\n' | b'\r')) {
-        if raw.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        if out.len() >= MAX_LINES {
-            left_out += 1;
-            continue;
-        }
+    let left_out = lines(bytes).count().saturating_sub(MAX_LINES);
+    for (n, raw) in lines(bytes).enumerate() {
         let (time_us, caller, text) = timestamp(raw);
-        let text = clean(text);
-        if let Some(n) = mark(&text) {
-            step = Some(n);
+        if (MAX_LINES / 2..MAX_LINES / 2 + left_out).contains(&n) {
+            step = std::str::from_utf8(text).ok().and_then(mark).or(step);
+            continue;
         }
+        if left_out > 0 && n == MAX_LINES / 2 + left_out {
+            let text = format!("zonedev: {left_out} lines of the console were left out here");
+            out.push(LogLine {
+                time_us: None,
+                text,
+                step,
+                caller: None,
+            });
+        }
+        let text = clean(text);
+        step = mark(&text).or(step);
         out.push(LogLine {
             time_us,
             text,
@@ -39,16 +46,14 @@ pub fn console(bytes: &[u8]) -> Vec<LogLine> {
             caller,
         });
     }
-    if left_out > 0 {
-        let text = format!("zonedev: {left_out} further lines of the console were left out");
-        out.push(LogLine {
-            time_us: None,
-            text,
-            step,
-            caller: None,
-        });
-    }
     out
+}
+
+/// The lines that say something.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes
+        .split(|b| matches!(b, b'\n' | b'\r'))
+        .filter(|raw| !raw.iter().all(u8::is_ascii_whitespace))
 }
 
 /// The step's index in a mark.
@@ -115,16 +120,10 @@ fn clean(raw: &[u8]) -> String {
         }
         match c {
             '\t' => out.push(' '),
-            c if c.is_control() || is_bidi(c) => out.extend(c.escape_default()),
-            c => out.push(c),
+            c => push_escaped(&mut out, c),
         }
     }
     out
-}
-
-/// Characters that change the direction of what follows on a terminal.
-fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
 
 #[cfg(test)]
@@ -181,16 +180,29 @@ mod tests {
         assert_eq!(lines[0].text, "\\u{1b}[31mred\\u{7} \u{fffd}");
         let lines = console(&[b'a'; 100_000]);
         assert_eq!(lines[0].text.chars().count(), MAX_LINE + 1);
-        let lines = console(&b"x\n".repeat(MAX_LINES + 5));
+    }
+
+    #[test]
+    fn of_a_long_log_both_ends_are_kept() {
+        let mut log = b"first\n".to_vec();
+        log.extend(b"x\n".repeat(MAX_LINES / 2 + 5));
+        log.extend(b"[    1.000000] zonedev: step 4\n");
+        log.extend(b"x\n".repeat(MAX_LINES / 2));
+        log.extend(b"Kernel panic - not syncing: last\n");
+        let lines = console(&log);
         assert_eq!(lines.len(), MAX_LINES + 1);
-        assert!(lines[MAX_LINES].text.contains(" 5 further lines"));
+        assert_eq!(lines[0].text, "first");
+        let told = &lines[MAX_LINES / 2].text;
+        assert!(told.contains(" 8 lines of the console were left out"), "{told}");
+        let last = &lines[MAX_LINES];
+        assert_eq!((last.text.as_str(), last.step), ("Kernel panic - not syncing: last", Some(4)));
     }
 
     proptest! {
         #[test]
         fn any_bytes_give_lines_that_can_be_shown(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             for line in console(&bytes) {
-                prop_assert!(!line.text.chars().any(char::is_control));
+                prop_assert!(!line.text.chars().any(proto::text::steers));
             }
         }
     }

@@ -62,16 +62,7 @@ fn last_lines(text: &str, most: usize) -> String {
     let says = |l: &&str| !l.trim().is_empty() && !l.starts_with('+');
     let lines: Vec<&str> = text.lines().filter(says).collect();
     let last = &lines[lines.len().saturating_sub(most)..];
-    let visible = |line: &&str| -> String {
-        line.trim()
-            .chars()
-            .take(300)
-            .flat_map(|c| match c.is_control() {
-                true => c.escape_default().collect::<Vec<_>>(),
-                false => vec![c],
-            })
-            .collect()
-    };
+    let visible = |line: &&str| proto::text::excerpt(line.trim(), 300);
     last.iter().map(visible).collect::<Vec<_>>().join("\n")
 }
 

@@ -56,16 +56,7 @@ pub(super) enum Paint {
 /// Text that may come from the guest, safe to print: control characters and those that change
 /// the direction of writing are escaped.
 pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        let bidi = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
-        if c.is_control() || bidi {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    proto::text::escape(text)
 }
 
 /// Breaks escaped text at blanks to lines of `width`; the first has `first` before it, the others
@@ -151,7 +142,7 @@ mod tests {
         fn nothing_that_steers_a_terminal_passes(text in any::<String>()) {
             let mut out = String::new();
             wrap(&mut out, "", &text, 40);
-            prop_assert!(out.chars().all(|c| c == '\n' || !c.is_control()));
+            prop_assert!(out.chars().all(|c| c == '\n' || !proto::text::steers(c)));
         }
     }
 }

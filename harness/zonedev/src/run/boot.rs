@@ -310,7 +310,7 @@ fn last_words(guest: &Guest, how: &str) -> String {
     let mut out = how.to_owned();
     for line in lines.iter().rev() {
         out.push_str("\n  ");
-        out.extend(line.chars().filter(|c| !c.is_control()));
+        out.extend(line.chars().filter(|c| !proto::text::steers(*c)));
     }
     out
 }

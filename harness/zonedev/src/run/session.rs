@@ -15,8 +15,8 @@ use crate::vm::{End, Guest, VmError};
 
 /// How long QEMU may take to end after its guest's channel.
 const LAST_BREATH: Duration = Duration::from_millis(500);
-/// Characters of a text in a sign of life.
-const MAX_WORDS: usize = 160;
+/// Characters told of a word that could not be used.
+const SHOWN: usize = 500;
 
 /// How a talk ended other than with an answer.
 #[derive(Debug, Error)]
@@ -85,9 +85,7 @@ impl Session {
                 version: PROTOCOL_VERSION,
                 ..
             } => Ok(session),
-            other => Err(SessionError::Frame(format!(
-                "instead of a greeting came {other:?}"
-            ))),
+            other => Err(unexpected("instead of a greeting came", &other)),
         }
     }
 
@@ -120,9 +118,7 @@ impl Session {
                 checkpoint,
             } if answered == id => Ok((outcome, checkpoint.map(|c| *c))),
             AgentMessage::Fatal { message } => Err(SessionError::Fatal(message)),
-            other => Err(SessionError::Frame(format!(
-                "request {id} was answered by {other:?}"
-            ))),
+            other => Err(unexpected(&format!("request {id} was answered by"), &other)),
         }
     }
 
@@ -139,9 +135,7 @@ impl Session {
         match self.answer(guest, limit).await? {
             AgentMessage::Profile { profile } => Ok(profile),
             AgentMessage::Fatal { message } => Err(SessionError::Fatal(message)),
-            other => Err(SessionError::Frame(format!(
-                "instead of a profile came {other:?}"
-            ))),
+            other => Err(unexpected("instead of a profile came", &other)),
         }
     }
 
@@ -188,7 +182,7 @@ impl Session {
                 end = guest.ended() => return Err(SessionError::Ended(end)),
             };
             match message {
-                Ok(Ok(AgentMessage::Alive { standing: at, .. })) => standing = Some(bounded(at)),
+                Ok(Ok(AgentMessage::Alive { standing: at, .. })) => standing = Some(at),
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(e)) => return Err(or_its_end(e, guest).await),
                 Err(_) if left <= self.heartbeat => {
@@ -210,8 +204,19 @@ impl Session {
         let len = frame::body_len(header).map_err(|e| SessionError::Frame(e.to_string()))?;
         let mut body = vec![0; len];
         channel.read_exact(&mut body).await.map_err(io)?;
-        frame::decode(&body).map_err(|e| SessionError::Frame(e.to_string()))
+        // What serde says of a bad message quotes it.
+        let bad = |e: frame::FrameError| {
+            SessionError::Frame(proto::text::excerpt(&e.to_string(), SHOWN))
+        };
+        let message = frame::decode(&body).map_err(bad)?;
+        proto::bounded(message).map_err(|e| SessionError::Frame(e.to_string()))
     }
+}
+
+/// A message that is no answer, with its beginning.
+fn unexpected(what: &str, message: &AgentMessage) -> SessionError {
+    let message = proto::text::excerpt(&format!("{message:?}"), SHOWN);
+    SessionError::Frame(format!("{what} {message}"))
 }
 
 /// A channel that broke because its guest ended is that end.
@@ -220,24 +225,6 @@ async fn or_its_end(error: SessionError, guest: &Guest) -> SessionError {
         Ok(end) => SessionError::Ended(end),
         Err(_) => error,
     }
-}
-
-/// No more than an honest agent would tell.
-fn bounded(mut standing: Box<Standing>) -> Box<Standing> {
-    standing.pins.truncate(Standing::MAX_PINS);
-    standing.stack.truncate(Standing::MAX_FRAMES);
-    for text in [&mut standing.state, &mut standing.wchan]
-        .into_iter()
-        .chain(&mut standing.stack)
-        .chain(standing.pins.iter_mut().map(|p| &mut p.who))
-    {
-        *text = text
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(MAX_WORDS)
-            .collect();
-    }
-    standing
 }
 
 /// What [`Session::run`] asks.

@@ -426,7 +426,7 @@ fn not_returned(cell: &CellRecord, contract: &Contract, reasons: &mut Vec<String
         match before.counters.get(name) {
             Some(then) if then != now => reasons.push(format!(
                 "after the case: {counter} is {:+} pages off, of which no process has any",
-                now - then
+                now.saturating_sub(*then)
             )),
             _ => {}
         }
