@@ -30,10 +30,16 @@ coverage:
 test *args:
     ZONEDEV_TEST_KERNEL="$({{zonedev}} build --bzimage 5.10)" cargo test --workspace --locked {{args}}
 
+# Fuzz what reads a guest's or a stranger's bytes: so many seconds a target (docs/fuzzing.md).
+fuzz seconds="60" target="":
+    harness/fuzz/run {{seconds}} {{target}}
+
 # Formatting and lints.
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo fmt --check --manifest-path harness/fuzz/libfuzzer/Cargo.toml
+    cargo clippy --locked --manifest-path harness/fuzz/libfuzzer/Cargo.toml --target-dir target/fuzz/lint -- -D warnings
 
 # Kernels that are broken on purpose: which are found, by what. An hour or more with the builds.
 test-mutants *args:

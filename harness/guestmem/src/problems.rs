@@ -63,9 +63,51 @@ impl Problems {
     }
 }
 
+/// Problems of one walk in words; of very many only the first.
+#[derive(Default)]
+pub(crate) struct Words {
+    list: Vec<String>,
+    left_out: u64,
+}
+
+impl Words {
+    const MAX: usize = 64;
+
+    pub(crate) fn push(&mut self, what: String) {
+        if self.list.len() < Words::MAX {
+            self.list.push(what);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// All of them, as problems of a kind.
+    pub(crate) fn tell(&self, kind: ProblemKind, problems: &mut Problems) {
+        for what in &self.list {
+            problems.add(kind, what.clone());
+        }
+        if self.left_out > 0 {
+            problems.add(kind, format!("{} more of these", self.left_out));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_walk_tells_its_first_problems() {
+        let mut words = Words::default();
+        for i in 0..1000 {
+            words.push(format!("x{i}"));
+        }
+        let mut problems = Problems::default();
+        words.tell(ProblemKind::PgmapList, &mut problems);
+        let list = problems.finish();
+        assert_eq!(list.len(), Words::MAX + 1);
+        assert_eq!(list[Words::MAX].what, "936 more of these");
+    }
 
     #[test]
     fn neighbours_join_and_floods_are_counted() {

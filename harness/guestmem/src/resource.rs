@@ -2,6 +2,7 @@
 
 use crate::layout::ResourceLayout;
 use crate::pagetable::Virt;
+use crate::problems::Words;
 use std::collections::HashSet;
 
 /// Resources read at most.
@@ -14,7 +15,7 @@ const MAX_NAME: usize = 64;
 pub(crate) struct Resources {
     nodes: Vec<Node>,
     /// Why the tree isn't whole.
-    pub(crate) problems: Vec<String>,
+    pub(crate) problems: Words,
 }
 
 struct Node {
@@ -71,8 +72,9 @@ impl Resources {
     pub(crate) fn owner(&self, virt: &Virt, address: u64) -> Option<String> {
         let inside = |n: &&Node| n.depth > 0 && (n.start..=n.last).contains(&address);
         let node = self.nodes.iter().filter(inside).max_by_key(|n| n.depth)?;
-        virt.string(node.name, MAX_NAME)
-            .ok()
-            .filter(|s| !s.is_empty())
+        let name = virt.string(node.name, MAX_NAME).ok()?;
+        // A kernel's names are printable ASCII; anything else is told by its code.
+        let name = name.escape_default().to_string();
+        (!name.is_empty()).then_some(name)
     }
 }

@@ -16,6 +16,7 @@ use crate::runs::{FlagNames, Raw};
 use crate::sections::Sections;
 use crate::target::Target;
 use crate::{layout::PAGE_STRUCT, xarray};
+use std::rc::Rc;
 
 /// Pgmaps at most.
 const MAX_PGMAPS: usize = 1024;
@@ -41,12 +42,16 @@ pub(crate) fn read_pages(target: &Target, mem: &dyn Memory) -> PagesReading {
 
     let mut ranges = Vec::new();
     let found = xarray::pointers(&virt, &layouts.xarray, target.pgmap_array, MAX_PGMAPS);
-    for what in found.problems {
-        problems.add(ProblemKind::PgmapList, what);
-    }
+    found.problems.tell(ProblemKind::PgmapList, &mut problems);
     for address in found.pointers {
+        if ranges.len() > MAX_RANGES {
+            break;
+        }
         match pgmap::read(&virt, &layouts.pgmap, address) {
-            Ok(map) => ranges.extend((0..map.ranges.len()).map(|i| (map.clone(), i))),
+            Ok(map) => {
+                let map = Rc::new(map);
+                ranges.extend((0..map.ranges.len()).map(|i| (Rc::clone(&map), i)));
+            }
             Err(e) => problems.add(
                 ProblemKind::Pgmap,
                 format!("the pgmap at {address:#x}: {e}"),
@@ -61,17 +66,13 @@ pub(crate) fn read_pages(target: &Target, mem: &dyn Memory) -> PagesReading {
     ranges.sort_by_key(|(map, i)| map.ranges[*i]);
 
     let sections = Sections::load(&virt, &layouts.section, &target.sections);
-    for what in &sections.problems {
-        problems.add(ProblemKind::Sections, what.clone());
-    }
+    sections.problems.tell(ProblemKind::Sections, &mut problems);
     let owners = if ranges.is_empty() {
         Resources::default()
     } else {
         Resources::load(&virt, &layouts.resource, target.iomem_resource)
     };
-    for what in &owners.problems {
-        problems.add(ProblemKind::Resources, what.clone());
-    }
+    owners.problems.tell(ProblemKind::Resources, &mut problems);
 
     let mut scan = Scan {
         virt: &virt,

@@ -5,6 +5,7 @@
 
 use crate::layout::{PAGE_STRUCT, SectionLayout};
 use crate::pagetable::Virt;
+use crate::problems::Words;
 use std::collections::BTreeMap;
 
 /// Sections read at most: 8 TiB of memory.
@@ -46,7 +47,7 @@ pub(crate) struct Sections {
     pages_shift: u32,
     subsection_shift: u32,
     /// Why they aren't all there.
-    pub(crate) problems: Vec<String>,
+    pub(crate) problems: Words,
 }
 
 impl Sections {
@@ -172,7 +173,7 @@ mod tests {
             by_number: [(0, section(true, u64::MAX)), (2, section(false, 0b1101))].into(),
             pages_shift: 15,
             subsection_shift: 9,
-            problems: Vec::new(),
+            problems: Words::default(),
         };
         let va = |pfn: u64| Some(0xffff_ea00_0000_0000 + pfn * 64);
         assert_eq!(all.locate(5), (va(5), 32763));

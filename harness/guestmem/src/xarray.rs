@@ -6,6 +6,7 @@
 
 use crate::layout::XarrayLayout;
 use crate::pagetable::{Virt, VirtError};
+use crate::problems::Words;
 use std::collections::{BTreeSet, HashSet};
 
 /// Nodes read at most.
@@ -17,7 +18,7 @@ pub(crate) struct Found {
     /// Pointers, each once.
     pub(crate) pointers: BTreeSet<u64>,
     /// Why the walk isn't whole.
-    pub(crate) problems: Vec<String>,
+    pub(crate) problems: Words,
 }
 
 /// All pointers in the xarray at `array`, at most `max` of them.

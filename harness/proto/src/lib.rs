@@ -5,6 +5,7 @@
 //! The host does not trust the guest: every frame is bounded
 //! ([`frame::MAX_FRAME`]) and every number in it is checked where it is used.
 
+mod bound;
 pub mod frame;
 mod holds;
 mod how;
@@ -14,7 +15,9 @@ mod op;
 mod outcome;
 mod profile;
 mod size;
+pub mod text;
 
+pub use bound::{MAX_HOLDS, MAX_NAME, MAX_TEXT, TooMuch, bounded};
 pub use holds::{Hold, HoldBy, Mismatch, PageType};
 pub use how::{Advice, DaxMode, FallocateMode, GupHow, Memory, PinHow, Protection, ReadBy};
 pub use ledger::{Ledger, LedgerError};

@@ -8,6 +8,12 @@ use std::collections::HashMap;
 const MAGIC: u16 = 0xeb9f;
 /// Typedefs, qualifiers and nested anonymous members followed before giving up.
 const MAX_DEPTH: usize = 32;
+/// Members looked at for one name: more than the largest kernel struct has with all that it embeds,
+/// fewer than anonymous members that embed each other could make.
+const MAX_MEMBERS: usize = 1 << 16;
+/// Bytes of a name that is kept; the kernel's own have at most as many (KSYM_NAME_LEN). Names may
+/// overlap in a file that somebody made up, and all of them together be larger than it.
+const MAX_NAME: usize = 512;
 
 pub(super) const INT: u8 = 1;
 pub(super) const PTR: u8 = 2;
@@ -281,7 +287,9 @@ impl Btf {
         };
         let mut offset = 0;
         for part in path.split('.') {
-            let (bits, type_id) = self.member(id, part, 0).ok_or_else(missing)?;
+            let mut left = MAX_MEMBERS;
+            let found = self.member(id, part, 0, &mut left);
+            let (bits, type_id) = found.ok_or_else(missing)?;
             offset += bits / 8;
             id = type_id;
         }
@@ -290,14 +298,15 @@ impl Btf {
     }
 
     /// Bit offset and type of a member, also of those in anonymous members.
-    fn member(&self, id: u32, name: &str, depth: usize) -> Option<(u64, u32)> {
+    fn member(&self, id: u32, name: &str, depth: usize, left: &mut usize) -> Option<(u64, u32)> {
         let (_, t) = self.resolve(id)?;
         if !matches!(t.kind, STRUCT | UNION) || depth > MAX_DEPTH {
             return None;
         }
         for m in self.members(t) {
+            *left = left.checked_sub(1)?;
             if m.name == 0 {
-                if let Some((bits, id)) = self.member(m.type_id, name, depth + 1) {
+                if let Some((bits, id)) = self.member(m.type_id, name, depth + 1, left) {
                     return Some((u64::from(m.bit_offset) + bits, id));
                 }
             } else if self.name(m.name) == name {
@@ -343,7 +352,7 @@ fn no_struct(name: &str) -> BtfError {
 
 fn string<'a>(data: &'a [u8], strings: &std::ops::Range<usize>, offset: u32) -> Option<&'a str> {
     let bytes = data.get(strings.clone())?.get(offset as usize..)?;
-    let end = bytes.iter().position(|&b| b == 0)?;
+    let end = bytes.iter().take(MAX_NAME + 1).position(|&b| b == 0)?;
     std::str::from_utf8(&bytes[..end]).ok()
 }
 
@@ -405,6 +414,44 @@ pub(super) mod tests {
         assert_eq!(btf.field("s", "c"), field(16, 4));
         assert_eq!(btf.field("s", "arr"), field(28, 6));
         assert_eq!(btf.enumerators("e").unwrap(), [("A", 0), ("B", 5)]);
+    }
+
+    fn of_types(types: &[u32], strings: &[u8]) -> Vec<u8> {
+        let mut out = MAGIC.to_le_bytes().to_vec();
+        out.extend([1, 0]);
+        let len = types.len() as u32 * 4;
+        for word in [24, 0, len, len, strings.len() as u32].iter().chain(types) {
+            out.extend(word.to_le_bytes());
+        }
+        out.extend(strings);
+        out
+    }
+
+    /// Structs of two anonymous members, each of which is the next struct: as many ways as there are
+    /// subsets.
+    #[test]
+    fn members_that_embed_each_other_are_searched_in_time() {
+        let mut types = Vec::new();
+        for id in 1..=31u32 {
+            let name = if id == 1 { 1 } else { 0 };
+            types.extend([name, u32::from(STRUCT) << 24 | 2, 8]);
+            types.extend([0, id + 1, 0, 0, id + 1, 0]);
+        }
+        types.extend([0, u32::from(STRUCT) << 24, 8]);
+        let btf = Btf::parse(of_types(&types, b"\0s\0")).unwrap();
+        assert!(btf.field("s", "gone").unwrap_err().is_missing());
+    }
+
+    /// Each struct's name begins a byte later in the same long string.
+    #[test]
+    fn names_that_overlap_take_no_more_than_their_bytes() {
+        let types: Vec<u32> = (1..=5000u32)
+            .flat_map(|n| [n, u32::from(STRUCT) << 24, 0])
+            .collect();
+        let mut strings = vec![b'x'; 6000];
+        (strings[0], strings[5999]) = (0, 0);
+        let btf = Btf::parse(of_types(&types, &strings)).unwrap();
+        assert!(btf.structs.keys().all(|name| name.len() <= MAX_NAME));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub fn reduce(btf: &Btf, roots: &[&str]) -> Vec<u8> {
     let mut out = Reducer {
         btf,
         ids: HashMap::new(),
+        unwritten: Vec::new(),
         types: Vec::new(),
         strings: vec![0],
         names: HashMap::new(),
@@ -24,13 +25,15 @@ pub fn reduce(btf: &Btf, roots: &[&str]) -> Vec<u8> {
             out.add(id);
         }
     }
+    out.write();
     out.finish()
 }
 
 struct Reducer<'a> {
     btf: &'a Btf,
-    /// Old id to new id, also of types still being written.
+    /// Old id to new id, also of types not yet written.
     ids: HashMap<u32, u32>,
+    unwritten: Vec<(u32, Type)>,
     /// Each type's words; its id is its index + 1.
     types: Vec<Vec<u32>>,
     strings: Vec<u8>,
@@ -53,6 +56,7 @@ impl Reducer<'_> {
         new
     }
 
+    /// The new id of a type, which is written later: types may embed each other to any depth.
     fn add(&mut self, id: u32) -> u32 {
         if let Some(&new) = self.ids.get(&id) {
             return new;
@@ -63,11 +67,17 @@ impl Reducer<'_> {
         self.types.push(Vec::new());
         let new = u32::try_from(self.types.len()).unwrap_or(0);
         self.ids.insert(id, new);
-        let words = self.words(t);
-        if let Some(slot) = self.types.get_mut((new as usize).saturating_sub(1)) {
-            *slot = words;
-        }
+        self.unwritten.push((new, t));
         new
+    }
+
+    fn write(&mut self) {
+        while let Some((new, t)) = self.unwritten.pop() {
+            let words = self.words(t);
+            if let Some(slot) = self.types.get_mut((new as usize).saturating_sub(1)) {
+                *slot = words;
+            }
+        }
     }
 
     fn words(&mut self, t: Type) -> Vec<u32> {
@@ -133,5 +143,32 @@ mod tests {
         assert!(small.enumerators("e").is_err());
         let both = Btf::parse(reduce(&whole, &["s", "e"])).unwrap();
         assert_eq!(both.enumerators("e"), whole.enumerators("e"));
+    }
+
+    /// A struct in a struct in a struct: no stack is as deep as a file can be long.
+    #[test]
+    fn types_nested_to_any_depth_are_reduced() {
+        let depth = 200_000u32;
+        let mut words: Vec<u32> = Vec::new();
+        for id in 1..=depth {
+            words.extend([
+                u32::from(id == 1),
+                u32::from(STRUCT) << 24 | 1,
+                8,
+                0,
+                id + 1,
+                0,
+            ]);
+        }
+        words.extend([0, u32::from(STRUCT) << 24, 8]);
+        let mut data = vec![0x9f, 0xeb, 1, 0];
+        let len = words.len() as u32 * 4;
+        for word in [24, 0, len, len, 3].iter().chain(&words) {
+            data.extend(word.to_le_bytes());
+        }
+        data.extend(b"\0s\0");
+        let whole = Btf::parse(data).unwrap();
+        let small = Btf::parse(reduce(&whole, &["s"])).unwrap();
+        assert_eq!(small.size("s"), Ok(8));
     }
 }

@@ -43,3 +43,29 @@ pub use rootfs::{RootArtifact, build_rootfs};
 pub use selftests::{Selftests, build_selftests};
 pub use source::SourceRecord;
 pub use toolchain::Toolchain;
+
+/// Parts of this room that the fuzzing package calls.
+#[doc(hidden)]
+pub mod fuzzing {
+    use std::collections::BTreeSet;
+
+    use camino::Utf8PathBuf;
+
+    use super::error::PatchFailure;
+    use super::series;
+
+    /// Every file that a patch may need or make.
+    pub fn named_files(text: &str) -> BTreeSet<Utf8PathBuf> {
+        series::named_files(text)
+    }
+
+    /// Makes sense of what `git apply` says of a patch.
+    pub fn explain(label: &str, text: &str, base: &str, said: &str) -> PatchFailure {
+        series::explain(label, text, base, said)
+    }
+
+    /// The hunk of `file` whose old part begins at `line`, in words.
+    pub fn find_hunk(text: &str, file: &str, line: u64) -> Option<String> {
+        series::find_hunk(text, file, line)
+    }
+}

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use proto::text::escape;
 
 use super::cache::{create_dir, remove};
 use super::error::{BuildError, PatchFailure};
@@ -224,7 +225,7 @@ fn split(
             .unwrap_or_default();
         let label = match subject {
             "" => name.to_owned(),
-            subject => format!("{name} (“{subject}”)"),
+            subject => format!("{name} (“{}”)", escape(subject)),
         };
         patches.push(Patch { label, file, text });
     }
@@ -238,7 +239,7 @@ fn split(
 }
 
 /// Every file that a patch may need or make.
-fn named_files(text: &str) -> BTreeSet<Utf8PathBuf> {
+pub(super) fn named_files(text: &str) -> BTreeSet<Utf8PathBuf> {
     let mut names = BTreeSet::new();
     let mut add = |name: &str| {
         let name = Utf8PathBuf::from(name);
@@ -291,7 +292,7 @@ fn apply_one(patch: &Patch, tree: &Utf8Path, base: &str) -> Result<(), BuildErro
 }
 
 /// Makes sense of what `git apply` says: which file, and which of the patch's hunks for it.
-fn explain(label: &str, text: &str, base: &str, said: &str) -> PatchFailure {
+pub(super) fn explain(label: &str, text: &str, base: &str, said: &str) -> PatchFailure {
     let errors: Vec<&str> = said
         .lines()
         .filter_map(|l| l.strip_prefix("error: "))
@@ -322,11 +323,16 @@ fn explain(label: &str, text: &str, base: &str, said: &str) -> PatchFailure {
     if failure.detail.is_empty() {
         failure.detail = said.trim().to_owned();
     }
+    // The patch may be a stranger's.
+    failure.detail = escape(&failure.detail);
+    for text in [&mut failure.file, &mut failure.hunk].into_iter().flatten() {
+        *text = escape(text);
+    }
     failure
 }
 
 /// The hunk of `file` whose old part begins at `line`, in words.
-fn find_hunk(text: &str, file: &str, line: u64) -> Option<String> {
+pub(super) fn find_hunk(text: &str, file: &str, line: u64) -> Option<String> {
     let mut inside = false;
     let mut hunks: Vec<(u64, &str)> = Vec::new();
     for one in text.lines() {

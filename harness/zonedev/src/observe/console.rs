@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 
-use crate::record::{LogLine, push_visible};
+use proto::text::push_escaped;
+
+use crate::record::LogLine;
 
 /// Characters kept of one line.
 const MAX_LINE: usize = 1024;
@@ -23,15 +25,10 @@ const MARK: &str = "zonedev: step ";
 pub fn console(bytes: &[u8]) -> Vec<LogLine> {
     let mut kept = Kept::default();
     let mut step = None;
-    for raw in bytes.split(|b| matches!(b, b'\n' | b'\r')) {
-        if raw.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
+    for raw in lines(bytes) {
         let (time_us, caller, text) = timestamp(raw);
         let text = clean(text);
-        if let Some(n) = mark(&text) {
-            step = Some(n);
-        }
+        step = mark(&text).or(step);
         kept.add(LogLine {
             time_us,
             text,
@@ -90,6 +87,13 @@ impl Kept {
         out.extend(self.tail);
         out
     }
+}
+
+/// The lines that say something.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes
+        .split(|b| matches!(b, b'\n' | b'\r'))
+        .filter(|raw| !raw.iter().all(u8::is_ascii_whitespace))
 }
 
 /// The step's index in a mark.
@@ -156,7 +160,7 @@ fn clean(raw: &[u8]) -> String {
         }
         match c {
             '\t' => out.push(' '),
-            c => push_visible(&mut out, c),
+            c => push_escaped(&mut out, c),
         }
     }
     out
@@ -245,7 +249,7 @@ mod tests {
         #[test]
         fn any_bytes_give_lines_that_can_be_shown(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             for line in console(&bytes) {
-                prop_assert!(!line.text.chars().any(char::is_control));
+                prop_assert!(!line.text.chars().any(proto::text::steers));
             }
         }
     }

@@ -4,6 +4,7 @@
 //! results: a run that reached no test is one that is missing.
 
 use proto::ProgramOutput;
+use proto::text::steers;
 
 use crate::record::{TestResult, TestStatus};
 
@@ -17,7 +18,7 @@ pub fn fstests(output: &ProgramOutput) -> Vec<TestResult> {
         let line: String = line
             .chars()
             .take(300)
-            .filter(|c| !c.is_control() || *c == '\t')
+            .filter(|c| !steers(*c) || *c == '\t')
             .collect();
         let (name, rest) = match line.split_once(char::is_whitespace) {
             Some((name, rest)) => (name, rest.trim()),
@@ -45,7 +46,7 @@ pub fn fstests(output: &ProgramOutput) -> Vec<TestResult> {
         let last: String = last
             .unwrap_or_default()
             .chars()
-            .filter(|c| !c.is_control())
+            .filter(|c| !steers(*c))
             .take(300)
             .collect();
         out.push(TestResult {

@@ -4,12 +4,18 @@
 //! Documentation/dev-tools/ktap.rst. Any text gives results: what was announced and never
 //! reported is [`TestStatus::Missing`].
 
-use crate::record::{TestResult, TestStatus, escape, escape_lines};
+use proto::text::{escape, push_escaped};
+
+use crate::record::{TestResult, TestStatus};
 
 /// Results kept of one program.
 const MAX_RESULTS: usize = 10_000;
 /// Characters of diagnostics kept with one result.
 const MAX_MESSAGE: usize = 2_000;
+/// Characters of a test's name.
+const MAX_NAME: usize = 200;
+/// Results that are missing of one plan, told.
+const MAX_MISSING: usize = 1_000;
 
 /// One level of nesting, while it is read.
 #[derive(Default)]
@@ -26,7 +32,7 @@ struct Level {
 /// Reads all results of a program's output.
 pub fn ktap(text: &str) -> Vec<TestResult> {
     let mut reader = Reader::default();
-    for line in text.lines().take(1_000_000) {
+    for line in text.lines() {
         reader.line(line);
     }
     reader.finish()
@@ -43,6 +49,8 @@ struct Reader {
     /// `# [RUN] what ... with which`, and name many results alike.
     titled: Option<String>,
     bailed: Option<String>,
+    /// Results beyond [`MAX_RESULTS`].
+    left_out: usize,
 }
 
 impl Reader {
@@ -63,7 +71,7 @@ impl Reader {
                 self.push("all".into(), TestStatus::Skip, reason.to_owned());
             }
         } else if let Some(reason) = body.strip_prefix("Bail out!") {
-            self.bailed = Some(reason.trim().to_owned());
+            self.bailed = Some(cut(reason.trim(), MAX_MESSAGE));
         } else if let Some(result) = result_line(body) {
             self.result(indent, &result);
         } else if !body.is_empty() {
@@ -75,14 +83,14 @@ impl Reader {
         let text = text.trim();
         if let Some(name) = text.strip_prefix("RUN ") {
             self.died();
-            self.running = Some(name.trim().trim_end_matches("...").trim().to_owned());
+            self.running = Some(cut(name.trim().trim_end_matches("...").trim(), MAX_NAME));
             self.notes.clear();
         } else if let Some(title) = text.strip_prefix("[RUN] ") {
-            self.titled = Some(title.trim().to_owned());
+            self.titled = Some(cut(title.trim(), MAX_NAME));
         } else if let Some(name) = text.strip_prefix("Subtest:") {
             self.enter(indent);
             if let Some(level) = self.levels.last_mut() {
-                level.prefix = name.trim().to_owned();
+                level.prefix = cut(name.trim(), MAX_NAME);
             }
         } else if text.starts_with("OK ") || text.starts_with("FAIL ") {
             // The harness's own words before its result line.
@@ -138,7 +146,9 @@ impl Reader {
                 Some(reason) => format!("bailed out: {reason}"),
                 None => format!("{planned} tests planned, {} reported", level.seen),
             };
-            for n in level.seen + 1..=planned.min(level.seen + 1000) {
+            // One more than there is room for: so many are left out, and that is told.
+            let room = MAX_RESULTS.saturating_sub(self.out.len()) + 1;
+            for n in (level.seen + 1..=planned).take(room.min(MAX_MISSING)) {
                 self.push(format!("{at}#{n}"), TestStatus::Missing, message.clone());
             }
         }
@@ -201,14 +211,22 @@ impl Reader {
 
     fn push(&mut self, name: String, status: TestStatus, message: String) {
         if self.out.len() < MAX_RESULTS {
-            let name = escape(&name.chars().take(200).collect::<String>());
-            let message: String = message.chars().take(MAX_MESSAGE).collect();
-            let message = escape_lines(&message);
+            let mut shown = String::with_capacity(message.len().min(MAX_MESSAGE));
+            for c in message.chars().take(MAX_MESSAGE) {
+                match c {
+                    '\n' => shown.push(c),
+                    c => push_escaped(&mut shown, c),
+                }
+            }
+            let name = escape(&cut(&name, MAX_NAME));
+            let message = shown;
             self.out.push(TestResult {
                 name,
                 status,
                 message,
             });
+        } else {
+            self.left_out += 1;
         }
     }
 
@@ -223,8 +241,21 @@ impl Reader {
         while !self.levels.is_empty() {
             self.leave();
         }
+        if self.left_out > 0 {
+            // One of them may have failed.
+            self.out.push(TestResult {
+                name: "further results".into(),
+                status: TestStatus::Missing,
+                message: format!("{} were left out", self.left_out),
+            });
+        }
         self.out
     }
+}
+
+/// The first characters.
+fn cut(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
 }
 
 /// `1..N`, with the reason behind `# SKIP`.

@@ -124,6 +124,45 @@ fn what_the_guest_prints_cannot_steer_a_terminal() {
     assert_eq!(lines("ok 1 \u{1b}[31mred\n"), ["Pass \\u{1b}[31mred"]);
 }
 
+#[test]
+fn a_failure_among_more_results_than_are_kept_is_no_pass() {
+    let mut text = "ok 1 a\n".repeat(MAX_RESULTS);
+    assert_eq!(ktap(&text).len(), MAX_RESULTS);
+    text.push_str("not ok 2 b\n");
+    let results = ktap(&text);
+    let last = results.last().unwrap();
+    assert_eq!(results.len(), MAX_RESULTS + 1);
+    assert_eq!(
+        (last.status, last.message.as_str()),
+        (TestStatus::Missing, "1 were left out")
+    );
+}
+
+/// Each of these took time or memory by the square of its length.
+#[test]
+fn plans_and_titles_without_bound_are_read_in_time() {
+    let start = std::time::Instant::now();
+    for text in [
+        " 1..999999\n1..0\n".repeat(200_000),
+        format!(
+            "# Subtest: {}\n{}",
+            "x".repeat(2 << 20),
+            "  ok 1 a\n".repeat(100_000)
+        ),
+        format!(
+            "Bail out! {}\n{}",
+            "x".repeat(2 << 20),
+            " 1..999\n1..0\n".repeat(1000)
+        ),
+    ] {
+        let results = ktap(&text);
+        assert!(results.len() <= MAX_RESULTS + 1);
+        assert!(results.iter().all(|r| r.name.len() <= 2 * MAX_NAME));
+    }
+    let took = start.elapsed();
+    assert!(took < std::time::Duration::from_secs(60), "took {took:?}");
+}
+
 proptest! {
     #[test]
     fn any_text_gives_bounded_results(
@@ -133,7 +172,7 @@ proptest! {
             Just("Bail out!".to_owned()), Just("not ok".to_owned()),
         ], 0..40)
     ) {
-        prop_assert!(ktap(&lines.join("\n")).len() <= MAX_RESULTS);
+        prop_assert!(ktap(&lines.join("\n")).len() <= MAX_RESULTS + 1);
     }
 }
 

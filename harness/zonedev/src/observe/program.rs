@@ -4,7 +4,7 @@ use camino::Utf8Path;
 use proto::ProgramOutput;
 
 use super::ktap;
-use crate::record::{TestResult, TestStatus, escape};
+use crate::record::{TestResult, TestStatus};
 
 /// Exit codes of a test that was skipped: of kselftest (KSFT_SKIP) and of automake, which ndctl's use.
 const SKIPPED: [i32; 2] = [4, 77];
@@ -62,10 +62,7 @@ fn last_lines(text: &str, most: usize) -> String {
     let says = |l: &&str| !l.trim().is_empty() && !l.starts_with('+');
     let lines: Vec<&str> = text.lines().filter(says).collect();
     let last = &lines[lines.len().saturating_sub(most)..];
-    let visible = |line: &&str| {
-        let kept: String = line.trim().chars().take(300).collect();
-        escape(&kept)
-    };
+    let visible = |line: &&str| proto::text::excerpt(line.trim(), 300);
     last.iter().map(visible).collect::<Vec<_>>().join("\n")
 }
 

@@ -312,3 +312,20 @@ proptest! {
         }
     }
 }
+
+/// Each of these lines is a part of the report before it.
+#[test]
+fn a_report_with_parts_without_end_is_read_in_time() {
+    let mut text = String::from(
+        "[    1.000000][    T1] WARNING: CPU: 0 PID: 1 at f+0x1/0x2\n[    1.000000][    T1] Call Trace:\n",
+    );
+    text.push_str(
+        &"[    2.000000][    C1] NMI backtrace for cpu 1\n[    2.000000][    C2] words\n"
+            .repeat(45_000),
+    );
+    let log = console(text.as_bytes());
+    let start = std::time::Instant::now();
+    let found = splats(&log);
+    assert_eq!(found[0].own_lines().count(), 2 + 45_000);
+    assert!(start.elapsed() < std::time::Duration::from_secs(120));
+}

@@ -1,41 +1,54 @@
 //! Tasks that sysrq showed -> who waits, and where.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::record::{LogLine, WaitingTask};
 
 use super::splat::{frames_of, task_of};
 
 /// Tasks kept.
 const MAX_TASKS: usize = 64;
+/// Tasks looked at; sysrq-t shows them all.
+const MAX_SHOWN: usize = 4096;
 /// Lines from a task's first to its trace's last.
 const MAX_LINES: usize = 60;
 
 /// The tasks that wait uninterruptibly, as sysrq-w and sysrq-t show them, each once; first those
 /// that are no kernel thread. Where there is none, the agent's processes but the first.
 pub fn waiting_tasks(log: &[LogLine]) -> Vec<WaitingTask> {
+    // Another processor may report meanwhile: only lines of the same caller count.
+    let mut by_caller: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
+    for line in log {
+        let caller = line.caller.as_deref();
+        by_caller.entry(caller).or_default().push(&line.text);
+    }
+    let mut next: BTreeMap<Option<&str>, usize> = BTreeMap::new();
     let mut all: Vec<WaitingTask> = Vec::new();
-    for (i, line) in log.iter().enumerate() {
-        let Some(state) = state(&line.text) else {
+    let mut seen = BTreeSet::new();
+    for line in log {
+        let caller = line.caller.as_deref();
+        let at = next.entry(caller).or_default();
+        let lines = by_caller.get(&caller).and_then(|l| l.get(*at..));
+        *at += 1;
+        let (Some(state), Some(lines)) = (state(&line.text), lines) else {
             continue;
         };
-        // Another processor may report meanwhile: only lines of the same caller count.
-        let lines = log[i..]
-            .iter()
-            .filter(|l| l.caller == line.caller)
-            .take(MAX_LINES)
-            .map(|l| l.text.as_str());
-        let mut lines: Vec<&str> = lines.collect();
+        if all.len() == MAX_SHOWN {
+            break;
+        }
+        let lines = &lines[..lines.len().min(MAX_LINES)];
         let next = lines.iter().skip(1).position(|l| l.starts_with("task:"));
-        lines.truncate(next.map_or(lines.len(), |n| n + 1));
-        let Some(task) = task_of(&lines) else {
+        let lines = &lines[..next.map_or(lines.len(), |n| n + 1)];
+        let Some(task) = task_of(lines) else {
             continue;
         };
-        if all.iter().any(|t| t.task == task) {
+        if !seen.insert((task.comm.clone(), task.pid)) {
             continue;
         }
         all.push(WaitingTask {
             task,
             state,
-            trace: frames_of(&lines),
+            trace: frames_of(lines),
         });
     }
     let of_user = |t: &WaitingTask| {
@@ -87,5 +100,18 @@ mod tests {
         assert_eq!(names, [("agent", 77), ("kworker/u4:0", 9)]);
         let frame = crate::observe::blamed_frame(&tasks[0].trace).unwrap();
         assert_eq!(frame.function, "dax_break_layout");
+    }
+
+    /// Every line another caller, every line a task.
+    #[test]
+    fn tasks_without_end_are_read_in_time() {
+        let lines = (0..60_000).map(|n| (n, format!("T{n}"))).map(|(n, t)| {
+            format!("[    9.000000][{t:>6}] task:a{n} state:D stack:0 pid:{n} ppid:1\n")
+        });
+        let text: String = lines.collect();
+        let log = console(text.as_bytes());
+        let start = std::time::Instant::now();
+        assert_eq!(waiting_tasks(&log).len(), MAX_TASKS);
+        assert!(start.elapsed() < std::time::Duration::from_secs(60));
     }
 }

@@ -39,21 +39,30 @@ impl CellId {
         self.suite == "boot" && self.case == "provision"
     }
 
-    /// A relative folder for the cell's files.
+    /// A relative folder for the cell's files; it leads nowhere else, whatever the names are.
     pub fn folder(&self) -> String {
-        let kernel: String = self
-            .kernel
-            .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || ".-_+@".contains(c) {
-                    c
-                } else {
-                    '_'
-                }
-            })
-            .collect();
-        format!("cells/{}-{kernel}/{}", self.side, self.case_path())
+        let kernel = file_name(&self.kernel);
+        let mut out = format!("cells/{}-{kernel}", self.side);
+        let case = self.case.split('/');
+        for name in [self.suite.as_str(), self.fixture.as_str()]
+            .into_iter()
+            .chain(case)
+        {
+            out.push('/');
+            out.push_str(&match name {
+                "" | "." | ".." => "_".to_owned(),
+                name => file_name(name),
+            });
+        }
+        out
     }
+}
+
+fn file_name(text: &str) -> String {
+    let keep = |c: char| c.is_ascii_alphanumeric() || ".-_+@".contains(c);
+    text.chars()
+        .map(|c| if keep(c) { c } else { '_' })
+        .collect()
 }
 
 impl fmt::Display for CellId {

@@ -25,6 +25,8 @@ use super::{Begun, CellId, CellRecord, Event, RECORD_VERSION, RunRecord};
 
 const JOURNAL: &str = "journal.jsonl";
 const BEGUN: &str = "begun.json";
+/// Bytes that a packed file may have unpacked.
+const MAX_UNPACKED: u64 = 1 << 30;
 
 /// Why a run's folder could not be written or read.
 #[derive(Debug, Error)]
@@ -39,6 +41,14 @@ pub enum RunFolderError {
         path: Utf8PathBuf,
         /// What serde said.
         source: serde_json::Error,
+    },
+    /// A file unpacks to more than any cell has.
+    #[error("read {path}: it has more than {most} bytes, unpacked")]
+    TooLong {
+        /// The file.
+        path: Utf8PathBuf,
+        /// How many are read.
+        most: u64,
     },
     /// Another harness runs it.
     #[error("use the run's folder: {path} is in use; its harness still runs")]
@@ -264,11 +274,25 @@ fn write_packed(path: &Utf8Path, value: &impl Serialize) -> Result<(), RunFolder
 }
 
 fn read_packed<T: DeserializeOwned>(path: &Utf8Path) -> Result<T, RunFolderError> {
-    let json = zstd::decode_all(fs::File::open(path)?)?;
+    let json = unpack(path, MAX_UNPACKED)?;
     serde_json::from_slice(&json).map_err(|source| RunFolderError::Json {
         path: path.to_owned(),
         source,
     })
+}
+
+fn unpack(path: &Utf8Path, most: u64) -> Result<Vec<u8>, RunFolderError> {
+    let mut out = Vec::new();
+    zstd::Decoder::new(fs::File::open(path)?)?
+        .take(most + 1)
+        .read_to_end(&mut out)?;
+    if out.len() as u64 > most {
+        return Err(RunFolderError::TooLong {
+            path: path.to_owned(),
+            most,
+        });
+    }
+    Ok(out)
 }
 
 fn read_json<T: DeserializeOwned>(path: &Utf8Path) -> Result<T, RunFolderError> {
@@ -291,6 +315,36 @@ mod tests {
     use super::*;
     use crate::record::End;
     use crate::record::testing::cell;
+
+    #[test]
+    fn a_cells_names_lead_nowhere_else() {
+        let mut cell = cell("generic/413", 0, "6.12");
+        assert!(
+            cell.id.folder().ends_with("/generic/413"),
+            "{}",
+            cell.id.folder()
+        );
+        cell.id.suite = "..".into();
+        cell.id.case = "/../..//x y".into();
+        let folder = cell.id.folder();
+        assert!(
+            folder.starts_with("cells/0-6.12/_/") && folder.ends_with("/_/_/_/_/x_y"),
+            "{folder}"
+        );
+    }
+
+    #[test]
+    fn a_packed_file_that_unpacks_to_too_much_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().join("x.zst")).unwrap();
+        fs::write(&path, zstd::encode_all(&[b' '; 5000][..], 1).unwrap()).unwrap();
+        assert_eq!(unpack(&path, 5000).unwrap().len(), 5000);
+        let refused = unpack(&path, 4999);
+        assert!(
+            matches!(refused, Err(RunFolderError::TooLong { .. })),
+            "{refused:?}"
+        );
+    }
 
     #[test]
     fn a_run_that_was_cut_off_anywhere_can_be_gone_on_with() {

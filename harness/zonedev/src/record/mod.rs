@@ -2,7 +2,6 @@
 //! report and every comparison is made. Knows nothing of QEMU.
 
 mod cell;
-mod clean;
 mod folder;
 mod hang;
 mod lines;
@@ -17,7 +16,6 @@ pub use cell::{
     CellId, CellRecord, CheckpointRecord, End, FailedRun, KnownFailure, KnownWhat, Left, LogLine,
     Repeats, StepRecord, TestResult, TestStatus, Violation,
 };
-pub use clean::{clip, escape, escape_lines, push_visible};
 pub use folder::{RunFolder, RunFolderError};
 pub use hang::{CORE, Hang, Rung, WaitingTask};
 pub use lines::SourceLines;

@@ -31,18 +31,53 @@ pub fn normalise(line: &str) -> String {
             _ => out.push_str(token),
         }
     }
-    let out = out.replace("+X/X", "");
-    let mut out = out.trim().to_owned();
-    for joined in ["N.N", "N:N", "N-N", "N/N", "XN", "-N"] {
-        let short = if joined == "XN" { "X" } else { "N" };
-        while out.contains(joined) {
-            out = out.replace(joined, short);
+    // What one rule leaves, another may take.
+    loop {
+        let before = out.len();
+        out = settled(out);
+        if out.len() == before {
+            return out;
         }
+    }
+}
+
+/// Numbers that belong together become one; so do blanks.
+fn settled(mut out: String) -> String {
+    if out.contains("+X/X") {
+        out = out.replace("+X/X", "");
+    }
+    for (joined, one) in [
+        ("N.N", "N"),
+        ("N:N", "N"),
+        ("N-N", "N"),
+        ("N/N", "N"),
+        ("  ", " "),
+    ] {
+        while out.contains(joined) {
+            out = out.replace(joined, one);
+        }
+    }
+    if out.contains("XN") || out.contains("-N") {
+        out = without_signs(&out);
+    }
+    out.trim().to_owned()
+}
+
+/// Without the digits behind an address, and the signs before a number.
+fn without_signs(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == 'N' {
+            if out.ends_with('X') {
+                continue;
+            }
+            out.truncate(out.trim_end_matches('-').len());
+        }
+        out.push(c);
     }
     out
 }
 
-/// `0x1a`, or eight and more hexadecimal digits with at least one decimal among them.
 fn is_hex(token: &str) -> bool {
     let digits = token
         .strip_prefix("0x")

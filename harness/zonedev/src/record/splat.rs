@@ -47,12 +47,12 @@ pub struct Splat {
 impl Splat {
     /// The indexes into [`super::CellRecord::log`] of its own lines.
     pub fn own_lines(&self) -> impl Iterator<Item = usize> + '_ {
-        let others = |i: &usize| {
-            self.others
-                .iter()
-                .any(|(from, to)| (*from..*to).contains(i))
-        };
-        (self.lines.0..self.lines.1).filter(move |i| !others(i))
+        // `others` ascend.
+        let mut others = self.others.iter().peekable();
+        (self.lines.0..self.lines.1).filter(move |i| {
+            while others.next_if(|(_, to)| to <= i).is_some() {}
+            others.peek().is_none_or(|(from, _)| i < from)
+        })
     }
 
     /// Where in the source the function is that it is about.

@@ -1,6 +1,6 @@
 //! Text for people: escaped, coloured where wanted, wrapped.
 
-pub use crate::record::escape;
+pub use proto::text::escape;
 
 /// How to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ mod tests {
         fn nothing_that_steers_a_terminal_passes(text in any::<String>()) {
             let mut out = String::new();
             wrap(&mut out, "", &text, 40);
-            prop_assert!(out.chars().all(|c| c == '\n' || !c.is_control()));
+            prop_assert!(out.chars().all(|c| c == '\n' || !proto::text::steers(c)));
         }
     }
 }

@@ -50,7 +50,7 @@ fn report(cell: &CellRecord, splat: &Splat, look: &Look, out: &mut String) {
     let _ = writeln!(
         out,
         "  lines {} to {} of the console",
-        splat.lines.0 + 1,
+        splat.lines.0.saturating_add(1),
         splat.lines.1
     );
 }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use camino::Utf8PathBuf;
 use proto::{Op, StepResult};
 
+use proto::text::excerpt;
+
 use crate::plan::Group;
-use crate::record::{CellId, CellRecord, End, Event, Left, RunFolder, clip};
+use crate::record::{CellId, CellRecord, End, Event, Left, RunFolder};
 use crate::spec::{Fixture, PlannedStep};
 use crate::vm::{Accel, BASE_CMDLINE, Console, Guest, Machine, Nvdimm, Template, clock_parameters};
 
@@ -329,7 +331,7 @@ fn last_words(guest: &Guest, how: &str) -> String {
     let mut out = how.to_owned();
     for line in lines.iter().rev() {
         out.push_str("\n  ");
-        out.push_str(&clip(line, MAX_LINE));
+        out.push_str(&excerpt(line, MAX_LINE));
     }
     out
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use proto::{Checkpoint, Op, ProgramOutput, StepResult};
 
+use proto::text::excerpt;
+
 use crate::observe::{self, Symbols};
-use crate::record::{CellRecord, CheckpointRecord, End, Left, StepRecord, TestResult, clip};
+use crate::record::{CellRecord, CheckpointRecord, End, Left, StepRecord, TestResult};
 use crate::spec::{Contract, HUNG, PlannedStep, Reads};
 use crate::verdict;
 use crate::vm::{self, Accel, Guest};
@@ -285,7 +287,7 @@ pub(super) fn read_console(record: &mut CellRecord, console: &[u8], total: u64, 
 /// The end of a cell whose guest could not be had.
 pub(super) fn vm_end(error: &vm::VmError) -> End {
     // QEMU's words may repeat a guest's.
-    let message = clip(&error.to_string(), MAX_MESSAGE);
+    let message = excerpt(&error.to_string(), MAX_MESSAGE);
     match error.fault() {
         vm::Fault::Harness => End::HarnessError { message },
         vm::Fault::Host | vm::Fault::Qemu => End::HostError { message },
@@ -299,22 +301,25 @@ pub(super) async fn ended(error: &SessionError, step: Option<usize>, guest: &Gue
     let panic = tail.contains("Kernel panic - not syncing");
     match (error, step) {
         (SessionError::Ended(vm::End::Gone), _) if !panic => End::HostError {
-            message: clip(&guest.how_it_ended().await, MAX_MESSAGE),
+            message: excerpt(&guest.how_it_ended().await, MAX_MESSAGE),
         },
         (SessionError::Ended(vm::End::Shutdown { reason }), _)
             if !panic && reason.starts_with(BY_HOST) =>
         {
             End::HostError {
-                message: format!("QEMU was told to end from outside ({})", clip(reason, 100)),
+                message: format!(
+                    "QEMU was told to end from outside ({})",
+                    excerpt(reason, 100)
+                ),
             }
         }
         (SessionError::Ended(end), _) => {
             let how = match end {
                 _ if panic => "panic".into(),
                 vm::End::Shutdown { reason } if guest.triple_fault() => {
-                    format!("{} by a triple fault", clip(reason, 100))
+                    format!("{} by a triple fault", excerpt(reason, 100))
                 }
-                vm::End::Shutdown { reason } => clip(reason, 100),
+                vm::End::Shutdown { reason } => excerpt(reason, 100),
                 vm::End::Panicked => "panic".into(),
                 vm::End::Gone => "QEMU exited".into(),
             };

@@ -11,9 +11,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
+use proto::text::excerpt;
+
 use crate::observe::Symbols;
 use crate::plan::{Group, Plan, PlannedCell};
-use crate::record::{CellId, CellRecord, End, Event, RunFolder, clip};
+use crate::record::{CellId, CellRecord, End, Event, RunFolder};
 use crate::spec::{Contract, Fixture};
 use crate::verdict;
 use crate::vm::{Accel, Guest, Launcher};
@@ -384,7 +386,7 @@ async fn task<T: Send + 'static>(
     set.spawn(work);
     match set.join_next().await {
         Some(Ok(done)) => Ok(done),
-        Some(Err(e)) => Err(clip(&e.to_string(), 300)),
+        Some(Err(e)) => Err(excerpt(&e.to_string(), 300)),
         None => Err("it never began".to_owned()),
     }
 }

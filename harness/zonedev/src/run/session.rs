@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::text::excerpt;
 use proto::{
     AgentMessage, Behaviour, Checkpoint, HostMessage, Op, Outcome, PROTOCOL_VERSION, Profile,
     Request, Standing, frame,
@@ -12,7 +13,6 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::progress::{Patience, Silence, TICK, Watch};
-use super::trust;
 use crate::vm::{End, Guest, VmError};
 
 /// How long QEMU may take to end where its guest said something odd: maybe these were last words.
@@ -25,6 +25,9 @@ const MAX_SAID: usize = 32 << 20;
 /// says a few kilobytes every two seconds.
 const MAX_ALIVE: usize = 1 << 20;
 const MAX_ALIVE_A_SECOND: usize = 64 << 10;
+
+/// Characters told of a word that could not be used: what serde says of it quotes it.
+const SHOWN: usize = 256;
 
 /// How a talk ended other than with an answer.
 #[derive(Debug, Error)]
@@ -281,14 +284,15 @@ impl Session {
 
     /// The next frame. What has been read of one stays where this is not waited for to the end.
     async fn message(&mut self) -> Result<Word, SessionError> {
-        let bad = |e: frame::FrameError| SessionError::Frame(trust::words(&e));
+        let bad = |e: frame::FrameError| SessionError::Frame(excerpt(&e.to_string(), SHOWN));
         loop {
             if let Some((header, rest)) = self.read.split_first_chunk() {
                 let len = frame::body_len(*header).map_err(bad)?;
                 if let Some(body) = rest.get(..len) {
                     let message = frame::decode(body).map_err(bad)?;
                     self.read.drain(..4 + len);
-                    let message = trust::checked(message).map_err(SessionError::Frame)?;
+                    let message = proto::bounded(message)
+                        .map_err(|e| SessionError::Frame(format!("failed to {e}")))?;
                     return Ok((message, len));
                 }
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
+use proto::text::{escape, steers};
 use serde::de::DeserializeOwned;
 
 /// Something wrong in a spec file. Displays as `FILE:LINE: message`; as a [`miette::Diagnostic`]
@@ -36,8 +37,8 @@ impl SpecError {
             file: file.to_owned(),
             span: None,
             line: None,
-            message: message.into(),
-            help: Some(help.into()),
+            message: escape(&message.into()),
+            help: Some(escape(&help.into())),
         }))
     }
 
@@ -156,12 +157,12 @@ impl SpecFile {
             .count()
             + 1;
         SpecError(Box::new(Inner {
-            source: NamedSource::new(self.path.as_str(), Arc::clone(&self.text)),
+            source: NamedSource::new(self.path.as_str(), shown(&self.text)),
             file: self.path.clone(),
             span: Some(SourceSpan::new(start.into(), end - start)),
             line: Some(line),
-            message: message.into(),
-            help: Some(help.into()),
+            message: escape(&message.into()),
+            help: Some(escape(&help.into())),
         }))
     }
 
@@ -173,6 +174,25 @@ impl SpecFile {
             self.error(e.span().unwrap_or(0..0), message, help)
         })
     }
+}
+
+/// The text for a look at the place: what would steer a terminal is put out of action, by as many
+/// bytes, so that the places stay.
+fn shown(text: &Arc<str>) -> Arc<str> {
+    let is_fine = |c: char| matches!(c, '\n' | '\t') || !steers(c);
+    if text.chars().all(is_fine) {
+        return Arc::clone(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_fine(c) {
+            true => out.push(c),
+            // The end of a line, as some editors write it.
+            false if c == '\r' => out.push(' '),
+            false => out.extend(std::iter::repeat_n('?', c.len_utf8())),
+        }
+    }
+    out.into()
 }
 
 /// The last part of an I/O error's words, without the path that the caller names itself.
@@ -256,6 +276,19 @@ mod tests {
         let e = parse("title = \n");
         assert_eq!(e.line(), Some(1));
         assert!(e.remedy().is_some());
+    }
+
+    #[test]
+    fn a_file_of_a_stranger_steers_no_terminal() {
+        let e = parse("# \u{202e}[2J\ntitle = \"x\"\n\"\\u001b[31m\" = 1\n");
+        assert_eq!(e.line(), Some(3));
+        assert!(e.message().contains("\\u{1b}[31m"), "{}", e.message());
+        let mut shown = String::new();
+        let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::ascii());
+        handler.render_report(&mut shown, &e).unwrap();
+        let steers = |c: char| c != '\n' && proto::text::steers(c);
+        assert!(!shown.contains(steers), "{shown:?}");
+        assert!(shown.contains("???[2J"), "{shown}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Claims as intervals: over each stretch of pages, what holds them and how often.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proto::{Hold, HoldBy, PageType, PinHow};
 
@@ -27,6 +28,9 @@ pub(crate) fn pin_word(how: PinHow) -> &'static str {
     }
 }
 
+/// Holders of one page that are named.
+const MAX_NAMED: usize = 8;
+
 /// What holds each page of a stretch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -44,8 +48,10 @@ pub(crate) struct Held {
     pub(crate) share: u64,
     /// Whether memory_failure() marked them.
     pub(crate) poisoned: bool,
-    /// Each holder in words: `main/m (PTE)`.
-    pub(crate) who: BTreeSet<String>,
+    /// The first [`MAX_NAMED`] holders in words, sorted, each once: `main/m (PTE)`.
+    who: Vec<Arc<str>>,
+    /// How many more there are.
+    unnamed: usize,
 }
 
 impl Held {
@@ -56,7 +62,11 @@ impl Held {
 
     /// The holders as one text.
     pub(crate) fn names(&self) -> String {
-        self.who.iter().cloned().collect::<Vec<_>>().join(", ")
+        let mut names = self.who.join(", ");
+        if self.unnamed > 0 {
+            names.push_str(&format!(" and {} more", self.unnamed));
+        }
+        names
     }
 }
 
@@ -95,64 +105,100 @@ pub(crate) fn stretches<'a>(
     end: u64,
     holds: impl Iterator<Item = &'a Hold>,
 ) -> Vec<Stretch> {
-    let mut edges: Vec<(u64, bool, &Hold)> = Vec::new();
+    let mut edges: Vec<(u64, bool, &Hold, Arc<str>)> = Vec::new();
     for hold in holds {
         let from = hold.pfn.max(start);
         let to = hold.pfn.saturating_add(hold.pages).min(end);
         if from < to {
-            edges.push((from, true, hold));
-            edges.push((to, false, hold));
+            let name: Arc<str> = holder(hold).into();
+            edges.push((from, true, hold, Arc::clone(&name)));
+            edges.push((to, false, hold, name));
         }
     }
-    edges.sort_by_key(|(pfn, begins, _)| (*pfn, *begins));
+    edges.sort_by_key(|(pfn, begins, ..)| (*pfn, *begins));
     let mut out = Vec::new();
-    let mut active: Vec<&Hold> = Vec::new();
+    let mut active = Active::default();
     let mut at = start;
     let mut i = 0;
     while at < end {
-        while let Some((pfn, begins, hold)) = edges.get(i)
+        while let Some((pfn, begins, hold, name)) = edges.get(i)
             && *pfn <= at
         {
-            if *begins {
-                active.push(hold);
-            } else if let Some(n) = active.iter().position(|h| std::ptr::eq(*h, *hold)) {
-                active.swap_remove(n);
-            }
+            active.change(hold, name, *begins);
             i += 1;
         }
         let to = edges.get(i).map_or(end, |e| e.0);
         out.push(Stretch {
             start: at,
             end: to,
-            held: sum(&active),
+            held: active.held(),
         });
         at = to;
     }
     out
 }
 
-fn sum(active: &[&Hold]) -> Held {
-    let mut held = Held::default();
-    for hold in active {
+/// What holds the pages at one point: every edge changes one hold, so that many holds over the
+/// same pages cost no more than few.
+#[derive(Default)]
+struct Active {
+    counts: Held,
+    large_entries: u64,
+    poisons: u64,
+    /// How often each count of sharers is there.
+    shares: BTreeMap<u64, u64>,
+    who: BTreeMap<Arc<str>, u64>,
+}
+
+impl Active {
+    fn change(&mut self, hold: &Hold, name: &Arc<str>, begins: bool) {
+        let step = |n: &mut u64| match begins {
+            true => *n += 1,
+            false => *n = n.saturating_sub(1),
+        };
+        let counts = &mut self.counts;
         match hold.by {
-            HoldBy::Pte {} => held.ptes += 1,
-            HoldBy::Pmd {} => held.pmds += 1,
+            HoldBy::Pte {} => step(&mut counts.ptes),
+            HoldBy::Pmd {} => step(&mut counts.pmds),
             HoldBy::Entry { order } => {
-                held.entries += 1;
-                held.large_entry |= order > 0;
-            }
-            HoldBy::Poison {} => held.poisoned = true,
-            HoldBy::Shared { count } => held.share = held.share.max(count),
-            HoldBy::Folio { .. } => {}
-            HoldBy::Pin { how } => {
-                for (n, which) in held.pins.iter_mut().zip(PIN_HOWS) {
-                    *n += u64::from(which == how);
+                step(&mut counts.entries);
+                if order > 0 {
+                    step(&mut self.large_entries);
                 }
             }
+            HoldBy::Poison {} => step(&mut self.poisons),
+            HoldBy::Shared { count } => {
+                let n = self.shares.entry(count).or_default();
+                step(n);
+                if *n == 0 {
+                    self.shares.remove(&count);
+                }
+            }
+            HoldBy::Folio { .. } => {}
+            HoldBy::Pin { how } => {
+                let of_it = counts.pins.iter_mut().zip(PIN_HOWS);
+                of_it
+                    .filter(|(_, which)| *which == how)
+                    .for_each(|(n, _)| step(n));
+            }
         }
-        held.who.insert(holder(hold));
+        let n = self.who.entry(Arc::clone(name)).or_default();
+        step(n);
+        if *n == 0 {
+            self.who.remove(name);
+        }
     }
-    held
+
+    fn held(&self) -> Held {
+        Held {
+            large_entry: self.large_entries > 0,
+            share: self.shares.keys().next_back().copied().unwrap_or(0),
+            poisoned: self.poisons > 0,
+            who: self.who.keys().take(MAX_NAMED).cloned().collect(),
+            unnamed: self.who.len().saturating_sub(MAX_NAMED),
+            ..self.counts.clone()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -186,6 +232,28 @@ mod tests {
                 (20, 25, 1, "b (PTE)".into()),
                 (25, 30, 0, String::new()),
             ]
+        );
+    }
+
+    /// As many as the host takes, each over the pages of all others: without the square of their
+    /// number in time or in memory.
+    #[test]
+    fn holds_over_the_same_pages_cost_no_more_than_apart() {
+        let most = proto::MAX_HOLDS as u64;
+        let holds: Vec<_> = (0..most)
+            .map(|n| pte(n, 2 * most - n, &format!("main/{n:05}")))
+            .collect();
+        let start = std::time::Instant::now();
+        let cut = stretches(0, 2 * most, holds.iter());
+        assert!(start.elapsed() < std::time::Duration::from_secs(60));
+        let full = cut.iter().map(|s| s.held.ptes).max();
+        assert_eq!(full, Some(most));
+        assert!(cut.iter().all(|s| s.held.who.len() <= MAX_NAMED));
+        assert_eq!(cut[9].held.names().matches("main/").count(), MAX_NAMED);
+        assert!(
+            cut[9].held.names().ends_with(" and 2 more"),
+            "{}",
+            cut[9].held.names()
         );
     }
 

@@ -74,10 +74,8 @@ pub(crate) fn kinds(cell: &CellRecord) -> BTreeSet<String> {
         .unwrap_or(0);
     let mut in_report = vec![false; cell.log.len()];
     for splat in &cell.splats {
-        for line in splat.own_lines() {
-            if let Some(flag) = in_report.get_mut(line) {
-                *flag = true;
-            }
+        for line in splat.own_lines().take_while(|l| *l < cell.log.len()) {
+            in_report[line] = true;
         }
     }
     cell.log

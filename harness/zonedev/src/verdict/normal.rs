@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 
+use proto::text::escape;
 use proto::{Op, StepResult};
 
 use super::cell::step_words;
@@ -18,7 +19,9 @@ use crate::record::{CellRecord, CheckpointRecord, End, TestStatus};
 pub fn normalised(cell: &CellRecord) -> String {
     let mut out = String::new();
     let _ = write(cell, &mut out);
-    out
+    // Of a record that somebody changed, names hold anything.
+    let lines: Vec<String> = out.lines().map(escape).collect();
+    lines.join("\n") + "\n"
 }
 
 fn write(cell: &CellRecord, out: &mut String) -> std::fmt::Result {

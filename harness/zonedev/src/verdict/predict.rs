@@ -9,10 +9,11 @@ use crate::spec::{Contract, FolioRule, MapcountRule, MappingRule, PageRules, Pin
 
 /// FOLL_PIN on a single page: GUP_PIN_COUNTING_BIAS (include/linux/mm.h).
 const PIN_BIAS: i64 = 1024;
-/// Folios of one region that are predicted: of 2M each, two terabytes.
-const MAX_FOLIOS: usize = 1 << 20;
 /// The largest folio that is predicted: 1G.
 const MAX_ORDER: u8 = 18;
+/// Folios are as large as the guest says and a region as long: what lies beyond so many runs has
+/// no prediction, and a check that leaves pages out is no pass.
+const MAX_RUNS: usize = 1 << 19;
 
 /// The kind of page that a contract has rules for.
 pub(crate) fn page_type(kind: PageKind) -> Option<PageType> {
@@ -52,7 +53,8 @@ fn align_order(region: &Region, checkpoint: &CheckpointRecord) -> u8 {
     order.min(MAX_ORDER)
 }
 
-/// The prediction of every page of every region whose kind the contract covers, ascending.
+/// The prediction of every page of every region whose kind the contract covers, ascending. Pages
+/// beyond the first half million runs have none.
 pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<PredictedRun> {
     let mut out = Vec::new();
     for region in &checkpoint.pages.regions {
@@ -71,15 +73,18 @@ pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<Predic
         };
         let (start, end) = data_range(region);
         let stretches = stretches(start, end, holds());
-        let folios = match rules.folio {
-            FolioRule::None => Vec::new(),
-            rule @ (FolioRule::Entry | FolioRule::Stale) => held_folios(start, end, rule, holds()),
-            FolioRule::Align => match align_order(region, checkpoint) {
-                0 => Vec::new(),
-                order => align_folios(region, order),
-            },
-        };
-        predict_region(rules, &stretches, &folios, &mut out);
+        match rules.folio {
+            FolioRule::None => predict_region(rules, &stretches, std::iter::empty(), &mut out),
+            rule @ (FolioRule::Entry | FolioRule::Stale) => {
+                let folios = held_folios(start, end, rule, holds());
+                predict_region(rules, &stretches, folios.into_iter(), &mut out);
+            }
+            FolioRule::Align => {
+                let order = align_order(region, checkpoint);
+                let folios = align_folios(start, end, order);
+                predict_region(rules, &stretches, folios, &mut out);
+            }
+        }
     }
     if checkpoint.claims.poison_unknown {
         out.iter_mut().for_each(|run| run.poisoned = None);
@@ -120,35 +125,25 @@ fn held_folios<'a>(
     out
 }
 
-/// Those that an alignment makes of the pages that were read: a region may claim to be larger than
-/// any memory.
-fn align_folios(region: &Region, order: u8) -> Vec<Folio> {
-    let (start, end) = data_range(region);
+fn align_folios(start: u64, end: u64, order: u8) -> impl Iterator<Item = Folio> {
     let size = 1u64 << order;
-    let mut out: Vec<Folio> = Vec::new();
-    let mut next = start;
-    for run in region.runs.iter().filter(|r| !r.state.absent) {
-        let from = start + run.pfn.saturating_sub(start) / size * size;
-        let to = run.pfn.saturating_add(run.pages).min(end);
-        next = next.max(from);
-        while next < to && end - next >= size && out.len() < MAX_FOLIOS {
-            out.push((next, order));
-            next += size;
-        }
-    }
-    out
+    let count = match order {
+        0 => 0,
+        _ => end.saturating_sub(start) / size,
+    };
+    (0..count).map(move |n| (start + n * size, order))
 }
 
 fn predict_region(
     rules: &PageRules,
     stretches: &[Stretch],
-    folios: &[Folio],
+    folios: impl Iterator<Item = Folio>,
     out: &mut Vec<PredictedRun>,
 ) {
-    let mut folios = folios.iter().copied().peekable();
+    let mut folios = folios.peekable();
     let mut i = 0;
     let mut at = stretches.first().map_or(0, |s| s.start);
-    while let Some(stretch) = stretches.get(i) {
+    while let (Some(stretch), true) = (stretches.get(i), out.len() < MAX_RUNS) {
         if at >= stretch.end {
             i += 1;
             continue;
@@ -358,5 +353,27 @@ impl Sum {
             };
             self.add_each(n, each, pin_word(how), kind);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check;
+    use super::super::check::tests::contract;
+    use super::*;
+    use crate::record::testing::{checkpoint, region, state};
+
+    /// A pgmap may claim nearly all physical addresses, in folios of two pages each.
+    #[test]
+    fn a_region_as_long_as_the_guest_likes_is_predicted_in_part_and_told() {
+        let mut long = region(PageKind::Generic, "dax0.0", 0x100200, &[state(1)]);
+        long.pages = 1 << 39;
+        long.runs[0].pages = long.pages;
+        long.pgmap.vmemmap_shift = 1;
+        let c = checkpoint("x", vec![long], Vec::new());
+        let contract = contract("7.3");
+        assert!((MAX_RUNS..MAX_RUNS + 4).contains(&predict(&c, &contract).len()));
+        let checked = check(&c, &contract);
+        assert!(checked.predicted < checked.pages);
     }
 }

@@ -9,6 +9,8 @@ mod detail;
 mod patterns;
 mod stream;
 
+use std::collections::BTreeSet;
+
 use patterns::{Blame, Pattern, Patterns, title};
 use stream::{Stream, is_trace, streams};
 
@@ -34,19 +36,18 @@ pub fn splats(log: &[LogLine]) -> Vec<Splat> {
     found.truncate(MAX_SPLATS);
     for part in parts {
         let Some(first) = part.first() else { continue };
-        let whose = found
-            .iter_mut()
-            .rev()
-            .find(|s| s.lines.first() < Some(first));
+        // The report that begins last before it.
+        let before = found.partition_point(|s| s.lines.first() < Some(first));
+        let whose = before.checked_sub(1).and_then(|n| found.get_mut(n));
         if let Some(whose) = whose
             && whose
                 .lines
-                .iter()
-                .any(|l| *l <= *first && first - l <= PART_OF)
+                .range(first.saturating_sub(PART_OF)..=*first)
+                .next()
+                .is_some()
             && whose.splat.step == log[*first].step
         {
             whose.lines.extend(part);
-            whose.lines.sort_unstable();
         }
     }
     found.into_iter().map(Found::done).collect()
@@ -55,7 +56,7 @@ pub fn splats(log: &[LogLine]) -> Vec<Splat> {
 /// A report with the places of its lines in the log.
 struct Found {
     splat: Splat,
-    lines: Vec<usize>,
+    lines: BTreeSet<usize>,
 }
 
 impl Found {
@@ -64,13 +65,11 @@ impl Found {
         let first = self.lines.first().copied().unwrap_or_default();
         let last = self.lines.last().map_or(first + 1, |l| l + 1);
         self.splat.lines = (first, last);
-        let mut others: Vec<(usize, usize)> = Vec::new();
-        for pair in self.lines.windows(2) {
-            if pair[1] > pair[0] + 1 {
-                others.push((pair[0] + 1, pair[1]));
-            }
-        }
-        self.splat.others = others;
+        let pairs = self.lines.iter().zip(self.lines.iter().skip(1));
+        self.splat.others = pairs
+            .filter(|(line, next)| **next > **line + 1)
+            .map(|(line, next)| (line + 1, *next))
+            .collect();
         self.splat
     }
 }
