@@ -42,6 +42,8 @@ pub(crate) struct Held {
     pub(crate) large_entry: bool,
     /// `share`: how many entries of shared blocks name the page.
     pub(crate) share: u64,
+    /// `index` of the first page.
+    pub(crate) index: Option<u64>,
     /// Whether memory_failure() marked them.
     pub(crate) poisoned: bool,
     /// Each holder in words: `main/m (PTE)`.
@@ -83,6 +85,7 @@ fn holder(hold: &Hold) -> String {
         HoldBy::Entry { order } => format!("entry of order {order}"),
         HoldBy::Poison {} => "poisoned".to_owned(),
         HoldBy::Shared { count } => format!("counted {count} times"),
+        HoldBy::Index { first } => format!("from page {first} on"),
         HoldBy::Folio { order } => format!("of order {order}"),
         HoldBy::Pin { how } => pin_word(how).to_owned(),
     };
@@ -124,14 +127,15 @@ pub(crate) fn stretches<'a>(
         out.push(Stretch {
             start: at,
             end: to,
-            held: sum(&active),
+            held: sum(at, &active),
         });
         at = to;
     }
     out
 }
 
-fn sum(active: &[&Hold]) -> Held {
+/// What holds the pages from `at` on.
+fn sum(at: u64, active: &[&Hold]) -> Held {
     let mut held = Held::default();
     for hold in active {
         match hold.by {
@@ -143,6 +147,11 @@ fn sum(active: &[&Hold]) -> Held {
             }
             HoldBy::Poison {} => held.poisoned = true,
             HoldBy::Shared { count } => held.share = held.share.max(count),
+            // Where a page lies in its file is no holder.
+            HoldBy::Index { first } => {
+                held.index = Some(first.saturating_add(at - hold.pfn));
+                continue;
+            }
             HoldBy::Folio { .. } => {}
             HoldBy::Pin { how } => {
                 for (n, which) in held.pins.iter_mut().zip(PIN_HOWS) {

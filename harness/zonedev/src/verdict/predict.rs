@@ -182,6 +182,13 @@ fn share(rules: &PageRules, held: &Held) -> Option<u64> {
     rules.shared.map(|_| held.share)
 }
 
+/// `index` where the pages are known to belong to one file or device (dax_associate_entry(),
+/// dax_set_mapping()).
+fn index(rules: &PageRules, held: &Held) -> Option<u64> {
+    held.index
+        .filter(|_| mapping(rules, held) == Some(true) && held.share == 0)
+}
+
 fn single(rules: &PageRules, start: u64, end: u64, held: &Held) -> PredictedRun {
     let mut sum = Sum::new(rules, PIN_BIAS);
     if rules.idle_handed_over && held.ptes + held.pmds > 0 {
@@ -204,6 +211,7 @@ fn single(rules: &PageRules, start: u64, end: u64, held: &Held) -> PredictedRun 
         part: (rules.folio != FolioRule::Stale || !held.is_free()).then_some(Part::Single),
         mapping: mapping(rules, held),
         share: share(rules, held),
+        index: index(rules, held),
         poisoned: Some(held.poisoned),
         because: sum.because(),
         held_by: held.names(),
@@ -257,6 +265,7 @@ fn predict_folio(
             part: Some(Part::Tail),
             mapping: mapping(rules, held),
             share: share(rules, held),
+            index: None,
             poisoned: Some(false),
             because: format!("a tail {}", rules.tail),
             held_by: held.names(),
@@ -275,6 +284,7 @@ fn predict_folio(
             }),
             pincount: Some(signed(pinned)),
             part: Some(Part::Head),
+            index: index(rules, held),
             // The head is marked, whichever page failed (mf_generic_kill_procs()).
             poisoned: Some(within().any(|(_, _, held)| held.poisoned)),
             because: sum.because(),
