@@ -42,8 +42,8 @@ pub(crate) struct Held {
     pub(crate) large_entry: bool,
     /// `share`: how many entries of shared blocks name the page.
     pub(crate) share: u64,
-    /// `index` of the first page.
-    pub(crate) index: Option<u64>,
+    /// `index` of each page less its frame number.
+    pub(crate) ahead: Option<i128>,
     /// Whether memory_failure() marked them.
     pub(crate) poisoned: bool,
     /// Each holder in words: `main/m (PTE)`.
@@ -127,15 +127,14 @@ pub(crate) fn stretches<'a>(
         out.push(Stretch {
             start: at,
             end: to,
-            held: sum(at, &active),
+            held: sum(&active),
         });
         at = to;
     }
     out
 }
 
-/// What holds the pages from `at` on.
-fn sum(at: u64, active: &[&Hold]) -> Held {
+fn sum(active: &[&Hold]) -> Held {
     let mut held = Held::default();
     for hold in active {
         match hold.by {
@@ -149,7 +148,7 @@ fn sum(at: u64, active: &[&Hold]) -> Held {
             HoldBy::Shared { count } => held.share = held.share.max(count),
             // Where a page lies in its file is no holder.
             HoldBy::Index { first } => {
-                held.index = Some(first.saturating_add(at - hold.pfn));
+                held.ahead = Some(i128::from(first) - i128::from(hold.pfn));
                 continue;
             }
             HoldBy::Folio { .. } => {}

@@ -102,6 +102,34 @@ fn of_a_folio_the_head_has_an_index() {
 }
 
 #[test]
+fn folios_that_lie_beside_each_other_have_one_index_each() {
+    let part = |part, refcount| PageState {
+        part,
+        order: 9,
+        mapping_set: true,
+        large_mapcount: (part == Part::Head).then_some(1),
+        pincount: (part == Part::Head).then_some(0),
+        ..state(refcount)
+    };
+    let read = |second| {
+        let runs = [
+            (0, 1, Some(512), part(Part::Head, 2)),
+            (1, 511, None, part(Part::Tail, 0)),
+            (512, 1, Some(second), part(Part::Head, 2)),
+            (513, 511, None, part(Part::Tail, 0)),
+        ];
+        let of = |by| hold(START, 1024, PageType::Devdax, by, "m");
+        let holds = [of(HoldBy::Pmd {}), of(HoldBy::Index { first: 512 })];
+        let mut found = violations(PageKind::Generic, "7.3", 1024, &runs, holds.into());
+        found.retain(|v| v.0 == "index");
+        found
+    };
+    assert_eq!(read(1024), []);
+    let wrong = ("index".to_owned(), "-512 pages".to_owned(), Some(512), 1);
+    assert_eq!(read(512), [wrong]);
+}
+
+#[test]
 fn shared_blocks_have_a_count_in_its_place() {
     let mut holds = in_file(0, 2, 0).to_vec();
     let shared = HoldBy::Shared { count: 2 };
