@@ -24,6 +24,7 @@ struct Key {
     pgmap: u64,
     mapping_set: bool,
     share: Option<u64>,
+    index: Option<u64>,
     mapcount: u32,
     refcount: u32,
 }
@@ -129,8 +130,8 @@ impl<'a> Decoder<'a> {
         names: &mut FlagNames,
     ) {
         for (i, page) in bytes.as_chunks::<PAGE_STRUCT>().0.iter().enumerate() {
-            let key = self.key(page);
             let pfn = pfn + i as u64;
+            let key = self.key(page, pfn);
             let va = va.wrapping_add((i * PAGE_STRUCT) as u64);
             if self.last == Some(key) && self.goes_on(&key, pfn, va) {
                 self.runs.again(1);
@@ -154,15 +155,17 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn key(&self, page: &[u8; PAGE_STRUCT]) -> Key {
+    fn key(&self, page: &[u8; PAGE_STRUCT], pfn: u64) -> Key {
         let l = self.layout;
-        let mapping = u64_at(page, l.mapping);
+        let (head, mapping) = (u64_at(page, l.head), u64_at(page, l.mapping));
+        let index = u64_at(page, l.index);
         Key {
             flags: u64_at(page, l.flags) & self.flag_mask,
-            head: u64_at(page, l.head),
+            head,
             pgmap: u64_at(page, l.pgmap),
             mapping_set: mapping != 0,
-            share: self.share(mapping, u64_at(page, l.index)),
+            share: self.share(mapping, index),
+            index: self.index(head, mapping, index, pfn),
             mapcount: u32_at(page, l.mapcount),
             refcount: u32_at(page, l.refcount),
         }
@@ -176,6 +179,17 @@ impl<'a> Decoder<'a> {
                 ShareRule::MappingIsNull => mapping == 0 && index != 0,
             };
         shared.then_some(index)
+    }
+
+    /// `index` less the frame number, wrapped: of a page or head of which `mapping` is an
+    /// address_space, and the word not a tail's field, a count of sharers or an address of anonymous
+    /// memory.
+    fn index(&self, head: u64, mapping: u64, index: u64, pfn: u64) -> Option<u64> {
+        let of_a_file = matches!(self.kind, PageKind::FsDax | PageKind::Generic)
+            && head & 1 == 0
+            && mapping != 0
+            && self.share(mapping, index).is_none();
+        of_a_file.then(|| index.wrapping_sub(pfn))
     }
 
     /// Whether a page whose words equal those of the page before is also in the same state: a
@@ -204,6 +218,7 @@ impl<'a> Decoder<'a> {
             part: Part::Single,
             mapping_set: key.mapping_set,
             share: key.share,
+            index: key.index,
             absent: false,
         };
         self.folio = None;
@@ -249,6 +264,7 @@ impl<'a> Decoder<'a> {
             part: Part::Tail,
             mapping_set: folio.is_some_and(|f| f.mapping_set),
             share: folio.and_then(|f| f.share),
+            index: None,
             absent: false,
         }
     }
@@ -263,7 +279,7 @@ impl<'a> Decoder<'a> {
         }
         let bytes = self.folio_bytes(head, &[]);
         let page = bytes.first_chunk::<PAGE_STRUCT>()?;
-        let key = self.key(page);
+        let key = self.key(page, first);
         let order = self.order(&bytes);
         let end = first + (1 << order.min(MAX_ORDER));
         let fits = key.head & 1 == 0 && self.is_head(key.flags) && pfn < end;
@@ -406,6 +422,21 @@ mod tests {
     }
 
     #[test]
+    fn the_index_of_a_file_goes_on_from_page_to_page() {
+        let of = |index| page(0, MAP, 0xabc0, index, 1);
+        let free = page(0, MAP, 0, 0, 0);
+        let shared = page(0, MAP, 0, 2, 1);
+        let mut pages = vec![of(7), of(8), of(9), of(3), of(4), free, shared];
+        // In pages that a head begins: its tails have other fields there.
+        pages.extend(folio((VA + 7 * 64) | 1));
+        let (runs, problems) = decode(&pages, ShareRule::MappingIsNull);
+        assert_eq!(problems, []);
+        let read: Vec<_> = runs.iter().map(|r| (r.pages, r.index)).collect();
+        let rest = [(1, None), (1, None), (1, Some(7)), (3, None)];
+        assert_eq!(read, [&[(3, Some(7)), (2, Some(3))], &rest[..]].concat());
+    }
+
+    #[test]
     fn tails_of_a_head_elsewhere_are_told() {
         let mut pages = folio(VA | 1);
         pages.push(page(1 << 13, VA | 1, 0, 0, 0));
@@ -442,7 +473,7 @@ mod tests {
             page(0, MAP, 0, 0, 0),
             page(0, MAP, 0xabc0, 3, 1),
             page(0, MAP, 0xabc0, 4, 1),
-            page(0, MAP, 1, 2, 1),
+            page(0, MAP, 1, 5, 1),
             page(0, MAP, 0, 2, 1),
         ];
         let shares = |rule| {
@@ -456,7 +487,7 @@ mod tests {
         assert_eq!(shares(ShareRule::None), [idle, (3, true, None), idle]);
         assert_eq!(
             shares(ShareRule::MappingIsOne),
-            [idle, (2, true, None), (1, true, Some(2)), idle]
+            [idle, (2, true, None), (1, true, Some(5)), idle]
         );
         assert_eq!(
             shares(ShareRule::MappingIsNull),

@@ -97,6 +97,10 @@ pub struct PageRun {
     pub pfn: u64,
     /// How many pages.
     pub pages: u64,
+    /// `index` of the first, each page behind it has the next: of single pages and heads of FS_DAX
+    /// and GENERIC memory that `mapping` says belong to one file or device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
     /// The state of each.
     pub state: PageState,
 }

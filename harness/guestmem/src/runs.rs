@@ -15,6 +15,9 @@ pub(crate) struct Raw {
     pub(crate) part: Part,
     pub(crate) mapping_set: bool,
     pub(crate) share: Option<u64>,
+    /// `index` less the page's frame number, wrapped, where it means something: the same for
+    /// neighbours in a file.
+    pub(crate) index: Option<u64>,
     pub(crate) absent: bool,
 }
 
@@ -30,6 +33,7 @@ impl Raw {
         part: Part::Single,
         mapping_set: false,
         share: None,
+        index: None,
         absent: true,
     };
 }
@@ -99,6 +103,7 @@ impl Runs {
             self.done.push(PageRun {
                 pfn,
                 pages,
+                index: raw.index.map(|ahead| pfn.wrapping_add(ahead)),
                 state: PageState {
                     refcount: raw.refcount,
                     mapcount: raw.mapcount,

@@ -43,6 +43,11 @@ pub enum HoldBy {
         /// How many.
         count: u64,
     },
+    /// `index` of the first page; those behind it have the next ones. No reference.
+    Index {
+        /// Page of the file or device.
+        first: u64,
+    },
     /// The HWPoison flag. No reference.
     Poison {},
     /// The pages are one folio of this order: no reference by itself.

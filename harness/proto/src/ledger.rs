@@ -377,6 +377,12 @@ impl Ledger {
             {
                 self.done(actor, op)?;
             }
+            // What was on the device and not pinned came back.
+            StepResult::Errno { errno, .. }
+                if errno == "EAGAIN" && matches!(op, Op::HmmReturn(_)) =>
+            {
+                self.done(actor, op)?;
+            }
             // The signal tells that the poison was taken note of.
             StepResult::Signal { .. }
                 if matches!(

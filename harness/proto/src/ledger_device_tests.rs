@@ -210,3 +210,57 @@ fn peer_to_peer_memory_keeps_the_frames_that_it_was_mapped_with() {
     l.apply("main", &gone, &OK, &[]).unwrap();
     assert_eq!(l.holds(), []);
 }
+
+#[test]
+fn pages_know_where_they_lie_in_their_file_or_device() {
+    let mut l = Ledger::default();
+    let device = NamespaceInfo {
+        dev: "dax0.0".into(),
+        name: String::new(),
+        mode: "devdax".into(),
+        resource: 0x1000 << 12,
+        size: 0x400 << 12,
+        align: Size::PMD,
+        ranges: Vec::new(),
+    };
+    l.set_devices(std::iter::once(&device));
+    created(&mut l, "a", 2, 0x8000);
+    mapped(&mut l, "main", "m", "a", 2, false);
+    touch(&mut l, "main", "m", 1, 1, true, 1, None);
+    let fact = Fact::Mapped {
+        map: "d".into(),
+        backing: Backing::Device {
+            namespace: String::new(),
+            first_page: 512,
+        },
+        pages: 512,
+    };
+    let op = Op::MapDevice {
+        map: "d".into(),
+        namespace: None,
+        offset: Size(2 << 20),
+        length: Size(2 << 20),
+        private: false,
+        anywhere: false,
+    };
+    l.apply("main", &op, &OK, &[fact]).unwrap();
+    touch(&mut l, "main", "d", 3, 1, true, 1, Some(true));
+    let at = |l: &Ledger| {
+        let holds = l.holds();
+        let index = |h: &crate::Hold| match h.by {
+            HoldBy::Index { first } => Some((h.pfn, h.pages, first)),
+            _ => None,
+        };
+        holds.iter().filter_map(index).collect::<Vec<_>>()
+    };
+    assert_eq!(at(&l), [(0x1200, 512, 512), (0x8001, 1, 1)]);
+    let unmap = |map: &str| Op::Unmap {
+        map: map.into(),
+        offset: Size(0),
+        length: None,
+    };
+    // A file's page keeps its entry; of a device's, nothing is claimed any more.
+    l.apply("main", &unmap("m"), &OK, &[]).unwrap();
+    l.apply("main", &unmap("d"), &OK, &[]).unwrap();
+    assert_eq!(at(&l), [(0x8001, 1, 1)]);
+}

@@ -486,7 +486,8 @@ pub enum Op {
     /// Migrate a range to the device: what is private and anonymous there, and in RAM. ENOENT
     /// tells that the device lacks some of the range afterwards.
     HmmMigrate(DeviceRange),
-    /// The device gives its pages of a range back (HMM_DMIRROR_MIGRATE_TO_SYS).
+    /// The device gives its pages of a range back (HMM_DMIRROR_MIGRATE_TO_SYS). EAGAIN tells that
+    /// not all of the range was on the device, or that some could not move.
     HmmReturn(DeviceRange),
     /// The device reads a range, which must hold what was last stored there; pages on the device
     /// stay there.

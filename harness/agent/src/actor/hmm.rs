@@ -268,9 +268,10 @@ pub(super) fn migrate(actor: &Actor, of: &DeviceRange, context: &Context) -> Don
     Ok(reply)
 }
 
-/// The device gives a range back.
+/// The device gives a range back. EAGAIN tells that some of it was not there, or did not move.
 pub(super) fn back(actor: &Actor, of: &DeviceRange) -> Done {
-    Ask::back(actor, of)?.must("HMM_DMIRROR_MIGRATE_TO_SYS")?;
+    let done = Ask::back(actor, of)?.go();
+    done.map_err(|e| errno("ioctl HMM_DMIRROR_MIGRATE_TO_SYS", e))?;
     Ok(StepResult::Ok {}.into())
 }
 

@@ -8,7 +8,7 @@ use crate::{Backing, Fact, Hold, HoldBy, Mismatch, PageType, PagemapState, PinHo
 impl Ledger {
     /// Everything held now, coalesced and sorted.
     pub fn holds(&self) -> Vec<Hold> {
-        let mut out = Vec::new();
+        let (mut out, mut at) = (Vec::new(), Vec::new());
         for ((actor, name), m) in &self.maps {
             let who = format!("{actor}/{name}");
             for (page, slot) in m.slots.iter().enumerate() {
@@ -28,6 +28,10 @@ impl Ledger {
                     _ => self.dax_pfn(m, page),
                 };
                 if let Some(pfn) = pfn {
+                    // A device's folio has its index since its first fault (dax_set_mapping()).
+                    if page_type == PageType::Devdax {
+                        push_index(&mut at, pfn, 1, page_type, m.first_page() + page, &who);
+                    }
                     push(
                         &mut out,
                         Hold {
@@ -43,13 +47,16 @@ impl Ledger {
         }
         out.extend(self.folios());
         for (name, f) in &self.files {
-            for entry in f.entries.values() {
+            for (&page, entry) in &f.entries {
+                // dax_associate_entry(); what counts sharers has none.
+                let pages = 1 << entry.order;
+                push_index(&mut at, entry.pfn, pages, PageType::Fsdax, page, name);
                 let by = HoldBy::Entry { order: entry.order };
                 push(
                     &mut out,
                     Hold {
                         pfn: entry.pfn,
-                        pages: 1 << entry.order,
+                        pages,
                         page_type: PageType::Fsdax,
                         by,
                         who: name.clone(),
@@ -92,6 +99,7 @@ impl Ledger {
                 );
             }
         }
+        out.append(&mut at);
         out.sort();
         out
     }
@@ -247,6 +255,34 @@ impl Ledger {
             .map(|(_, m)| m.clone())
             .collect()
     }
+}
+
+/// The same for the index of pages, which goes on where both pages and index do.
+fn push_index(
+    out: &mut Vec<Hold>,
+    pfn: u64,
+    pages: u64,
+    page_type: PageType,
+    index: u64,
+    who: &str,
+) {
+    if let Some(last) = out.last_mut()
+        && let HoldBy::Index { first } = last.by
+        && last.pfn + last.pages == pfn
+        && first + last.pages == index
+        && last.page_type == page_type
+        && last.who == who
+    {
+        last.pages += pages;
+        return;
+    }
+    out.push(Hold {
+        pfn,
+        pages,
+        page_type,
+        by: HoldBy::Index { first: index },
+        who: who.to_owned(),
+    });
 }
 
 /// Appends, or lengthens the last hold where it goes on.

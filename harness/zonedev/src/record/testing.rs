@@ -36,6 +36,7 @@ pub(crate) fn runs(start: u64, states: &[PageState]) -> Vec<PageRun> {
             _ => out.push(PageRun {
                 pfn,
                 pages: 1,
+                index: None,
                 state: state.clone(),
             }),
         }

@@ -14,6 +14,7 @@ fn predicted(pfn: u64, pages: u64, refcount: i64, because: &str, held_by: &str) 
         part: Some(Part::Single),
         mapping: None,
         share: None,
+        index: None,
         poisoned: Some(false),
         because: because.into(),
         held_by: held_by.into(),
@@ -67,11 +68,13 @@ fn heads_and_tails_are_folded() {
         r.runs.push(guestmem::PageRun {
             pfn: n * 512,
             pages: 1,
+            index: None,
             state: head,
         });
         r.runs.push(guestmem::PageRun {
             pfn: n * 512 + 1,
             pages: 511,
+            index: None,
             state: tail,
         });
     }

@@ -257,6 +257,15 @@ fn broken(run: &PageRun, e: &PredictedRun) -> Vec<Broken> {
     if !s.flags.contains(ALWAYS) {
         differ("flags", ALWAYS.into(), format!("no {ALWAYS}"), AT_REST);
     }
+    // Both count on from the first page of their runs.
+    let ahead = |index: u64, pfn: u64| i128::from(index) - i128::from(pfn);
+    if let (Some(expected), Some(found)) = (e.index, run.index) {
+        let off = ahead(found, run.pfn) - ahead(expected, e.pfn);
+        if off != 0 {
+            let found = format!("{off:+} pages");
+            differ("index", "as in the file".into(), found, holders);
+        }
+    }
     let word = |set: bool| if set { "set" } else { "clear" }.to_owned();
     if let Some(expected) = e.poisoned {
         let poisoned = s.flags.contains("hwpoison");
@@ -498,3 +507,7 @@ impl Found {
 #[cfg(test)]
 #[path = "check_tests.rs"]
 pub(crate) mod tests;
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod index_tests;

@@ -46,6 +46,8 @@ pub(crate) struct Held {
     pub(crate) large_entry: bool,
     /// `share`: how many entries of shared blocks name the page.
     pub(crate) share: u64,
+    /// `index` of each page less its frame number.
+    pub(crate) ahead: Option<i128>,
     /// Whether memory_failure() marked them.
     pub(crate) poisoned: bool,
     /// The first [`MAX_NAMED`] holders in words, sorted, each once: `main/m (PTE)`.
@@ -93,6 +95,7 @@ fn holder(hold: &Hold) -> String {
         HoldBy::Entry { order } => format!("entry of order {order}"),
         HoldBy::Poison {} => "poisoned".to_owned(),
         HoldBy::Shared { count } => format!("counted {count} times"),
+        HoldBy::Index { first } => format!("from page {first} on"),
         HoldBy::Folio { order } => format!("of order {order}"),
         HoldBy::Pin { how } => pin_word(how).to_owned(),
     };
@@ -147,6 +150,8 @@ struct Active {
     poisons: u64,
     /// How often each count of sharers is there.
     shares: BTreeMap<u64, u64>,
+    /// How often each distance of an index from its frame number is there.
+    aheads: BTreeMap<i128, u64>,
     who: BTreeMap<Arc<str>, u64>,
 }
 
@@ -174,6 +179,16 @@ impl Active {
                     self.shares.remove(&count);
                 }
             }
+            // Where a page lies in its file is no holder.
+            HoldBy::Index { first } => {
+                let ahead = i128::from(first) - i128::from(hold.pfn);
+                let n = self.aheads.entry(ahead).or_default();
+                step(n);
+                if *n == 0 {
+                    self.aheads.remove(&ahead);
+                }
+                return;
+            }
             HoldBy::Folio { .. } => {}
             HoldBy::Pin { how } => {
                 let of_it = counts.pins.iter_mut().zip(PIN_HOWS);
@@ -193,6 +208,7 @@ impl Active {
         Held {
             large_entry: self.large_entries > 0,
             share: self.shares.keys().next_back().copied().unwrap_or(0),
+            ahead: self.aheads.keys().next_back().copied(),
             poisoned: self.poisons > 0,
             who: self.who.keys().take(MAX_NAMED).cloned().collect(),
             unnamed: self.who.len().saturating_sub(MAX_NAMED),

@@ -191,6 +191,15 @@ fn share(rules: &PageRules, held: &Held) -> Option<u64> {
     rules.shared.map(|_| held.share)
 }
 
+/// `index` where the pages are known to belong to one file or device (dax_associate_entry(),
+/// dax_set_mapping()).
+fn index(rules: &PageRules, held: &Held, pfn: u64) -> Option<u64> {
+    if mapping(rules, held) != Some(true) || held.share > 0 {
+        return None;
+    }
+    u64::try_from(held.ahead? + i128::from(pfn)).ok()
+}
+
 fn single(rules: &PageRules, start: u64, end: u64, held: &Held) -> PredictedRun {
     let mut sum = Sum::new(rules, PIN_BIAS);
     if rules.idle_handed_over && held.ptes + held.pmds > 0 {
@@ -213,6 +222,7 @@ fn single(rules: &PageRules, start: u64, end: u64, held: &Held) -> PredictedRun 
         part: (rules.folio != FolioRule::Stale || !held.is_free()).then_some(Part::Single),
         mapping: mapping(rules, held),
         share: share(rules, held),
+        index: index(rules, held, start),
         poisoned: Some(held.poisoned),
         because: sum.because(),
         held_by: held.names(),
@@ -266,6 +276,7 @@ fn predict_folio(
             part: Some(Part::Tail),
             mapping: mapping(rules, held),
             share: share(rules, held),
+            index: None,
             poisoned: Some(false),
             because: format!("a tail {}", rules.tail),
             held_by: held.names(),
@@ -284,6 +295,7 @@ fn predict_folio(
             }),
             pincount: Some(signed(pinned)),
             part: Some(Part::Head),
+            index: index(rules, held, from),
             // The head is marked, whichever page failed (mf_generic_kill_procs()).
             poisoned: Some(within().any(|(_, _, held)| held.poisoned)),
             because: sum.because(),
