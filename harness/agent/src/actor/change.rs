@@ -42,6 +42,7 @@ pub(super) fn unmap(actor: &mut Actor, map: &str, offset: Size, length: Option<S
     let span = actor.span(map, offset, length)?;
     // SAFETY: within a mapping that this actor made; no Rust object lives there.
     Errno::result(unsafe { libc::munmap(span.at, span.bytes) }).map_err(|e| errno("munmap", e))?;
+    maps::gone(span.at as u64, span.bytes as u64 / Size::PAGE)?;
     ok()
 }
 
@@ -87,6 +88,7 @@ pub(super) fn remap(actor: &mut Actor, map: &str, align: Size) -> Done {
     if at == libc::MAP_FAILED {
         return Err(errno("mremap", Errno::last()));
     }
+    maps::gone(m.address, m.pages)?;
     m.moved(to.get() as u64, space);
     let mut reply = Reply::from(StepResult::Ok {});
     reply.address = Some(m.address);

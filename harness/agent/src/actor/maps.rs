@@ -11,8 +11,9 @@ use proto::{Backing, Fact, Memory, Op, Size, StepResult};
 
 use super::change::looked_up;
 use super::serve::{Actor, unknown};
-use super::{drivers, files, touch};
+use super::{access, drivers, files, touch};
 use crate::wire::{Context, Reply, errno, failed, io_errno};
+use nix::sys::signal::Signal;
 use nix::unistd::ftruncate;
 
 type Done = Result<Reply, StepResult>;
@@ -378,9 +379,33 @@ pub(super) fn unmap(actor: &mut Actor, name: &str) -> Done {
     drop(m.file);
     // SAFETY: the whole of a mapping that this actor made; no Rust object lives there.
     let done = unsafe { munmap(at, (m.pages * Size::PAGE) as usize) };
+    let gone = gone(m.address, m.pages);
     drop(m.space);
     done.map_err(|e| errno("munmap", e))?;
+    gone?;
     Ok(StepResult::Ok {}.into())
+}
+
+/// Most pages that [`gone`] tries, the last ones: what was used last is what a processor remembers.
+const TRIED: u64 = 512;
+
+/// Nothing can be reached where nothing is mapped any more, neither by page tables nor by what the
+/// processor remembers of them.
+///
+/// # Errors
+/// Where a load succeeds, or raises another signal than SIGSEGV.
+pub(super) fn gone(address: u64, pages: u64) -> Result<(), StepResult> {
+    for page in pages.saturating_sub(TRIED)..pages {
+        let how = match access::load(address + page * Size::PAGE) {
+            Err(Signal::SIGSEGV) => continue,
+            Err(signal) => format!("raises {signal}"),
+            Ok(word) => format!("gives {word:#x}"),
+        };
+        return Err(failed(format!(
+            "a load from page {page}, where nothing is mapped any more, {how}"
+        )));
+    }
+    Ok(())
 }
 
 impl Actor {
