@@ -137,7 +137,7 @@ fn hostile_project(dir: &Utf8Path, hostile: &Utf8Path) {
         let fixture = format!(
             "title = \"a guest that was taken over\"\ncmdline = \"rdinit={hostile}{reboot}\"\n\
              memory = \"256M\"\npages = [\"fs_dax\"]\nqemu = [\"-device\", \"virtio-rng-pci\"]\n\
-             [[nvdimm]]\nsize = \"64M\"\n\
+             [[nvdimm]]\nsize = \"64M\"\nlabels = \"0\"\n\
              [[provision]]\ndo = \"create-namespace\"\nmode = \"fsdax\"\nmap = \"mem\"\nalign = \"2M\"\n"
         );
         std::fs::write(dir.join(format!("images/fixtures/{name}.toml")), fixture).unwrap();
@@ -145,11 +145,10 @@ fn hostile_project(dir: &Utf8Path, hostile: &Utf8Path) {
     let fsdax = dir.join("suites/fsdax");
     std::fs::create_dir_all(&fsdax).unwrap();
     std::fs::create_dir_all(dir.join("suites/boot")).unwrap();
-    std::fs::copy(
-        real.join("suites/fsdax/map-touch-4k.toml"),
-        fsdax.join("map-touch-4k.toml"),
-    )
-    .unwrap();
+    let honest = std::fs::read_to_string(real.join("suites/fsdax/map-touch-4k.toml")).unwrap();
+    let (from, to) = (honest.find("fixtures").unwrap(), honest.find("[[step]]").unwrap());
+    let honest = format!("{}fixtures = [\"fsdax-ext4\"]\n{}", &honest[..from], &honest[to..]);
+    std::fs::write(fsdax.join("map-touch-4k.toml"), honest).unwrap();
     let suite = dir.join("suites/hostile");
     std::fs::create_dir_all(&suite).unwrap();
     for Misdeed(name, _, then) in &MISDEEDS {
@@ -238,9 +237,11 @@ fn a_guest_that_was_taken_over_hurts_nobody() {
     let memory = watched.join().unwrap();
     let disk: u64 = files(&run).iter().map(|f| f.metadata().map_or(0, |m| m.len())).sum();
     let text = said(&output);
+    eprintln!("{text}");
     assert_eq!(output.status.code(), Some(1), "{text}");
     let folder = RunFolder::open(&run);
     let record = folder.read_record().unwrap();
+    eprintln!("{}", record.notices.join("\n"));
     eprintln!(
         "{} misdeeds in {took:?}; peak memory {} MiB, folder {} MiB",
         MISDEEDS.len(),
@@ -283,25 +284,29 @@ fn judged(folder: &RunFolder, record: &RunRecord) {
         }
     }
     assert_eq!(*by_case["map-touch-4k"], (by_case["map-touch-4k"].0.clone(), CellVerdict::Pass {}));
+    let mut wrong = Vec::new();
     for Misdeed(name, expected, _) in &MISDEEDS {
         let (id, verdict) = by_case[name];
         let cell = folder.read_cell(id).unwrap();
         let took = Duration::from_millis(cell.took_ms);
         assert!(took < MOST_TIME, "{name} took {took:?}");
         match verdict {
-            CellVerdict::Pass {} => assert!(expected.is_empty(), "{name} passed"),
+            CellVerdict::Pass {} if expected.is_empty() => {}
             CellVerdict::Fail { kinds, reasons, .. } => {
                 eprintln!("{name}: {kinds:?} after {took:?}: {}", reasons[0]);
-                let fits = expected.is_empty() || kinds.iter().any(|k| expected.contains(k));
-                assert!(fits, "{name}: {kinds:?}, {reasons:?}");
+                if !(expected.is_empty() || kinds.iter().any(|k| expected.contains(k))) {
+                    wrong.push(format!("{name}: {kinds:?}, {}", reasons[0]));
+                }
                 assert!(reasons.len() <= 202, "{name} gives {} reasons", reasons.len());
                 // The misdeed was done.
                 assert!(!reasons[0].contains("lacks"), "{name}: {}", reasons[0]);
             }
-            other => panic!("{name}: {other:?}"),
+            other => wrong.push(format!("{name}: {other:?}")),
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The report that no kernel made stands where it was made, not where it says.
     let forged = folder.read_cell(&by_case["forge"].0).unwrap();
     assert!(forged.log.iter().any(|l| l.text.contains("Comm: zonedev: end")));
+    assert!(!forged.splats.is_empty() && forged.splats.iter().all(|s| s.step == Some(0)));
 }

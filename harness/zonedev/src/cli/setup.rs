@@ -309,7 +309,7 @@ pub(super) fn kernel_record(requested: &Requested, artifact: &KernelArtifact) ->
 pub(super) struct Host {
     pub(super) qemu: Qemu,
     pub(super) probe: AccelProbe,
-    spawner: Spawner,
+    pub(super) spawner: Spawner,
     cache: Utf8PathBuf,
 }
 
