@@ -30,6 +30,10 @@ coverage:
 test *args:
     ZONEDEV_TEST_KERNEL="$({{zonedev}} build --bzimage 5.10)" cargo test --workspace --locked {{args}}
 
+# Kill, starve and cut off runs, so often and with this seed, and count what was survived.
+test-faults rounds="60" seed="1":
+    ZONEDEV_FAULTS={{rounds}} ZONEDEV_FAULTS_SEED={{seed}} cargo test --package zonedev --locked --test faults -- --nocapture
+
 # Formatting and lints.
 lint:
     cargo fmt --all --check

@@ -360,3 +360,34 @@ impl Sum {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::tests::contract;
+    use super::*;
+    use crate::record::testing::{checkpoint, region, state};
+
+    #[test]
+    fn a_region_that_claims_all_of_physical_memory_is_predicted_where_it_was_read() {
+        let mut vast = region(PageKind::Generic, "dax0.0", 1 << 20, &vec![state(1); 1024]);
+        vast.pgmap.vmemmap_shift = 9;
+        vast.pages = 1 << 40;
+        // Behind a hole that no list could name page by page.
+        let mut far = vast.runs[0].clone();
+        far.pfn = (1 << 40) - (1 << 20);
+        vast.runs.push(far);
+        let folios = align_folios(&vast, 9);
+        assert_eq!(folios.len(), 4);
+        assert_eq!(folios[0].0, 1 << 20);
+        assert_eq!(folios[3].0, (1 << 40) - (1 << 20) + 512);
+        let predicted = predict(&checkpoint("x", vec![vast], Vec::new()), &contract("6.12"));
+        assert!(predicted.len() < 20, "{}", predicted.len());
+    }
+
+    #[test]
+    fn no_more_folios_are_predicted_than_there_is_room_for() {
+        let mut vast = region(PageKind::Generic, "dax0.0", 0, &[state(1)]);
+        (vast.pages, vast.runs[0].pages) = (1 << 40, 1 << 40);
+        assert_eq!(align_folios(&vast, 1).len(), MAX_FOLIOS);
+    }
+}

@@ -70,7 +70,10 @@ fn faults_are_survived() {
             continue;
         }
         let row = table.entry(kind).or_default();
-        match fault(&mut world) {
+        let began = std::time::Instant::now();
+        let came = fault(&mut world);
+        eprintln!("round {round}, {name}: {:?} after {:?}", came.is_ok(), began.elapsed());
+        match came {
             Ok(true) => {
                 row.injected += 1;
                 row.survived += 1;
