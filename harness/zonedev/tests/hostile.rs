@@ -103,10 +103,26 @@ fn agents() -> (Utf8PathBuf, Utf8PathBuf) {
     let target = project.join("target/guest");
     let status = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()))
         .current_dir(&project)
-        .args(["build", "--quiet", "--package", "agent", "--locked", "--profile", "agent"])
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "agent",
+            "--locked",
+            "--profile",
+            "agent",
+        ])
         .args(["--bins", "--example", "hostile"])
-        .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir", target.as_str()])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
+        .args([
+            "--target",
+            "x86_64-unknown-linux-gnu",
+            "--target-dir",
+            target.as_str(),
+        ])
+        .env(
+            "RUSTFLAGS",
+            "-C target-feature=+crt-static -C strip=symbols",
+        )
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("CARGO_TARGET_DIR")
         .status()
@@ -146,8 +162,15 @@ fn hostile_project(dir: &Utf8Path, hostile: &Utf8Path) {
     std::fs::create_dir_all(&fsdax).unwrap();
     std::fs::create_dir_all(dir.join("suites/boot")).unwrap();
     let honest = std::fs::read_to_string(real.join("suites/fsdax/map-touch-4k.toml")).unwrap();
-    let (from, to) = (honest.find("fixtures").unwrap(), honest.find("[[step]]").unwrap());
-    let honest = format!("{}fixtures = [\"fsdax-ext4\"]\n{}", &honest[..from], &honest[to..]);
+    let (from, to) = (
+        honest.find("fixtures").unwrap(),
+        honest.find("[[step]]").unwrap(),
+    );
+    let honest = format!(
+        "{}fixtures = [\"fsdax-ext4\"]\n{}",
+        &honest[..from],
+        &honest[to..]
+    );
     std::fs::write(fsdax.join("map-touch-4k.toml"), honest).unwrap();
     let suite = dir.join("suites/hostile");
     std::fs::create_dir_all(&suite).unwrap();
@@ -210,7 +233,10 @@ fn is_tame(what: &str, text: &str) {
 fn a_guest_that_was_taken_over_hurts_nobody() {
     let _turn = turn();
     let temp = tempfile::tempdir().unwrap();
-    let dir = Utf8Path::from_path(temp.path()).unwrap().canonicalize_utf8().unwrap();
+    let dir = Utf8Path::from_path(temp.path())
+        .unwrap()
+        .canonicalize_utf8()
+        .unwrap();
     let (agent, hostile) = agents();
     hostile_project(&dir, &hostile);
     let run = dir.join("run");
@@ -221,8 +247,20 @@ fn a_guest_that_was_taken_over_hurts_nobody() {
         command
     };
     let began = Instant::now();
-    let mut begin = zonedev(&["matrix", "-k", &kernel, "-j", "6", "--run-dir", run.as_str()]);
-    let child = begin.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut begin = zonedev(&[
+        "matrix",
+        "-k",
+        &kernel,
+        "-j",
+        "6",
+        "--run-dir",
+        run.as_str(),
+    ]);
+    let child = begin
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let pid = child.id();
     let watched = std::thread::spawn(move || {
         let mut most = 0;
@@ -235,7 +273,10 @@ fn a_guest_that_was_taken_over_hurts_nobody() {
     let output = child.wait_with_output().unwrap();
     let took = began.elapsed();
     let memory = watched.join().unwrap();
-    let disk: u64 = files(&run).iter().map(|f| f.metadata().map_or(0, |m| m.len())).sum();
+    let disk: u64 = files(&run)
+        .iter()
+        .map(|f| f.metadata().map_or(0, |m| m.len()))
+        .sum();
     let text = said(&output);
     eprintln!("{text}");
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -254,15 +295,25 @@ fn a_guest_that_was_taken_over_hurts_nobody() {
     assert!(disk < MOST_DISK, "{} MiB", disk >> 20);
     // What was left out is told.
     let spewed = format!("hostile/hostile/spew on {kernel}: its console said");
-    assert!(record.notices.iter().any(|n| n.starts_with(&spewed)), "{:?}", record.notices);
+    assert!(
+        record.notices.iter().any(|n| n.starts_with(&spewed)),
+        "{:?}",
+        record.notices
+    );
 
     is_tame("printed", &text);
     for file in files(&run) {
-        if file.extension().is_some_and(|e| matches!(e, "json" | "jsonl" | "snap")) {
+        if file
+            .extension()
+            .is_some_and(|e| matches!(e, "json" | "jsonl" | "snap"))
+        {
             is_tame(file.as_str(), &std::fs::read_to_string(&file).unwrap());
         }
         let name = file.file_name().unwrap();
-        assert!(!name.ends_with(".new") && !name.contains('\u{1b}'), "{file}");
+        assert!(
+            !name.ends_with(".new") && !name.contains('\u{1b}'),
+            "{file}"
+        );
     }
     let report = zonedev(&["report", run.as_str()]).output().unwrap();
     is_tame("report", &said(&report));
@@ -276,14 +327,20 @@ fn a_guest_that_was_taken_over_hurts_nobody() {
 
 /// Each misdeed for what it is, in its time; and the honest cells as if there were none.
 fn judged(folder: &RunFolder, record: &RunRecord) {
-    let by_case: BTreeMap<&str, &(_, CellVerdict)> =
-        record.cells.iter().map(|c| (c.0.case.as_str(), c)).collect();
+    let by_case: BTreeMap<&str, &(_, CellVerdict)> = record
+        .cells
+        .iter()
+        .map(|c| (c.0.case.as_str(), c))
+        .collect();
     for (id, verdict) in &record.cells {
         if id.suite != "hostile" {
             assert_eq!(*verdict, CellVerdict::Pass {}, "{id}");
         }
     }
-    assert_eq!(*by_case["map-touch-4k"], (by_case["map-touch-4k"].0.clone(), CellVerdict::Pass {}));
+    assert_eq!(
+        *by_case["map-touch-4k"],
+        (by_case["map-touch-4k"].0.clone(), CellVerdict::Pass {})
+    );
     let mut wrong = Vec::new();
     for Misdeed(name, expected, _) in &MISDEEDS {
         let (id, verdict) = by_case[name];
@@ -297,7 +354,11 @@ fn judged(folder: &RunFolder, record: &RunRecord) {
                 if !(expected.is_empty() || kinds.iter().any(|k| expected.contains(k))) {
                     wrong.push(format!("{name}: {kinds:?}, {}", reasons[0]));
                 }
-                assert!(reasons.len() <= 202, "{name} gives {} reasons", reasons.len());
+                assert!(
+                    reasons.len() <= 202,
+                    "{name} gives {} reasons",
+                    reasons.len()
+                );
                 // The misdeed was done.
                 assert!(!reasons[0].contains("lacks"), "{name}: {}", reasons[0]);
             }
@@ -307,6 +368,11 @@ fn judged(folder: &RunFolder, record: &RunRecord) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The report that no kernel made stands where it was made, not where it says.
     let forged = folder.read_cell(&by_case["forge"].0).unwrap();
-    assert!(forged.log.iter().any(|l| l.text.contains("Comm: zonedev: end")));
+    assert!(
+        forged
+            .log
+            .iter()
+            .any(|l| l.text.contains("Comm: zonedev: end"))
+    );
     assert!(!forged.splats.is_empty() && forged.splats.iter().all(|s| s.step == Some(0)));
 }

@@ -62,7 +62,10 @@ struct Info {
 /// The note, by /sys/kernel/vmcoreinfo and, for its text, /proc/kcore's notes.
 fn vmcoreinfo() -> Result<Info, String> {
     let place = fs::read_to_string("/sys/kernel/vmcoreinfo").map_err(|e| e.to_string())?;
-    let (address, bytes) = place.trim().split_once(' ').ok_or("no place of VMCOREINFO")?;
+    let (address, bytes) = place
+        .trim()
+        .split_once(' ')
+        .ok_or("no place of VMCOREINFO")?;
     let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
     let (address, bytes) = (
         hex(address).map_err(|e| e.to_string())?,
@@ -72,8 +75,14 @@ fn vmcoreinfo() -> Result<Info, String> {
     let mut head = vec![0; 1 << 16];
     let read = kcore.read_at(&mut head, 0).map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&head[..read]);
-    let start = text.find("OSRELEASE=").ok_or("no VMCOREINFO in /proc/kcore")?;
-    let text = text[start..].split('\0').next().unwrap_or_default().to_owned();
+    let start = text
+        .find("OSRELEASE=")
+        .ok_or("no VMCOREINFO in /proc/kcore")?;
+    let text = text[start..]
+        .split('\0')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     let bytes = u32::try_from(bytes).map_err(|e| e.to_string())?;
     Ok(Info {
         address,
@@ -100,7 +109,11 @@ struct Device {
 impl Device {
     fn open() -> Result<Device, String> {
         let dir = find().ok_or("there is no entropy device")?;
-        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = dir
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         // Where no driver has it, this fails and need not succeed.
         let _ = fs::write("/sys/bus/pci/drivers/virtio-pci/unbind", &name);
         let config = OpenOptions::new()
@@ -109,7 +122,9 @@ impl Device {
             .open(dir.join("config"))
             .map_err(|e| e.to_string())?;
         // Memory space and bus mastering.
-        config.write_at(&6u16.to_le_bytes(), 4).map_err(|e| e.to_string())?;
+        config
+            .write_at(&6u16.to_le_bytes(), 4)
+            .map_err(|e| e.to_string())?;
         let mut space = [0; 256];
         config.read_at(&mut space, 0).map_err(|e| e.to_string())?;
         let common = region(&dir, &space, COMMON)?;
@@ -152,7 +167,10 @@ impl Device {
             self.queue.add(8).cast::<u32>().write_volatile(bytes);
             // VIRTQ_DESC_F_WRITE.
             self.queue.add(12).cast::<u16>().write_volatile(2);
-            self.queue.add(260 + 2 * usize::from(slot)).cast::<u16>().write_volatile(0);
+            self.queue
+                .add(260 + 2 * usize::from(slot))
+                .cast::<u16>()
+                .write_volatile(0);
             fence(Ordering::SeqCst);
             self.sent = self.sent.wrapping_add(1);
             self.queue.add(258).cast::<u16>().write_volatile(self.sent);
@@ -207,13 +225,18 @@ fn region(dir: &Path, space: &[u8; 256], kind: u8) -> Result<*mut u8, String> {
                 .write(true)
                 .open(&resource)
                 .map_err(|e| format!("{}: {e}", resource.display()))?;
-            let base = map(Some((&file, offset / PAGE * PAGE)), (offset % PAGE + length).max(PAGE))?;
+            let base = map(
+                Some((&file, offset / PAGE * PAGE)),
+                (offset % PAGE + length).max(PAGE),
+            )?;
             // SAFETY: the offset is within what was mapped just now.
             return Ok(unsafe { base.add(offset % PAGE) });
         }
         at = usize::from(space[at + 1]);
     }
-    Err(format!("the entropy device has no capability of type {kind}"))
+    Err(format!(
+        "the entropy device has no capability of type {kind}"
+    ))
 }
 
 /// Locked and zeroed memory, or a file's.

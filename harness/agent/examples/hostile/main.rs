@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use proto::{
-    AgentMessage, Checkpoint, Fact, Hold, HoldBy, HostMessage, Mismatch, NamespaceInfo, Op, Outcome,
-    PROTOCOL_VERSION, PageType, PagemapRun, PagemapState, PinHow, ProgramOutput, Standing, StepResult,
-    frame,
+    AgentMessage, Checkpoint, Fact, Hold, HoldBy, HostMessage, Mismatch, NamespaceInfo, Op,
+    Outcome, PROTOCOL_VERSION, PageType, PagemapRun, PagemapState, PinHow, ProgramOutput, Standing,
+    StepResult, frame,
 };
 
 /// Everything that steers a terminal: a title, colours, the cursor, the screen, a C1 sequence, a
@@ -46,7 +46,10 @@ fn main() {
 
 fn port() -> File {
     loop {
-        for entry in fs::read_dir("/sys/class/virtio-ports").into_iter().flatten() {
+        for entry in fs::read_dir("/sys/class/virtio-ports")
+            .into_iter()
+            .flatten()
+        {
             let path = entry.unwrap().path();
             let name = fs::read_to_string(path.join("name")).unwrap_or_default();
             if name.trim() == "org.zonedev.agent" {
@@ -204,7 +207,7 @@ impl Guest {
                 let mut outcome = plain(StepResult::Failed {
                     message: EVIL.repeat(40_000),
                 });
-                outcome.facts = (0..100).map(|n| forged_fact(n)).collect();
+                outcome.facts = (0..100).map(forged_fact).collect();
                 self.tell(id, outcome, None);
             }
             "facts" => {
@@ -396,7 +399,10 @@ fn forged_ktap() -> ProgramOutput {
         text.push_str(&format!("not ok {n} {EVIL}{n} # {EVIL}\n"));
     }
     for level in 1..40 {
-        text.push_str(&format!("{}KTAP version 1\n{0}1..4000000000\n", " ".repeat(level)));
+        text.push_str(&format!(
+            "{}KTAP version 1\n{0}1..4000000000\n",
+            " ".repeat(level)
+        ));
     }
     text.push_str("Bail out! ");
     text.push_str(&EVIL.repeat(30_000));

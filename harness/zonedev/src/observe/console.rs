@@ -226,12 +226,19 @@ mod tests {
         let lines = console(&bytes);
         assert_eq!(lines.len(), MAX_LINES + 1);
         assert_eq!(lines[0].text, "first");
-        assert!(lines[MAX_LINES / 2].text.contains(" 5 lines of the console"));
+        assert!(
+            lines[MAX_LINES / 2]
+                .text
+                .contains(" 5 lines of the console")
+        );
         assert!(lines[MAX_LINES].text.starts_with("Kernel panic"));
         // Few lines, whose characters are all escaped.
         let spew = [&[0; 4 * MAX_LINE][..], b"\n"].concat().repeat(2000);
         let text: usize = console(&spew).iter().map(|l| l.text.len()).sum();
-        assert!((MAX_TEXT - 20_000..MAX_TEXT + 100).contains(&text), "{text}");
+        assert!(
+            (MAX_TEXT - 20_000..MAX_TEXT + 100).contains(&text),
+            "{text}"
+        );
     }
 
     proptest! {

@@ -383,7 +383,10 @@ mod tests {
                     BEGUN => folder.read_begun().map(drop),
                     _ => folder.read_record().map(drop),
                 };
-                assert!(matches!(told, Err(RunFolderError::Json { .. })), "{name} {cut}");
+                assert!(
+                    matches!(told, Err(RunFolderError::Json { .. })),
+                    "{name} {cut}"
+                );
             }
             fs::write(&file, &whole).unwrap();
         }

@@ -227,7 +227,8 @@ impl Drive<'_> {
                 .await?;
             let (pages, _) = self.reader.read(self.guest).await?;
             let first = out.first.get_or_insert(std::mem::take(&mut out.pages));
-            let mut left_now = left.saturating_sub(first.regions.iter().map(|r| r.runs.len()).sum());
+            let mut left_now =
+                left.saturating_sub(first.regions.iter().map(|r| r.runs.len()).sum());
             out.pages = trust::reading(pages, &mut left_now);
             if let Some(claims) = again {
                 out.claims = claims;
@@ -262,12 +263,7 @@ fn read_program(step: &PlannedStep, output: &ProgramOutput) -> Vec<TestResult> {
 }
 
 /// Fills in what the console says; `total`: bytes of it, kept or not.
-pub(super) fn read_console(
-    record: &mut CellRecord,
-    console: &[u8],
-    total: u64,
-    symbols: &Symbols,
-) {
+pub(super) fn read_console(record: &mut CellRecord, console: &[u8], total: u64, symbols: &Symbols) {
     record.log = observe::console(console);
     // Only the mark itself: a report that has the same words in it stays.
     record.log.retain(|l| l.text != END_MARK);

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use proto::{
-    AgentMessage, Behaviour, Checkpoint, HostMessage, Op, Outcome, PROTOCOL_VERSION, Profile, Request,
-    Standing, frame,
+    AgentMessage, Behaviour, Checkpoint, HostMessage, Op, Outcome, PROTOCOL_VERSION, Profile,
+    Request, Standing, frame,
 };
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

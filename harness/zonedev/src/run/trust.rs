@@ -110,7 +110,10 @@ fn outcome(outcome: Outcome) -> Result<Outcome, Distrust> {
 }
 
 fn step_result(result: StepResult) -> StepResult {
-    let (name, words) = (|s: String| clip(&s, MAX_NAME), |s: String| clip(&s, MAX_MESSAGE));
+    let (name, words) = (
+        |s: String| clip(&s, MAX_NAME),
+        |s: String| clip(&s, MAX_MESSAGE),
+    );
     match result {
         StepResult::Ok {} => StepResult::Ok {},
         StepResult::Errno { errno, call } => StepResult::Errno {

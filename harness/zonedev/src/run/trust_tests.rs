@@ -1,6 +1,6 @@
 use super::*;
-use proto::{HoldBy, PageType, frame};
 use proptest::prelude::*;
+use proto::{HoldBy, PageType, frame};
 
 fn done(outcome: Outcome, checkpoint: Option<Checkpoint>) -> AgentMessage {
     AgentMessage::Done {
@@ -160,7 +160,10 @@ fn an_error_that_repeats_a_message_is_short_and_can_be_shown() {
     let error = frame::decode::<AgentMessage>(json.as_bytes()).unwrap_err();
     assert!(error.to_string().len() > 1 << 20);
     let said = words(&error);
-    assert!(said.len() < 300 && !said.chars().any(char::is_control), "{said}");
+    assert!(
+        said.len() < 300 && !said.chars().any(char::is_control),
+        "{said}"
+    );
     assert!(said.contains("\\u{1b}]0;xxx"), "{said}");
 }
 

@@ -350,7 +350,8 @@ impl Process {
                     "QEMU crashed (SIGBUS): the place of its memory is full".to_owned()
                 }
                 Signal::SIGSYS => {
-                    "QEMU was stopped by its sandbox (SIGSYS): it did what no guest needs".to_owned()
+                    "QEMU was stopped by its sandbox (SIGSYS): it did what no guest needs"
+                        .to_owned()
                 }
                 Signal::SIGSEGV | Signal::SIGABRT | Signal::SIGILL | Signal::SIGFPE => {
                     format!("QEMU crashed ({signal})")
@@ -487,7 +488,10 @@ mod tests {
     async fn a_process_is_limited_and_may_write_more_when_it_is_told_so() {
         let dir = camino_tempdir();
         let spawner = Spawner::new().unwrap();
-        let mut launch = shell(&dir.1, "ulimit -Sv; ulimit -Hf; ulimit -c; echo >&2; sleep 1000");
+        let mut launch = shell(
+            &dir.1,
+            "ulimit -Sv; ulimit -Hf; ulimit -c; echo >&2; sleep 1000",
+        );
         launch.limits = Limits {
             memory: 1 << 32,
             file: 1 << 30,
@@ -504,8 +508,15 @@ mod tests {
         assert_eq!(tail(&said, 100), "4194304\n2097152\n0\n\n");
         let soft = || {
             let limits = fs_err::read_to_string(format!("/proc/{}/limits", process.pid())).unwrap();
-            let line = limits.lines().find(|l| l.starts_with("Max file size")).unwrap();
-            line.split_whitespace().nth(3).unwrap().parse::<u64>().unwrap()
+            let line = limits
+                .lines()
+                .find(|l| l.starts_with("Max file size"))
+                .unwrap();
+            line.split_whitespace()
+                .nth(3)
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
         };
         assert_eq!(soft(), WORDS);
         process.may_write(true).unwrap();
@@ -524,7 +535,10 @@ mod tests {
             ("kill -SEGV $$", "QEMU crashed (SIGSEGV)"),
             ("kill -SYS $$", "QEMU was stopped by its sandbox (SIGSYS)"),
             ("kill -BUS $$", "QEMU crashed (SIGBUS)"),
-            ("echo no; exit 1", "QEMU ended by itself (exit status 1) after saying: no"),
+            (
+                "echo no; exit 1",
+                "QEMU ended by itself (exit status 1) after saying: no",
+            ),
         ] {
             let process = spawner.start(shell(&dir.1, script)).await.unwrap();
             let status = process.wait().await.unwrap();

@@ -19,7 +19,10 @@ const GUEST_MIB: u64 = 768;
 fn unshare() -> Option<Vec<&'static str>> {
     let ways = [vec!["unshare", "-m"], vec!["unshare", "-rm"]];
     ways.into_iter().find(|way| {
-        let tried = Command::new(way[0]).args(&way[1..]).args(["mount", "-t", "tmpfs", "none", "/mnt"]).output();
+        let tried = Command::new(way[0])
+            .args(&way[1..])
+            .args(["mount", "-t", "tmpfs", "none", "/mnt"])
+            .output();
         tried.is_ok_and(|o| o.status.success())
     })
 }
@@ -59,8 +62,15 @@ pub(crate) fn no_space_for_the_run(world: &mut World) -> Result<bool, String> {
     let mut command = mounted(&way, &script, &world.matrix(&inside));
     let output = wait(spawn(&mut command))?;
     let text = said(&output);
-    ensure!(output.status.code() == Some(3), "{kib} KiB: {}: {text}", output.status);
-    ensure!(text.contains("os error 28"), "{kib} KiB: it does not say why: {text}");
+    ensure!(
+        output.status.code() == Some(3),
+        "{kib} KiB: {}: {text}",
+        output.status
+    );
+    ensure!(
+        text.contains("os error 28"),
+        "{kib} KiB: it does not say why: {text}"
+    );
     let mut kept = Place::new();
     kept.run.clone_from(&out);
     if out.join("begun.json").exists() {
@@ -127,7 +137,9 @@ pub(crate) fn memory_taken_away(world: &mut World) -> Result<bool, String> {
         Some(0) => world.is_complete(&place, &output)?,
         Some(3) => {
             // QEMU got none (SIGBUS), or the next one was refused before it began.
-            let told = ["SIGBUS", "no room for", "os error 28"].iter().any(|w| text.contains(w));
+            let told = ["SIGBUS", "no room for", "os error 28"]
+                .iter()
+                .any(|w| text.contains(w));
             ensure!(told, "it does not say why: {text}");
             world.is_tidy(&place, &memory)?;
             world.goes_on(&place)?;
@@ -152,7 +164,15 @@ fn cache() -> Utf8PathBuf {
 fn small_cache(dir: &Utf8Path) -> Utf8PathBuf {
     let (all, small) = (cache(), dir.join("cache"));
     std::fs::create_dir(&small).unwrap();
-    for room in ["downloads", "apt", "sources", "trees", "kernels", "selftests", "tools"] {
+    for room in [
+        "downloads",
+        "apt",
+        "sources",
+        "trees",
+        "kernels",
+        "selftests",
+        "tools",
+    ] {
         if all.join(room).exists() {
             std::os::unix::fs::symlink(all.join(room), small.join(room)).unwrap();
         }
@@ -174,7 +194,13 @@ pub(crate) fn broken_cache(world: &mut World) -> Result<bool, String> {
     let output = wait(spawn(&mut begin(world, &place)))?;
     world.is_complete(&place, &output)?;
     let images = small.join("images");
-    let image = images.read_dir_utf8().unwrap().flatten().next().unwrap().into_path();
+    let image = images
+        .read_dir_utf8()
+        .unwrap()
+        .flatten()
+        .next()
+        .unwrap()
+        .into_path();
     let initrd = image.join("initrd");
     let (what, heals): (&str, bool) = match world.below(6) {
         0 => {
@@ -217,7 +243,12 @@ pub(crate) fn broken_cache(world: &mut World) -> Result<bool, String> {
         };
     }
     let code = output.status.code();
-    ensure!(matches!(code, Some(3 | 5)), "{what}: {}: {}", output.status, said(&output));
+    ensure!(
+        matches!(code, Some(3 | 5)),
+        "{what}: {}: {}",
+        output.status,
+        said(&output)
+    );
     world.is_tidy(&again, &[])?;
     Ok(true)
 }
@@ -271,7 +302,12 @@ fn full() -> (std::io::PipeReader, std::io::PipeWriter) {
 pub(crate) fn progress_never_read(world: &mut World) -> Result<bool, String> {
     let place = Place::new();
     let (reader, writer) = full();
-    let child = world.matrix(&place).stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+    let child = world
+        .matrix(&place)
+        .stdout(Stdio::piped())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
     let output = wait(Running {
         child,
         memory: Vec::new(),
@@ -286,26 +322,40 @@ pub(crate) fn progress_never_read(world: &mut World) -> Result<bool, String> {
 pub(crate) fn output_never_read(world: &mut World) -> Result<bool, String> {
     let place = Place::new();
     let (reader, writer) = full();
-    let child = world.matrix(&place).stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+    let child = world
+        .matrix(&place)
+        .stdout(writer)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut running = Running {
         child,
         memory: Vec::new(),
     };
     let until = Instant::now() + Duration::from_secs(600);
     while place.record().is_none() && Instant::now() < until {
-        ensure!(running.runs_for(Duration::from_millis(20)), "it ended without its reader");
+        ensure!(
+            running.runs_for(Duration::from_millis(20)),
+            "it ended without its reader"
+        );
     }
     ensure!(place.record().is_some(), "it wrote no record");
     let memory = running.memory.clone();
     ensure!(!memory.is_empty(), "no memory of guests was seen");
-    soon("the guests' memory is gone", || memory.iter().all(|m| !m.exists()))?;
+    soon("the guests' memory is gone", || {
+        memory.iter().all(|m| !m.exists())
+    })?;
     ensure!(qemus(&place.run).is_empty(), "a QEMU is left");
     let began = Instant::now();
     kill(Pid::from_raw(running.child.id() as i32), Signal::SIGINT).map_err(|e| e.to_string())?;
     let output = wait(running)?;
     let took = began.elapsed();
     drop(reader);
-    ensure!(output.status.code() == Some(3), "it ended with {}", output.status);
+    ensure!(
+        output.status.code() == Some(3),
+        "it ended with {}",
+        output.status
+    );
     ensure!(took < Duration::from_secs(8), "it ended after {took:?}");
     let report = place.report();
     ensure!(report.status.code() == Some(0), "report: {}", said(&report));

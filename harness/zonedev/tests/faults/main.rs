@@ -60,7 +60,10 @@ fn faults_are_survived() {
     let rounds = number("ZONEDEV_FAULTS").map_or(KINDS.len(), |n| n as usize);
     let only = std::env::var("ZONEDEV_FAULTS_ONLY").unwrap_or_default();
     let mut world = World::new(seed);
-    eprintln!("seed {seed}; a run that nobody disturbs takes {:?}", world.took);
+    eprintln!(
+        "seed {seed}; a run that nobody disturbs takes {:?}",
+        world.took
+    );
     let mut table: BTreeMap<usize, Row> = BTreeMap::new();
     let mut broken = Vec::new();
     for round in 0..rounds {
@@ -72,7 +75,11 @@ fn faults_are_survived() {
         let row = table.entry(kind).or_default();
         let began = std::time::Instant::now();
         let came = fault(&mut world);
-        eprintln!("round {round}, {name}: {:?} after {:?}", came.is_ok(), began.elapsed());
+        eprintln!(
+            "round {round}, {name}: {:?} after {:?}",
+            came.is_ok(),
+            began.elapsed()
+        );
         match came {
             Ok(true) => {
                 row.injected += 1;
@@ -86,7 +93,10 @@ fn faults_are_survived() {
             }
         }
     }
-    eprintln!("{:26} {:>8} {:>8} {:>8}", "fault", "injected", "survived", "no hit");
+    eprintln!(
+        "{:26} {:>8} {:>8} {:>8}",
+        "fault", "injected", "survived", "no hit"
+    );
     for (kind, row) in &table {
         eprintln!(
             "{:26} {:>8} {:>8} {:>8}",
@@ -94,7 +104,13 @@ fn faults_are_survived() {
         );
     }
     let sum = |of: fn(&Row) -> usize| table.values().map(of).sum::<usize>();
-    eprintln!("{:26} {:>8} {:>8} {:>8}", "all", sum(|r| r.injected), sum(|r| r.survived), sum(|r| r.missed));
+    eprintln!(
+        "{:26} {:>8} {:>8} {:>8}",
+        "all",
+        sum(|r| r.injected),
+        sum(|r| r.survived),
+        sum(|r| r.missed)
+    );
     world.latencies.sort();
     if let (Some(most), Some(median)) = (
         world.latencies.last(),

@@ -5,7 +5,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -45,7 +45,10 @@ fn to_qemu(world: &mut World, signal: Signal) -> Result<bool, String> {
     if hit {
         let record = place.record().ok_or("there is no record")?;
         // One that had done its work and was about to be ended is no loss.
-        let told = record.notices.iter().any(|n| n.contains("QEMU") || n.contains("no template"));
+        let told = record
+            .notices
+            .iter()
+            .any(|n| n.contains("QEMU") || n.contains("no template"));
         return Ok(told);
     }
     Ok(false)
@@ -65,14 +68,23 @@ pub(crate) fn harness_killed(world: &mut World) -> Result<bool, String> {
         };
         if !running.runs_for(moment) {
             let output = wait(running)?;
-            ensure!(matches!(output.status.code(), Some(0 | 2)), "{}", said(&output));
+            ensure!(
+                matches!(output.status.code(), Some(0 | 2)),
+                "{}",
+                said(&output)
+            );
             break;
         }
         let Running { mut child, memory } = running;
         child.kill().unwrap();
-        ensure!(child.wait().unwrap().signal() == Some(9), "it was not killed");
+        ensure!(
+            child.wait().unwrap().signal() == Some(9),
+            "it was not killed"
+        );
         hit = true;
-        soon("QEMU ends with its harness", || qemus(&place.run).is_empty())?;
+        soon("QEMU ends with its harness", || {
+            qemus(&place.run).is_empty()
+        })?;
         // What it could not remove is swept at the next start.
         let other = Place::new();
         let mut next = spawn(&mut world.matrix(&other));
@@ -129,7 +141,11 @@ fn ended_by(world: &mut World, signals: &[Signal]) -> Result<bool, String> {
         // Before it had begun anything.
         return Ok(true);
     }
-    ensure!(output.status.code() == Some(3), "it ended with {}: {text}", output.status);
+    ensure!(
+        output.status.code() == Some(3),
+        "it ended with {}: {text}",
+        output.status
+    );
     if begun && signals.len() == 1 {
         let told = text.contains("cells had finished") && text.contains("--resume");
         ensure!(told, "it tells nothing of what had finished: {text}");
@@ -144,9 +160,15 @@ pub(crate) fn hung_up(world: &mut World) -> Result<bool, String> {
     let place = Place::new();
     let moment = world.moment();
     let pty = nix::pty::openpty(None, None).map_err(|e| e.to_string())?;
+    // The harness has the terminal, and not what is behind it.
+    let close = FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC);
+    fcntl(&pty.master, close).map_err(|e| e.to_string())?;
     let mut command = world.matrix(&place);
     let end = |fd: &std::os::fd::OwnedFd| Stdio::from(fd.try_clone().unwrap());
-    command.stdin(end(&pty.slave)).stdout(end(&pty.slave)).stderr(end(&pty.slave));
+    command
+        .stdin(end(&pty.slave))
+        .stdout(end(&pty.slave))
+        .stderr(end(&pty.slave));
     let fd = pty.slave.as_raw_fd();
     // SAFETY: between fork and exec only the system calls setsid and ioctl are made; the descriptor
     // is open until the child has been made.
@@ -187,7 +209,11 @@ pub(crate) fn hung_up(world: &mut World) -> Result<bool, String> {
     if output.status.code() == Some(0) {
         return Ok(false);
     }
-    ensure!(output.status.code() == Some(3), "it ended with {}", output.status);
+    ensure!(
+        output.status.code() == Some(3),
+        "it ended with {}",
+        output.status
+    );
     world.is_tidy(&place, &memory)?;
     world.goes_on(&place)?;
     Ok(true)

@@ -60,7 +60,10 @@ impl World {
             let output = world.matrix(&place).output().unwrap();
             world.took = began.elapsed();
             assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-            world.bytes = files(&place.run).iter().map(|f| f.metadata().unwrap().len()).sum();
+            world.bytes = files(&place.run)
+                .iter()
+                .map(|f| f.metadata().unwrap().len())
+                .sum();
             world.verdicts = verdicts(&place.record().unwrap());
         }
         assert!(world.verdicts.len() > 2, "{:?}", world.verdicts);
@@ -102,8 +105,16 @@ impl World {
             output.status
         );
         let record = place.record().ok_or("there is no record")?;
-        ensure!(record.exit_code == 0, "the record has exit code {}", record.exit_code);
-        ensure!(record.unfinished.is_empty(), "unfinished: {:?}", record.unfinished);
+        ensure!(
+            record.exit_code == 0,
+            "the record has exit code {}",
+            record.exit_code
+        );
+        ensure!(
+            record.unfinished.is_empty(),
+            "unfinished: {:?}",
+            record.unfinished
+        );
         let now = verdicts(&record);
         ensure!(now == self.verdicts, "its verdicts are {now:?}");
         self.is_tidy(place, &[])
@@ -114,20 +125,36 @@ impl World {
         if !place.run.join("begun.json").exists() {
             // It was cut off before its first cell, and says so.
             let output = place.resume().output().unwrap();
-            ensure!(output.status.code() == Some(2), "without a run: {}", said(&output));
+            ensure!(
+                output.status.code() == Some(2),
+                "without a run: {}",
+                said(&output)
+            );
             return Ok(());
         }
         let before = place.finished();
         let report = place.report();
         ensure!(report.status.code() == Some(0), "report: {}", said(&report));
-        if place.record().is_some_and(|r| r.unfinished.is_empty() && r.exit_code == 0) {
+        if place
+            .record()
+            .is_some_and(|r| r.unfinished.is_empty() && r.exit_code == 0)
+        {
             return Ok(());
         }
         let mut record = place.record().ok_or("report wrote no record")?;
-        ensure!(record.exit_code == 3, "cut off: exit code {}", record.exit_code);
-        record.cells.retain(|(_, v)| !matches!(v, CellVerdict::Error { .. }));
+        ensure!(
+            record.exit_code == 3,
+            "cut off: exit code {}",
+            record.exit_code
+        );
+        record
+            .cells
+            .retain(|(_, v)| !matches!(v, CellVerdict::Error { .. }));
         for (case, verdict) in verdicts(&record) {
-            ensure!(self.verdicts.get(&case) == Some(&verdict), "cut off: {case} is {verdict:?}");
+            ensure!(
+                self.verdicts.get(&case) == Some(&verdict),
+                "cut off: {case} is {verdict:?}"
+            );
         }
         let output = wait(spawn(&mut place.resume()))?;
         self.is_complete(place, &output)?;
@@ -135,18 +162,26 @@ impl World {
         for (cell, time) in before {
             // A machine is booted again for the cells that are left.
             let boots = cell.to_string_lossy().contains("/boot/");
-            ensure!(boots || after[&cell] == time, "{} ran again", cell.display());
+            ensure!(
+                boots || after[&cell] == time,
+                "{} ran again",
+                cell.display()
+            );
         }
         Ok(())
     }
 
     /// No QEMU, no temporary file, no memory of guests is left.
     pub(crate) fn is_tidy(&self, place: &Place, memory: &[PathBuf]) -> Result<(), String> {
-        soon("QEMU ends with its harness", || qemus(&place.run).is_empty())?;
+        soon("QEMU ends with its harness", || {
+            qemus(&place.run).is_empty()
+        })?;
         for left in memory {
             ensure!(!left.exists(), "{} is left", left.display());
         }
-        let new = files(&place.run).into_iter().find(|f| f.as_str().ends_with(".new"));
+        let new = files(&place.run)
+            .into_iter()
+            .find(|f| f.as_str().ends_with(".new"));
         ensure!(new.is_none(), "{} is left", new.unwrap_or_default());
         Ok(())
     }
@@ -168,7 +203,10 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Place {
         let dir = tempfile::tempdir().unwrap();
-        let path = Utf8Path::from_path(dir.path()).unwrap().canonicalize_utf8().unwrap();
+        let path = Utf8Path::from_path(dir.path())
+            .unwrap()
+            .canonicalize_utf8()
+            .unwrap();
         Place {
             _dir: dir,
             run: path.join("run"),
@@ -181,7 +219,9 @@ impl Place {
     }
 
     pub(crate) fn report(&self) -> Output {
-        command(&project(), &["report", self.run.as_str()]).output().unwrap()
+        command(&project(), &["report", self.run.as_str()])
+            .output()
+            .unwrap()
     }
 
     pub(crate) fn record(&self) -> Option<RunRecord> {
@@ -206,7 +246,11 @@ pub(crate) struct Running {
 
 pub(crate) fn spawn(command: &mut Command) -> Running {
     // To files would do, too; these are read at the end, and they are short.
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     Running {
         child,
         memory: Vec::new(),
