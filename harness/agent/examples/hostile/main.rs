@@ -195,7 +195,7 @@ impl Guest {
                 sleep();
             }
             "alive" => loop {
-                let standing = Box::new(standing(100));
+                let standing = Box::new(standing(10));
                 self.say(&AgentMessage::Alive { id: 0, standing });
                 std::thread::sleep(Duration::from_millis(200));
             },

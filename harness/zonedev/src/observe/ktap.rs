@@ -8,6 +8,9 @@ use crate::record::{TestResult, TestStatus, escape, escape_lines};
 
 /// Results kept of one program.
 const MAX_RESULTS: usize = 10_000;
+/// Bytes read of one line, and characters kept of one name: each result has the names of its levels.
+const MAX_LINE: usize = 4096;
+const MAX_NAME: usize = 200;
 /// Characters of diagnostics kept with one result.
 const MAX_MESSAGE: usize = 2_000;
 
@@ -47,6 +50,9 @@ struct Reader {
 
 impl Reader {
     fn line(&mut self, line: &str) {
+        let mut end = (0..=line.len().min(MAX_LINE)).rev();
+        let end = end.find(|at| line.is_char_boundary(*at));
+        let line = &line[..end.unwrap_or_default()];
         let indent = line.len() - line.trim_start_matches(' ').len();
         let line = line.trim_end();
         let body = line.trim_start();
@@ -82,7 +88,7 @@ impl Reader {
         } else if let Some(name) = text.strip_prefix("Subtest:") {
             self.enter(indent);
             if let Some(level) = self.levels.last_mut() {
-                level.prefix = name.trim().to_owned();
+                level.prefix = name.trim().chars().take(MAX_NAME).collect();
             }
         } else if text.starts_with("OK ") || text.starts_with("FAIL ") {
             // The harness's own words before its result line.
@@ -201,7 +207,7 @@ impl Reader {
 
     fn push(&mut self, name: String, status: TestStatus, message: String) {
         if self.out.len() < MAX_RESULTS {
-            let name = escape(&name.chars().take(200).collect::<String>());
+            let name = escape(&name.chars().take(MAX_NAME).collect::<String>());
             let message: String = message.chars().take(MAX_MESSAGE).collect();
             let message = escape_lines(&message);
             self.out.push(TestResult {
