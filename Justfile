@@ -34,6 +34,10 @@ test *args:
 fuzz seconds="60" target="":
     harness/fuzz/run {{seconds}} {{target}}
 
+# Kill, starve and cut off runs, so often and with this seed, and count what was survived.
+test-faults rounds="60" seed="1":
+    ZONEDEV_FAULTS={{rounds}} ZONEDEV_FAULTS_SEED={{seed}} cargo test --package zonedev --locked --test faults -- --nocapture
+
 # Formatting and lints.
 lint:
     cargo fmt --all --check

@@ -7,16 +7,16 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use zonedev::record::{RunFolder, RunRecord};
 
-use common::{command, project, turn};
+use common::{command, memory_of, project, qemus, said, turn, wait_until};
 
 /// A few cells of one kernel.
 const WHAT: [&str; 5] = ["matrix", "-k", "5.10", "-E", "fsdax-ext4/map-"];
@@ -68,31 +68,9 @@ impl Place {
         RunFolder::open(&self.run).read_record().unwrap()
     }
 
-    /// QEMUs that write into this run's folder.
     fn qemus(&self) -> usize {
-        let of_it = |entry: &Path| {
-            let cmdline = std::fs::read(entry.join("cmdline")).unwrap_or_default();
-            let stderr = std::fs::read_link(entry.join("fd/2")).unwrap_or_default();
-            String::from_utf8_lossy(&cmdline).contains("qemu-system")
-                && stderr.starts_with(self.run.as_std_path())
-        };
-        let processes = std::fs::read_dir("/proc").unwrap();
-        processes
-            .filter(|e| of_it(&e.as_ref().unwrap().path()))
-            .count()
+        qemus(&self.run).len()
     }
-}
-
-fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is() {
-        assert!(began.elapsed() < Duration::from_secs(300), "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 #[test]
@@ -190,17 +168,6 @@ fn an_interrupted_run_tells_what_had_finished_and_leaves_nothing() {
     }
     let output = place.resume().output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-}
-
-/// The directories with guests' memory that a process has locked.
-fn memory_of(pid: u32) -> Vec<PathBuf> {
-    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let open = fds.filter_map(|e| std::fs::read_link(e.unwrap().path()).ok());
-    open.filter(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("zonedev-mem-")
-    })
-    .collect()
 }
 
 #[test]

@@ -49,6 +49,18 @@ pub struct KernelRecord {
     pub objects: u64,
     /// Where the time went.
     pub took: Took,
+    /// Bytes of its files, by name: one that is cut off is no kernel. Empty of older builds.
+    #[serde(default)]
+    pub sizes: BTreeMap<String, u64>,
+}
+
+/// The files that every kernel has.
+const FILES: [&str; 4] = ["bzImage", "vmlinux", "config", "System.map"];
+
+/// Their sizes in `dir`.
+pub(crate) fn sizes(dir: &Utf8Path) -> BTreeMap<String, u64> {
+    let size = |name: &&str| Some(((*name).to_owned(), dir.join(name).metadata().ok()?.len()));
+    FILES.iter().filter_map(size).collect()
 }
 
 /// A built kernel.
@@ -121,9 +133,8 @@ impl KernelArtifact {
         let text = std::fs::read_to_string(dir.join("record.json")).ok()?;
         let record: KernelRecord = serde_json::from_str(&text).ok()?;
         let whole = record.version == RECORD_VERSION
-            && ["bzImage", "vmlinux", "config", "System.map"]
-                .iter()
-                .all(|f| dir.join(f).is_file());
+            && FILES.iter().all(|f| dir.join(f).is_file())
+            && (record.sizes.is_empty() || record.sizes == sizes(dir));
         whole.then(|| Self {
             name: resolved.name.to_string(),
             contract: resolved.contract.clone(),
@@ -149,5 +160,26 @@ impl KernelRecord {
             detail: e.to_string(),
         })?;
         fs_err::write(&path, text + "\n").map_err(|e| BuildError::io("write", &path, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_cut_off_is_not_whole() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(temp.path()).unwrap();
+        for (n, name) in FILES.iter().enumerate() {
+            std::fs::write(dir.join(name), vec![1; 10 + n]).unwrap();
+        }
+        let whole = sizes(dir);
+        assert_eq!(whole.len(), FILES.len());
+        assert_eq!(whole["vmlinux"], 11);
+        std::fs::write(dir.join("vmlinux"), [1; 10]).unwrap();
+        assert_ne!(sizes(dir), whole);
+        std::fs::remove_file(dir.join("vmlinux")).unwrap();
+        assert_ne!(sizes(dir), whole);
     }
 }

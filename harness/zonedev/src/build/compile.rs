@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::artifact::{KernelArtifact, KernelRecord, RECORD_VERSION, Took};
+use super::artifact::{self, KernelArtifact, KernelRecord, RECORD_VERSION, Took};
 use super::cache::{CacheLock, KERNEL_NEEDS, create_dir, remove};
 use super::config::{self, Request};
 use super::context::BuildCtx;
@@ -250,6 +250,7 @@ impl Job<'_> {
                 make: make_took,
                 total: run.started.elapsed().as_secs_f64(),
             },
+            sizes: artifact::sizes(&temp),
         };
         record.write(&temp)?;
         let place = self.ctx.cache.path("kernels", run.key);

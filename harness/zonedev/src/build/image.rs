@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::agent;
 use super::artifact::KernelArtifact;
-use super::cache::Cache;
+use super::cache::{Cache, remove};
 use super::context::BuildCtx;
 use super::cpio::{Archive, Node};
 use super::error::BuildError;
@@ -128,9 +128,15 @@ fn store(
     let place = cache.path("images", &key);
     let path = place.join("initrd");
     let size = bytes.len() as u64;
-    let cached = path.metadata().is_ok_and(|m| m.len() == size);
+    let whole = || path.is_file() && path.metadata().is_ok_and(|m| m.len() == size);
+    let cached = whole();
     if !cached {
         let lock = cache.lock(&format!("image-{key}"), report)?;
+        if whole() {
+            return Ok((ImageArtifact { path, key, size }, true));
+        }
+        // What is there is broken.
+        remove(&place)?;
         report.phase(Phase::Publish, key.clone());
         let temp = cache.temp(&lock, "image")?;
         let file = temp.join("initrd");
@@ -247,6 +253,14 @@ mod tests {
         let (second, cached) = store(&cache, &archives, &report).unwrap();
         assert!(cached);
         assert_eq!(first.path, second.path);
+        assert_eq!(std::fs::read(&first.path).unwrap(), archives.concat());
+        // One that is broken is made again.
+        std::fs::write(&first.path, [1; 10]).unwrap();
+        assert!(!store(&cache, &archives, &report).unwrap().1);
+        assert_eq!(std::fs::read(&first.path).unwrap(), archives.concat());
+        std::fs::remove_file(&first.path).unwrap();
+        std::fs::create_dir(&first.path).unwrap();
+        assert!(!store(&cache, &archives, &report).unwrap().1);
         assert_eq!(std::fs::read(&first.path).unwrap(), archives.concat());
     }
 }

@@ -55,6 +55,17 @@ pub(super) async fn run(project: &Utf8Path) -> Result<Exit, Failure> {
             if let Some(reason) = &probe.kvm_reason {
                 line("", &format!("not KVM: {reason}"));
             }
+            match vm::confinement(&host.qemu, &host.spawner).await {
+                Ok(words) => {
+                    for (n, words) in words.iter().enumerate() {
+                        line(if n == 0 { "guests" } else { "" }, words);
+                    }
+                }
+                Err(e) => {
+                    line("guests", &format!("NO SANDBOX: {e}"));
+                    lacks.push("a QEMU with seccomp".to_owned());
+                }
+            }
         }
         Err(failure) => {
             failure.print();

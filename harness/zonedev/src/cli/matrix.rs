@@ -32,6 +32,7 @@ const MAX_FAILED: usize = 10;
 pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Failure> {
     super::signals::listen();
     let Some(run) = &args.resume else {
+        #[expect(clippy::disallowed_methods, reason = "the date in a run's name")]
         let started = SystemTime::now();
         let job = Job::of(project, args)?;
         let (path, id) = run_folder(project, job.args.run_dir.as_deref(), started)?;

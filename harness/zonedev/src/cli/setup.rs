@@ -31,6 +31,8 @@ pub(super) fn build_context(
 ) -> Result<BuildCtx, Failure> {
     let mut ctx = BuildCtx::new(project, Cache::of_user()?);
     ctx.locked = options.locked;
+    // For tests, and where there is no cargo: an agent that was built before.
+    ctx.agent = std::env::var("ZONEDEV_AGENT").ok().map(Utf8PathBuf::from);
     Ok(ctx)
 }
 
@@ -307,7 +309,7 @@ pub(super) fn kernel_record(requested: &Requested, artifact: &KernelArtifact) ->
 pub(super) struct Host {
     pub(super) qemu: Qemu,
     pub(super) probe: AccelProbe,
-    spawner: Spawner,
+    pub(super) spawner: Spawner,
     cache: Utf8PathBuf,
 }
 

@@ -4,11 +4,14 @@
 //! The first one asks what is going on to end; the second ends us at once, and so does the first
 //! where nothing listens to it, or where the end takes too long because nobody reads what we print.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Read;
+use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, raise, sigaction, sigprocmask};
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use tokio::sync::watch;
 
 use super::exit::Exit;
@@ -22,24 +25,32 @@ static LISTENS: AtomicBool = AtomicBool::new(false);
 type Tidy = Box<dyn Fn() + Send>;
 static TIDY: Mutex<Vec<Tidy>> = Mutex::new(Vec::new());
 
-/// Takes the signals over. Called before there is a second thread, since each inherits the mask; what
-/// we start does not.
+/// Where the handler writes.
+static PIPE: AtomicI32 = AtomicI32::new(-1);
+
+/// Writes the signal's number into the pipe. Nothing else may be done here.
+extern "C" fn handler(signal: libc::c_int) {
+    let byte = signal as u8;
+    // SAFETY: write may be called in a handler; it reads one byte that lives through the call. Where
+    // the pipe is full, the signals before this one say enough.
+    unsafe { libc::write(PIPE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };
+}
+
+/// Takes the signals over. By handlers, and not by blocking them: what we start would inherit that.
 pub(super) fn take() {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGINT);
-    set.add(Signal::SIGTERM);
-    if !ignored(Signal::SIGHUP) {
-        // Not under nohup.
-        set.add(Signal::SIGHUP);
-    }
     let first = FIRST.get_or_init(|| watch::Sender::new(false));
-    if set.thread_block().is_err() {
+    let Ok((mut reader, writer)) = std::io::pipe() else {
         return;
-    }
+    };
+    let mut next = move || {
+        let mut byte = [0];
+        reader.read_exact(&mut byte).ok()?;
+        Signal::try_from(i32::from(byte[0])).ok()
+    };
     let waits = std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            let Ok(signal) = set.wait() else { return };
+            let Some(signal) = next() else { return };
             if !LISTENS.load(Ordering::SeqCst) {
                 die_of(signal);
             }
@@ -48,12 +59,32 @@ pub(super) fn take() {
                 std::thread::sleep(PATIENCE);
                 at_once();
             });
-            let _ = set.wait();
+            next();
             at_once();
         });
     if waits.is_err() {
-        let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None);
+        return;
     }
+    // Open as long as we are.
+    PIPE.store(writer.into_raw_fd(), Ordering::SeqCst);
+    set(Signal::SIGINT, SigHandler::Handler(handler));
+    set(Signal::SIGTERM, SigHandler::Handler(handler));
+    // Ignored under nohup, and then it stays so.
+    if set(Signal::SIGHUP, SigHandler::Handler(handler)).is_some_and(was_ignored) {
+        set(Signal::SIGHUP, SigHandler::SigIgn);
+    }
+}
+
+/// Sets what a signal does, and says what it did.
+fn set(signal: Signal, to: SigHandler) -> Option<SigHandler> {
+    let action = SigAction::new(to, SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: our handler only does what a handler may.
+    let before = unsafe { sigaction(signal, &action) };
+    before.ok().map(|before| before.handler())
+}
+
+fn was_ignored(handler: SigHandler) -> bool {
+    matches!(handler, SigHandler::SigIgn)
 }
 
 /// From now on the first signal is told to those who wait for it, and does not end us.
@@ -84,26 +115,8 @@ fn at_once() -> ! {
     std::process::exit(i32::from(Exit::Harness as u8));
 }
 
-/// As if nobody had taken it over.
+/// As if nobody had taken it over: its default is to end us.
 fn die_of(signal: Signal) {
-    let mut set = SigSet::empty();
-    set.add(signal);
-    let _ = set.thread_unblock();
-    // Its default is to end us.
+    set(signal, SigHandler::SigDfl);
     let _ = raise(signal);
-}
-
-fn ignored(signal: Signal) -> bool {
-    use nix::sys::signal::{SaFlags, SigAction};
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the default action runs no code of ours, and it is there only until the next line.
-    let Ok(before) = (unsafe { sigaction(signal, &default) }) else {
-        return false;
-    };
-    let ignored = matches!(before.handler(), SigHandler::SigIgn);
-    if ignored {
-        // SAFETY: this is the action that was there.
-        let _ = unsafe { sigaction(signal, &before) };
-    }
-    ignored
 }

@@ -10,10 +10,11 @@ use crate::record::{TestResult, TestStatus};
 
 /// Results kept of one program.
 const MAX_RESULTS: usize = 10_000;
+/// Bytes read of one line, and characters kept of one name: each result has the names of its levels.
+const MAX_LINE: usize = 4096;
+const MAX_NAME: usize = 200;
 /// Characters of diagnostics kept with one result.
 const MAX_MESSAGE: usize = 2_000;
-/// Characters of a test's name.
-const MAX_NAME: usize = 200;
 /// Results that are missing of one plan, told.
 const MAX_MISSING: usize = 1_000;
 
@@ -55,6 +56,9 @@ struct Reader {
 
 impl Reader {
     fn line(&mut self, line: &str) {
+        let mut end = (0..=line.len().min(MAX_LINE)).rev();
+        let end = end.find(|at| line.is_char_boundary(*at));
+        let line = &line[..end.unwrap_or_default()];
         let indent = line.len() - line.trim_start_matches(' ').len();
         let line = line.trim_end();
         let body = line.trim_start();

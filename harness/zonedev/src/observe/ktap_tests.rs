@@ -200,3 +200,28 @@ fn tests_that_are_named_by_what_they_run() {
         ]
     );
 }
+
+/// A text of the length that an agent hands over, made to be slow: a reason and names that each of
+/// very many results would repeat.
+#[test]
+fn no_text_takes_long() {
+    let mut plans = String::new();
+    let mut names = String::new();
+    for level in 1..32 {
+        let indent = " ".repeat(level);
+        plans.push_str(&format!("{indent}1..4000000000\n"));
+        names.push_str(&format!("{indent}# Subtest: {}\n", "x".repeat(10_000)));
+    }
+    let bail = format!("{plans}Bail out! {}\n", "x".repeat(1 << 20));
+    let deep = format!(
+        "{names}{}",
+        "                                not ok 1 a\n".repeat(20_000)
+    );
+    for text in [bail, deep] {
+        let began = std::time::Instant::now();
+        let results = ktap(&text);
+        assert!(results.len() <= MAX_RESULTS && !results.is_empty());
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(20), "{took:?}");
+    }
+}

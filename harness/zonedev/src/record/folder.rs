@@ -114,6 +114,7 @@ impl RunFolder {
                 file.write_all(b"\n")?;
             }
         }
+        sweep(path);
         Ok(RunFolder {
             path: path.to_owned(),
             journal: Some(file),
@@ -268,6 +269,19 @@ fn lock(journal: &fs::File) -> Result<(), RunFolderError> {
     }
 }
 
+/// Removes what a harness wrote aside when it was killed. Where that can't be, the next one writes over it.
+fn sweep(dir: &Utf8Path) {
+    for entry in dir.read_dir_utf8().into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => sweep(entry.path()),
+            Ok(kind) if kind.is_file() && entry.path().extension() == Some("new") => {
+                let _ = fs::remove_file(entry.path());
+            }
+            _ => {}
+        }
+    }
+}
+
 fn write_packed(path: &Utf8Path, value: &impl Serialize) -> Result<(), RunFolderError> {
     let json = serde_json::to_vec(value).map_err(std::io::Error::from)?;
     write_atomically(path, &zstd::encode_all(&json[..], 3)?)
@@ -305,9 +319,12 @@ fn read_json<T: DeserializeOwned>(path: &Utf8Path) -> Result<T, RunFolderError> 
 
 fn write_atomically(path: &Utf8Path, bytes: &[u8]) -> Result<(), RunFolderError> {
     let new = path.with_extension("new");
-    fs::write(&new, bytes)?;
-    fs::rename(&new, path)?;
-    Ok(())
+    let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
+    if written.is_err() && new.symlink_metadata().is_ok_and(|m| m.is_file()) {
+        // The space that it takes is wanted.
+        let _ = fs::remove_file(&new);
+    }
+    Ok(written?)
 }
 
 #[cfg(test)]
@@ -388,5 +405,62 @@ mod tests {
             assert_eq!(folder.finished(&torn.id), None, "{cut}");
             assert_eq!(folder.finished(&failed.id), None);
         }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_anywhere_is_told_and_taken_for_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().join("run")).unwrap();
+        let folder = RunFolder::create(&path).unwrap();
+        let begun = Begun {
+            version: RECORD_VERSION,
+            id: "r".into(),
+            zonedev: "0".into(),
+            started: "2020-01-01T00:00:00Z".into(),
+            command: vec!["zonedev".into(), "matrix".into()],
+            directory: "/".into(),
+            accel: "tcg".into(),
+            accel_reason: None,
+            qemu: "7.2".into(),
+            kernels: Vec::new(),
+            cells: vec![cell("a", 0, "6.12").id],
+        };
+        folder.write_begun(&begun).unwrap();
+        let record = crate::record::testing::run();
+        folder.write_record(&record).unwrap();
+        for name in [BEGUN, "record.json"] {
+            let file = path.join(name);
+            let whole = fs::read(&file).unwrap();
+            for cut in 0..whole.len() {
+                fs::write(&file, &whole[..cut]).unwrap();
+                let told = match name {
+                    BEGUN => folder.read_begun().map(drop),
+                    _ => folder.read_record().map(drop),
+                };
+                assert!(
+                    matches!(told, Err(RunFolderError::Json { .. })),
+                    "{name} {cut}"
+                );
+            }
+            fs::write(&file, &whole).unwrap();
+        }
+        assert_eq!(folder.read_begun().unwrap(), begun);
+        assert_eq!(folder.read_record().unwrap(), record);
+    }
+
+    #[test]
+    fn what_was_written_when_a_harness_was_killed_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().join("run")).unwrap();
+        let folder = RunFolder::create(&path).unwrap();
+        let kept = cell("a", 0, "6.12");
+        folder.write_cell(&kept).unwrap();
+        let aside = folder.cell_dir(&kept.id).unwrap().join("cell.json.new");
+        fs::write(&aside, "torn").unwrap();
+        fs::write(path.join("record.new"), "torn").unwrap();
+        drop(folder);
+        let folder = RunFolder::resume(&path).unwrap();
+        assert!(!aside.exists() && !path.join("record.new").exists());
+        assert_eq!(folder.finished(&kept.id).unwrap(), kept);
     }
 }

@@ -273,6 +273,14 @@ pub(super) fn read_console(record: &mut CellRecord, console: &[u8], total: u64, 
     record.log = observe::console(console);
     // Only the mark itself: a report that has the same words in it stays.
     record.log.retain(|l| l.text != END_MARK);
+    // A mark of a step that nobody asked for is a line as any other.
+    let (steps, mut step) = (record.steps.len(), None);
+    for line in &mut record.log {
+        match line.step {
+            Some(n) if n >= steps => line.step = step,
+            known => step = known,
+        }
+    }
     let asked = record.hang.as_ref().map_or(0, |h| {
         // Counted from the end, since it is the middle that may have been left out.
         let bytes = usize::try_from(total.saturating_sub(h.asked_at)).unwrap_or(usize::MAX);

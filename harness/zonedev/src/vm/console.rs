@@ -324,7 +324,7 @@ mod tests {
         let fifos = Fifos::make(path.join("c")).unwrap();
         let (_guest_in, mut guest_out) = guest(&fifos);
         let console = Console::listen(&fifos, path.join("console.log")).unwrap();
-        let spewed = 5 * KEPT;
+        let spewed = 64 * KEPT;
         let spewing = tokio::task::spawn_blocking(move || {
             guest_out.write_all(b"first").unwrap();
             let line = [b'x'; 4096];
@@ -335,6 +335,7 @@ mod tests {
         });
         spewing.await.unwrap();
         console.ended(Duration::from_secs(60)).await;
+        assert!(console.heard().tail.capacity() < 4 * KEPT);
         let bytes = console.bytes();
         let words = format!(
             "[zonedev: {} bytes of the console were left out]",

@@ -26,5 +26,5 @@ pub use guest::{Guest, Launcher, Status};
 pub use machine::{BASE_CMDLINE, Machine, Nvdimm};
 pub use memory::{Abandon, MemoryDir, memory_places, sweep};
 pub use qemu::Qemu;
-pub use spawn::Spawner;
+pub use spawn::{Spawner, confinement};
 pub use template::Template;

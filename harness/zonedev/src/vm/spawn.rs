@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -21,8 +22,12 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
+use super::command::{Args, SANDBOX};
 use super::error::{Result, VmError};
+use super::qemu::Qemu;
 
+/// How long a QEMU may take to put its sandbox on.
+const SANDBOXED: Duration = Duration::from_secs(5);
 /// How much of a process's stderr an error repeats, in bytes.
 const STDERR_TAIL: u64 = 2048;
 
@@ -169,6 +174,73 @@ impl Spawner {
 fn limit(resource: Resource, soft: u64, hard: u64) -> nix::Result<()> {
     let (_, most) = getrlimit(resource)?;
     setrlimit(resource, soft.min(most), hard.min(most))
+}
+
+/// What keeps a QEMU in bounds here, in words: its sandbox as it really is, and its limits.
+///
+/// # Errors
+/// Where a QEMU with its sandbox on can't be started.
+pub async fn confinement(qemu: &Qemu, spawner: &Spawner) -> Result<Vec<String>> {
+    let dir = tempfile::tempdir().map_err(VmError::io("make a temporary directory"))?;
+    let stderr = Utf8Path::from_path(dir.path()).map(|d| d.join("stderr"));
+    let stderr = stderr.ok_or_else(|| {
+        VmError::io("use the temporary directory")(io::Error::other("its name is not UTF-8"))
+    })?;
+    let mut args = Args::default();
+    args.0
+        .extend(["-nodefaults", "-no-user-config", "-S"].map(str::to_owned));
+    for (option, value) in [
+        ("-display", "none"),
+        ("-nic", "none"),
+        ("-machine", "none"),
+        ("-sandbox", SANDBOX),
+    ] {
+        args.add(option, value);
+    }
+    let process = spawner
+        .start(Launch {
+            program: qemu.path.clone(),
+            args: args.0,
+            inherit: Vec::new(),
+            stderr,
+            limits: Limits::of_guest(0),
+        })
+        .await?;
+    let file = format!("/proc/{}/status", process.pid());
+    let field = |name: &str| {
+        let status = fs_err::read_to_string(&file).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix(name))?;
+        Some(line.trim().to_owned())
+    };
+    // The filter comes with QEMU's options, shortly after its start.
+    let filtered = async {
+        while field("Seccomp:").is_some_and(|mode| mode != "2") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let filter = tokio::select! {
+        status = process.wait() => return Err(process.failed(status?)),
+        filtered = tokio::time::timeout(SANDBOXED, filtered) => filtered.is_ok(),
+    };
+    let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(process.pid() as i32)));
+    let own_group = group.is_ok_and(|g| g.as_raw() as u32 == process.pid());
+    Ok(vec![
+        match filter {
+            true => format!("its sandbox is on (seccomp): {SANDBOX}"),
+            false => "NO SANDBOX: QEMU runs without a seccomp filter".to_owned(),
+        },
+        match own_group {
+            true => "no network; a process group of its own",
+            false => "no network; NO process group of its own",
+        }
+        .to_owned(),
+        format!(
+            "limits: {} GiB of address space beyond the guest's memory, files of {} MiB, no core; no \
+             cgroup",
+            Limits::of_guest(0).memory >> 30,
+            WORDS >> 20
+        ),
+    ])
 }
 
 /// A running child. Dropped, it is killed and reaped.
@@ -430,7 +502,7 @@ mod tests {
             if tail(&said, 100).ends_with("\n\n") {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         // KiB, blocks of 512 bytes (dash), and no core.
         assert_eq!(tail(&said, 100), "4194304\n2097152\n0\n\n");
