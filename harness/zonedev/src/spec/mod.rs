@@ -19,7 +19,7 @@ mod rootfs;
 mod selftest;
 mod unreachable;
 
-pub(crate) use case::HUNG;
+pub(crate) use case::{HUNG, ends_guest};
 pub use case::{Case, PlannedStep, Reads, SuiteStore};
 pub use ceiling::Ceilings;
 pub use condition::Facts;
