@@ -30,6 +30,13 @@ coverage:
 test *args:
     ZONEDEV_TEST_KERNEL="$({{zonedev}} build --bzimage 5.10)" cargo test --workspace --locked {{args}}
 
+# Make the corpus of kernel reports anew, on kernels that are asked for trouble: see docs/kernel-reports.md.
+corpus *args:
+    rm -rf target/corpus
+    -{{zonedev}} matrix -k 5.10:reports -k 6.12:reports -k 7.3:reports -s trouble --run-dir target/corpus {{args}}
+    harness/zonedev/tests/data/reports/take target/corpus
+    ZONEDEV_UPDATE_EXPECTED=1 cargo test --quiet --locked --package zonedev --lib observe::splat::corpus
+
 # Formatting and lints.
 lint:
     cargo fmt --all --check

@@ -20,6 +20,7 @@
 //! `panic`, `guest-reset` or `guest-shutdown`, it is gone: it is the last step, and passes only with
 //! all the reports that `splats` name. `every_splat` asks for all of them of any step.
 //!
+//! `config` names options that the kernel must have, or the case is skipped.
 //! `emulated` is the reason why a case does not run in software emulation unless `-E` names it. A
 //! case with a `[[skip]]` table (`when`, a condition, and `reason`) does not run where the condition
 //! holds. A step that names no test_hmm device means the fixture's.
@@ -140,6 +141,9 @@ struct CaseFile {
     emulated: Option<String>,
     #[serde(default)]
     skip: Vec<SkipRule>,
+    /// Of a list, each program has its own.
+    #[serde(default)]
+    config: Vec<String>,
     #[serde(default)]
     known: Vec<toml::Spanned<Known>>,
     #[serde(default)]
@@ -262,7 +266,7 @@ impl Case {
             skip: None,
             emulated: parsed.emulated,
             skip_rules: parsed.skip,
-            config: Vec::new(),
+            config: parsed.config,
             path: file.path().to_owned(),
             steps,
         }])

@@ -139,7 +139,7 @@ fn known(stream: &Stream<'_>, at: usize, heading: usize, floor: usize) -> Report
     let lines: Vec<&str> = (start..end).map(|i| stream.text(i)).collect();
     let mut splat = describe(&lines);
     let pattern = patterns.pattern(named);
-    name(&mut splat, pattern, stream.text(by));
+    name(&mut splat, pattern, stream.text(by), &lines);
     if named == heading
         && let Some(because) = because
     {
@@ -222,13 +222,14 @@ fn describe(lines: &[&str]) -> Splat {
 }
 
 /// Kind, function and title, by a pattern and the line that it matches.
-fn name(splat: &mut Splat, pattern: &Pattern, text: &str) {
+fn name(splat: &mut Splat, pattern: &Pattern, text: &str, lines: &[&str]) {
     let captures = pattern.captures(text);
     let group = |word: &str| {
         let found = captures.as_ref()?.name(word)?;
         Some(found.as_str().to_owned())
     };
     splat.function = group("function")
+        .or_else(|| pattern.place(lines))
         .and_then(|f| detail::function(&f))
         .or_else(|| blamed(&splat.trace, pattern.function));
     splat.kind.clone_from(&pattern.kind);
@@ -243,7 +244,8 @@ fn name(splat: &mut Splat, pattern: &Pattern, text: &str) {
 
 fn blamed(trace: &[Frame], blame: Option<Blame>) -> Option<String> {
     match blame? {
-        Blame::Rip => trace.iter().find(|f| f.rip),
+        // A jump to where no function is leaves the one who jumped.
+        Blame::Rip => trace.iter().find(|f| f.rip).or(blamed_frame(trace)),
         Blame::Frame => blamed_frame(trace),
     }
     .and_then(|f| detail::function(&f.function))
@@ -279,3 +281,7 @@ pub(super) fn frames_of(lines: &[&str]) -> Vec<Frame> {
 #[cfg(test)]
 #[path = "../splat_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "../corpus_tests.rs"]
+mod corpus;

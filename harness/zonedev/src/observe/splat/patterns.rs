@@ -36,6 +36,8 @@ struct Entry {
     #[serde(default)]
     untraced: bool,
     prologue: Option<usize>,
+    r#where: Option<String>,
+    continued: Option<String>,
 }
 
 /// Where a report's function stands, if its heading does not say.
@@ -82,11 +84,22 @@ pub(super) struct Pattern {
     pub(super) untraced: bool,
     /// Lines that may stand between the heading and its stack dump.
     pub(super) prologue: usize,
+    /// Another line of the report that names the function.
+    pub(super) place: Option<Regex>,
+    /// A line that would begin a report, and continues this one.
+    pub(super) continued: Option<Regex>,
 }
 
 impl Pattern {
     pub(super) fn captures<'t>(&self, text: &'t str) -> Option<Captures<'t>> {
         self.regex.captures(text)
+    }
+
+    /// The function that another line of the report names.
+    pub(super) fn place(&self, lines: &[&str]) -> Option<String> {
+        let place = self.place.as_ref()?;
+        let found = lines.iter().find_map(|l| place.captures(l))?;
+        Some(found.name("function")?.as_str().to_owned())
     }
 }
 
@@ -123,6 +136,8 @@ impl Patterns {
                 alone: e.alone,
                 untraced: e.untraced,
                 prologue: e.prologue.unwrap_or(PROLOGUE),
+                place: e.r#where.as_deref().map(regex).transpose()?,
+                continued: e.continued.as_deref().map(regex).transpose()?,
             })
         });
         Ok(Patterns {

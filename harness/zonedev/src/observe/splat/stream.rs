@@ -102,7 +102,7 @@ impl<'a> Stream<'a> {
                 }
             }
         }
-        let mut body = self.by_trace(at, pattern.map_or(0, |p| p.prologue));
+        let mut body = self.by_trace(at, pattern);
         if pattern.is_some_and(|p| p.untraced) && body.end == at + 1 {
             body.cut = false;
         }
@@ -110,7 +110,9 @@ impl<'a> Stream<'a> {
     }
 
     /// A report without a line that ends it goes as far as its stack dump does.
-    fn by_trace(&self, at: usize, prologue: usize) -> Body {
+    fn by_trace(&self, at: usize, pattern: Option<&Pattern>) -> Body {
+        let prologue = pattern.map_or(0, |p| p.prologue);
+        let continued = pattern.and_then(|p| p.continued.as_ref());
         let mut traced = is_trace(self.text(at));
         let last = self.len().min(at + 1 + MAX_LINES);
         let end = |end, cut| Body { end, cut };
@@ -119,7 +121,8 @@ impl<'a> Stream<'a> {
             if text.starts_with("---[ end") {
                 return end(i + 1, false);
             }
-            if is_mark(text) || text.contains("[ cut here ]") || starts_anew(text) {
+            let anew = || starts_anew(text) && !continued.is_some_and(|c| c.is_match(text));
+            if is_mark(text) || text.contains("[ cut here ]") || anew() {
                 return if traced {
                     end(i, false)
                 } else {
