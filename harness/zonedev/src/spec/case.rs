@@ -124,6 +124,7 @@ impl PlannedStep {
             op,
             expected: ok(),
             splats: Vec::new(),
+            every_splat: false,
             may_block: false,
             reads: Reads::default(),
             test: None,

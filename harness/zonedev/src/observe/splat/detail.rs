@@ -37,6 +37,7 @@ impl Regexes {
                 r"soft lockup - CPU#\d+ stuck for \S+ \[(?<comm>.*):(?<pid>\d+)\]",
                 r"^WARNING: .*, CPU#\d+: (?<comm>.*)/(?<pid>\d+)$",
                 r" by task (?<comm>.*)/(?<pid>\d+)(?:/\S+)?$",
+                r#"^(?:kmemleak: )? *comm "(?<comm>.*)", pid (?<pid>\d+), jiffies "#,
             ])?,
             cpu: all(&[
                 r"^CPU: (?<cpu>\d+) ",
@@ -45,7 +46,7 @@ impl Regexes {
                 r"hard LOCKUP on cpu (?<cpu>\d+)",
             ])?,
             frame: Regex::new(
-                r"^\s+(?<maybe>\? )?(?<function>[\w.$]+)\+0x(?<offset>[0-9a-f]{1,8})/0x(?<size>[0-9a-f]{1,8})(?: \[(?<module>[\w-]+)[^\]]*\])?\s*$",
+                r"^\s+(?:\[<[^>]*>\] )?(?<maybe>\? )?(?<function>[\w.$]+)\+0x(?<offset>[0-9a-f]{1,8})/0x(?<size>[0-9a-f]{1,8})(?: \[(?<module>[\w-]+)[^\]]*\])?\s*$",
             )
             .ok()?,
             rip: Regex::new(
@@ -113,7 +114,12 @@ pub(super) fn trace<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Frame> {
             }
             continue;
         }
-        if line.trim_start().starts_with("Call Trace:") || line == "stack backtrace:" {
+        // kmemleak writes its name before each line.
+        let line = line.strip_prefix("kmemleak: ").unwrap_or(line);
+        if line.trim_start().starts_with("Call Trace:")
+            || line == "stack backtrace:"
+            || line.starts_with("  backtrace")
+        {
             if in_trace {
                 break;
             }

@@ -45,6 +45,9 @@ pub fn splats(log: &[LogLine]) -> Vec<Splat> {
                 .any(|l| *l <= *first && first - l <= PART_OF)
             && whose.splat.step == log[*first].step
         {
+            if whose.splat.trace.is_empty() {
+                whose.learn(log, &part);
+            }
             whose.lines.extend(part);
             whose.lines.sort_unstable();
         }
@@ -56,9 +59,25 @@ pub fn splats(log: &[LogLine]) -> Vec<Splat> {
 struct Found {
     splat: Splat,
     lines: Vec<usize>,
+    /// The pattern that names it, and the place of the line that it matches.
+    named: Option<(usize, usize)>,
 }
 
 impl Found {
+    /// What a part says of another processor: of one that does not answer, this is the report.
+    fn learn(&mut self, log: &[LogLine], part: &[usize]) {
+        let lines: Vec<&str> = part.iter().map(|i| log[*i].text.as_str()).collect();
+        let told = describe(&lines);
+        let (Some((pattern, by)), false) = (self.named, told.trace.is_empty()) else {
+            return;
+        };
+        let splat = &mut self.splat;
+        splat.trace = told.trace;
+        splat.registers = told.registers;
+        splat.task = splat.task.take().or(told.task);
+        name(splat, Patterns::get().pattern(pattern), &log[by].text, &[]);
+    }
+
     /// The bounds, and what stands between them of others.
     fn done(mut self) -> Splat {
         let first = self.lines.first().copied().unwrap_or_default();
@@ -151,6 +170,7 @@ fn known(stream: &Stream<'_>, at: usize, heading: usize, floor: usize) -> Report
         found: Found {
             splat,
             lines: (start..end).map(|i| stream.index(i)).collect(),
+            named: Some((named, stream.index(by))),
         },
         end,
     }
@@ -183,6 +203,7 @@ fn unknown(stream: &Stream<'_>, at: usize, floor: usize) -> Report {
         found: Found {
             splat,
             lines: (start..body.end).map(|i| stream.index(i)).collect(),
+            named: None,
         },
         end: body.end,
     }

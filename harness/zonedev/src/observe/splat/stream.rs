@@ -164,6 +164,9 @@ fn is_rule(text: &str) -> bool {
 }
 
 pub(super) fn is_trace(text: &str) -> bool {
+    if text.starts_with("kmemleak:   backtrace") || text.starts_with("  backtrace") {
+        return true;
+    }
     let text = text.trim_start();
     text.starts_with("Call Trace:") || text.starts_with("RIP: ") || text == "stack backtrace:"
 }
@@ -200,5 +203,7 @@ fn is_detail(text: &str) -> bool {
         "CPU: ",
         "Tainted: ",
     ];
-    text.starts_with(' ') || text.starts_with('<') || STARTS.iter().any(|s| text.starts_with(s))
+    text.starts_with([' ', '<'])
+        || text.starts_with("kmemleak:  ")
+        || STARTS.iter().any(|s| text.starts_with(s))
 }
