@@ -33,8 +33,10 @@ test *args:
 # Make the corpus of kernel reports anew, on kernels that are asked for trouble: see docs/kernel-reports.md.
 corpus *args:
     rm -rf target/corpus
-    -{{zonedev}} matrix -k 5.10:reports -k 6.12:reports -k 7.3:reports -s trouble --run-dir target/corpus {{args}}
-    harness/zonedev/tests/data/reports/take target/corpus
+    for flavour in trouble reports; do \
+        {{zonedev}} matrix -k 5.10:$flavour -k 6.12:$flavour -k 7.3:$flavour -s trouble --run-dir target/corpus/$flavour {{args}}; \
+        harness/zonedev/tests/data/reports/take target/corpus/$flavour; \
+    done
     ZONEDEV_UPDATE_EXPECTED=1 cargo test --quiet --locked --package zonedev --lib observe::splat::corpus
 
 # Formatting and lints.

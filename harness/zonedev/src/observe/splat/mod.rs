@@ -265,8 +265,12 @@ fn name(splat: &mut Splat, pattern: &Pattern, text: &str, lines: &[&str]) {
 
 fn blamed(trace: &[Frame], blame: Option<Blame>) -> Option<String> {
     match blame? {
-        // A jump to where no function is leaves the one who jumped.
-        Blame::Rip => trace.iter().find(|f| f.rip).or(blamed_frame(trace)),
+        // Who jumped to where no function is, and who had something copied, is next in the trace.
+        Blame::Rip => trace
+            .iter()
+            .find(|f| f.rip && !Patterns::get().is_leaf(bare(f)))
+            .or_else(|| blamed_frame(trace))
+            .or_else(|| first_of_others(trace)),
         Blame::Frame => blamed_frame(trace),
     }
     .and_then(|f| detail::function(&f.function))
@@ -274,10 +278,23 @@ fn blamed(trace: &[Frame], blame: Option<Blame>) -> Option<String> {
 
 /// The first frame of a trace that is not of the machinery that reports or waits.
 pub fn blamed_frame(trace: &[Frame]) -> Option<&Frame> {
+    let of_others = |f: &&Frame| !f.uncertain && is_of_others(f);
+    trace.iter().find(of_others)
+}
+
+/// The same where the unwinder vouches for no frame: it did not know where to begin.
+fn first_of_others(trace: &[Frame]) -> Option<&Frame> {
+    trace.iter().find(|f| is_of_others(f))
+}
+
+fn is_of_others(f: &Frame) -> bool {
     let patterns = Patterns::get();
-    trace.iter().find(|f| {
-        !f.uncertain && !patterns.is_machinery(f.function.split('.').next().unwrap_or_default())
-    })
+    !patterns.is_machinery(bare(f)) && !patterns.is_leaf(bare(f))
+}
+
+/// A frame's function without the compiler's suffixes.
+fn bare(f: &Frame) -> &str {
+    f.function.split('.').next().unwrap_or_default()
 }
 
 /// Places as /proc/PID/stack has them -> frames.

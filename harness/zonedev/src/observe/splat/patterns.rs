@@ -19,6 +19,7 @@ struct Table {
 #[serde(deny_unknown_fields)]
 struct Frames {
     skip: Vec<String>,
+    leaf: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +112,7 @@ pub(super) struct Patterns {
     parts: RegexSet,
     ignore: RegexSet,
     skip: RegexSet,
+    leaf: RegexSet,
 }
 
 impl Patterns {
@@ -146,6 +148,7 @@ impl Patterns {
             parts: set(table.part.iter().map(|e| e.r#match.as_str()).collect())?,
             ignore: set(table.ignore.iter().map(|e| e.r#match.as_str()).collect())?,
             skip: set(table.frames.skip.iter().map(String::as_str).collect())?,
+            leaf: set(table.frames.leaf.iter().map(String::as_str).collect())?,
         })
     }
 
@@ -173,6 +176,11 @@ impl Patterns {
     pub(super) fn is_machinery(&self, function: &str) -> bool {
         self.skip.is_match(function)
     }
+
+    /// Whether a function only does what it is told with the memory that it is given.
+    pub(super) fn is_leaf(&self, function: &str) -> bool {
+        self.leaf.is_match(function)
+    }
 }
 
 impl Default for Patterns {
@@ -184,6 +192,7 @@ impl Default for Patterns {
             parts: RegexSet::empty(),
             ignore: RegexSet::empty(),
             skip: RegexSet::empty(),
+            leaf: RegexSet::empty(),
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::record::LogLine;
 
 /// Lines that a report may have.
 const MAX_LINES: usize = 400;
+/// Lines from the heading of a part to its stack dump.
+const PART_PROLOGUE: usize = 8;
 /// Lines before a heading that may be part of it.
 const MAX_BEFORE: usize = 12;
 
@@ -111,7 +113,7 @@ impl<'a> Stream<'a> {
 
     /// A report without a line that ends it goes as far as its stack dump does.
     fn by_trace(&self, at: usize, pattern: Option<&Pattern>) -> Body {
-        let prologue = pattern.map_or(0, |p| p.prologue);
+        let prologue = pattern.map_or(PART_PROLOGUE, |p| p.prologue);
         let continued = pattern.and_then(|p| p.continued.as_ref());
         let mut traced = is_trace(self.text(at));
         let last = self.len().min(at + 1 + MAX_LINES);
