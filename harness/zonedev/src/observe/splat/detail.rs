@@ -22,6 +22,7 @@ struct Regexes {
     register: Regex,
     field: Regex,
     flags: Regex,
+    mapping: Regex,
 }
 
 impl Regexes {
@@ -59,6 +60,10 @@ impl Regexes {
             .ok()?,
             field: Regex::new(r"\b(?<name>[a-z_]+):\s?(?<value>\S+)").ok()?,
             flags: Regex::new(r"^(?:page_type|flags|anon flags|ksm flags): (?<value>.*)").ok()?,
+            mapping: Regex::new(
+                r#"^aops:(?<aops>\S+)(?: ino:(?<ino>[0-9a-f]+))?(?: dentry name(?:\(\?\))?:"(?<name>[^"]*)")?"#,
+            )
+            .ok()?,
         })
     }
 }
@@ -204,6 +209,13 @@ pub(super) fn dumped_page<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Du
                     out.fields
                         .entry(format!("{prefix}{}", &found["name"]))
                         .or_insert_with(|| found["value"].to_owned());
+                }
+            }
+        } else if let (true, Some(found)) = (seen, regexes.mapping.captures(line)) {
+            for name in ["aops", "ino", "name"] {
+                if let Some(value) = found.name(name) {
+                    let value = value.as_str().chars().take(200).collect();
+                    out.fields.entry(name.to_owned()).or_insert(value);
                 }
             }
         } else if seen

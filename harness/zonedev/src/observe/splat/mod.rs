@@ -193,9 +193,8 @@ fn unknown(stream: &Stream<'_>, at: usize, floor: usize) -> Report {
         Some(i) => format!("stack dump: {}", normalise(stream.text(i))),
         None => "stack dump".into(),
     };
-    splat.function = splat
-        .trace
-        .first()
+    splat.function = blamed_frame(&splat.trace)
+        .or(splat.trace.first())
         .and_then(|f| detail::function(&f.function));
     splat.step = stream.step(at);
     splat.cut = body.cut;
