@@ -122,7 +122,13 @@ fn a_kernels_traces_get_the_lines_that_addr2line_gives_them() {
     let symbols = Symbols::new(&vmlinux);
     let functions = functions(&vmlinux);
     let mut asked = Vec::new();
-    for name in ["start_kernel", "do_exit", "schedule", "free_unref_page", "handle_mm_fault"] {
+    for name in [
+        "start_kernel",
+        "do_exit",
+        "schedule",
+        "free_unref_page",
+        "handle_mm_fault",
+    ] {
         let mut of_name = functions.iter().filter(|f| f.0 == name);
         let Some((_, address, size)) = of_name.next() else {
             continue;
@@ -160,7 +166,11 @@ fn a_kernels_traces_get_the_lines_that_addr2line_gives_them() {
         assert_eq!(got.len(), answer.len(), "{name}+{offset:#x}");
         for (place, (function, at)) in got.iter().zip(answer) {
             assert_eq!(place.function, *function, "{name}+{offset:#x}");
-            let (file, line) = at.split_once(' ').map_or(at.as_str(), |a| a.0).rsplit_once(':').unwrap();
+            let (file, line) = at
+                .split_once(' ')
+                .map_or(at.as_str(), |a| a.0)
+                .rsplit_once(':')
+                .unwrap();
             assert!(
                 file.trim_end_matches(&place.file) != file,
                 "{file} is not {}",
@@ -170,5 +180,9 @@ fn a_kernels_traces_get_the_lines_that_addr2line_gives_them() {
             assert!(!place.file.starts_with('/'), "{}", place.file);
         }
     }
-    assert!(inlined >= 5, "{inlined} of {} with inlined functions", asked.len());
+    assert!(
+        inlined >= 5,
+        "{inlined} of {} with inlined functions",
+        asked.len()
+    );
 }

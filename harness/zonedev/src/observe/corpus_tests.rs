@@ -92,7 +92,8 @@ struct Difference {
 
 #[test]
 fn the_same_trouble_has_one_name_in_every_era() {
-    let path = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/reports/differences.toml");
+    let path =
+        Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/reports/differences.toml");
     let listed: Differences = toml::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
     let mut by_case: BTreeMap<&str, BTreeMap<Vec<(String, String)>, Vec<&str>>> = BTreeMap::new();
     for log in CORPUS.iter() {

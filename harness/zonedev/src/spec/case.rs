@@ -490,32 +490,36 @@ fn step(mut table: toml::Table) -> Result<Step, (String, String)> {
 
 fn steps_around(program: &Listed) -> Vec<Step> {
     let checkpoint = |name: &str| Op::Checkpoint { name: name.into() };
-    [checkpoint("before"), program.run.clone(), checkpoint("after")]
-        .into_iter()
-        .map(|op| {
-            let runs = matches!(op, Op::Run { .. });
-            Step {
-                actor: main_actor(),
-                splats: match runs {
-                    true => program.splats.clone(),
-                    false => Vec::new(),
-                },
-                op,
-                expect: program.ends.clone().filter(|_| runs).unwrap_or_else(ok),
-                expect_if: BTreeMap::new(),
-                splats_if: match runs {
-                    true => program.splats_if.clone(),
-                    false => BTreeMap::new(),
-                },
-                every_splat: runs && program.every_splat,
-                when: None,
-                unless: None,
-                may_block: false,
-                reads: program.reads,
-                test: Some(program.name.clone()),
-            }
-        })
-        .collect()
+    [
+        checkpoint("before"),
+        program.run.clone(),
+        checkpoint("after"),
+    ]
+    .into_iter()
+    .map(|op| {
+        let runs = matches!(op, Op::Run { .. });
+        Step {
+            actor: main_actor(),
+            splats: match runs {
+                true => program.splats.clone(),
+                false => Vec::new(),
+            },
+            op,
+            expect: program.ends.clone().filter(|_| runs).unwrap_or_else(ok),
+            expect_if: BTreeMap::new(),
+            splats_if: match runs {
+                true => program.splats_if.clone(),
+                false => BTreeMap::new(),
+            },
+            every_splat: runs && program.every_splat,
+            when: None,
+            unless: None,
+            may_block: false,
+            reads: program.reads,
+            test: Some(program.name.clone()),
+        }
+    })
+    .collect()
 }
 
 /// The suites/ folder.

@@ -255,7 +255,10 @@ fn reports(cell: &CellRecord, reasons: &mut Vec<String>) {
     for (n, step) in cell.steps.iter().enumerate().filter(|(_, s)| s.every_splat) {
         let missing = step.expected_splats.iter().filter(|t| !came(cell, n, t));
         reasons.extend(missing.map(|t| {
-            format!("{t} was expected at {} and did not come", step_words(cell, Some(n)))
+            format!(
+                "{t} was expected at {} and did not come",
+                step_words(cell, Some(n))
+            )
         }));
     }
 }

@@ -147,7 +147,10 @@ impl<'a> Stream<'a> {
             }
         }
         match traced {
-            true => end(last, last == self.len() && !is_outermost(self.text(last - 1))),
+            true => end(
+                last,
+                last == self.len() && !is_outermost(self.text(last - 1)),
+            ),
             false => end(at + 1, true),
         }
     }
@@ -184,7 +187,9 @@ fn is_mark(text: &str) -> bool {
 fn starts_dump(text: &str) -> bool {
     let address = |rest: &str| rest.split(' ').next().is_some_and(|word| word.len() == 16);
     text.starts_with("page:")
-        || ["vma ", "mm "].iter().any(|s| text.strip_prefix(s).is_some_and(address))
+        || ["vma ", "mm "]
+            .iter()
+            .any(|s| text.strip_prefix(s).is_some_and(address))
 }
 
 /// A line of one character, as sanitizers and lockdep draw around their reports.
