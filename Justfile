@@ -38,6 +38,15 @@ fuzz seconds="60" target="":
 test-faults rounds="60" seed="1":
     ZONEDEV_FAULTS={{rounds}} ZONEDEV_FAULTS_SEED={{seed}} cargo test --package zonedev --locked --test faults -- --nocapture
 
+# Make the corpus of kernel reports anew, on kernels that are asked for trouble: see docs/kernel-reports.md.
+corpus *args:
+    rm -rf target/corpus
+    for flavour in trouble reports; do \
+        {{zonedev}} matrix -k 5.10:$flavour -k 6.12:$flavour -k 7.3:$flavour -s trouble --run-dir target/corpus/$flavour {{args}}; \
+        harness/zonedev/tests/data/reports/take target/corpus/$flavour; \
+    done
+    ZONEDEV_UPDATE_EXPECTED=1 cargo test --quiet --locked --package zonedev --lib observe::splat::corpus
+
 # Formatting and lints.
 lint:
     cargo fmt --all --check

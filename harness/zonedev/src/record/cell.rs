@@ -216,6 +216,9 @@ pub struct StepRecord {
     /// Titles of kernel reports that the contract lets this step cause.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expected_splats: Vec<String>,
+    /// Whether each of these must come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub every_splat: bool,
     /// What happened; `None` where the cell ended before.
     pub outcome: Option<Outcome>,
 }

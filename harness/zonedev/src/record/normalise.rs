@@ -85,6 +85,10 @@ fn is_hex(token: &str) -> bool {
     if let Some(digits) = digits {
         return digits.bytes().all(|b| b.is_ascii_hexdigit());
     }
+    // As %p prints it, whatever its digits are.
+    if token.len() == 16 && token.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return true;
+    }
     token.len() >= 8
         && token.bytes().all(|b| b.is_ascii_hexdigit())
         && token.bytes().any(|b| b.is_ascii_digit())

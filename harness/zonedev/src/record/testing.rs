@@ -112,6 +112,7 @@ pub(crate) fn step(op: Op, result: StepResult) -> StepRecord {
         op,
         expected: "ok".into(),
         expected_splats: Vec::new(),
+        every_splat: false,
         outcome: Some(Outcome {
             result,
             facts: Vec::new(),

@@ -16,9 +16,11 @@
 //! hold, the last in alphabetical order is meant: one with a further condition follows its plain one.
 //!
 //! Where a step is expected to end with `died`, later steps of its actor are left out; checkpoints
-//! are the host's and stay. Where one is expected to end with `hung`, the guest answers no more:
-//! it is the last step, and passes only with all the reports that `splats` name.
+//! are the host's and stay. Where one is expected to end with `hung`, the guest answers no more; with
+//! `panic`, `guest-reset` or `guest-shutdown`, it is gone: it is the last step, and passes only with
+//! all the reports that `splats` name. `every_splat` asks for all of them of any step.
 //!
+//! `config` names options that the kernel must have, or the case is skipped.
 //! `emulated` is the reason why a case does not run in software emulation unless `-E` names it. A
 //! case with a `[[skip]]` table (`when`, a condition, and `reason`) does not run where the condition
 //! holds. A step that names no test_hmm device means the fixture's.
@@ -35,7 +37,7 @@ use serde::Deserialize;
 use super::ceiling::Ceilings;
 use super::fixture::SkipRule;
 use super::known::Known;
-use super::program::{ProgramTable, Shared};
+use super::program::{Listed, ProgramTable, Shared};
 use super::{Facts, SpecError, SpecFile};
 
 /// A case as its file says it.
@@ -85,6 +87,7 @@ struct Step {
     expect_if: BTreeMap<String, String>,
     splats: Vec<String>,
     splats_if: BTreeMap<String, Vec<String>>,
+    every_splat: bool,
     when: Option<String>,
     unless: Option<String>,
     may_block: bool,
@@ -103,6 +106,8 @@ pub struct PlannedStep {
     pub expected: String,
     /// Titles of kernel reports that are expected of it.
     pub splats: Vec<String>,
+    /// Whether each of these must come.
+    pub every_splat: bool,
     /// Whether it may block on some contract, so that the agent watches for it.
     pub may_block: bool,
     /// How a program's results are read.
@@ -119,6 +124,7 @@ impl PlannedStep {
             op,
             expected: ok(),
             splats: Vec::new(),
+            every_splat: false,
             may_block: false,
             reads: Reads::default(),
             test: None,
@@ -136,6 +142,9 @@ struct CaseFile {
     emulated: Option<String>,
     #[serde(default)]
     skip: Vec<SkipRule>,
+    /// Of a list, each program has its own.
+    #[serde(default)]
+    config: Vec<String>,
     #[serde(default)]
     known: Vec<toml::Spanned<Known>>,
     #[serde(default)]
@@ -159,16 +168,19 @@ struct Common {
     splats: Vec<String>,
     #[serde(default)]
     splats_if: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    every_splat: bool,
     when: Option<String>,
     unless: Option<String>,
 }
 
-const COMMON: [&str; 7] = [
+const COMMON: [&str; 8] = [
     "actor",
     "expect",
     "expect_if",
     "splats",
     "splats_if",
+    "every_splat",
     "when",
     "unless",
 ];
@@ -179,6 +191,14 @@ fn yes() -> bool {
 
 /// What a step is expected to do where the guest is expected to hang of it.
 pub(crate) const HUNG: &str = "hung";
+/// What a step is expected to do where the guest is expected to end by it: in the words of
+/// [`crate::record::End::GuestDied`].
+const ENDS: [&str; 3] = ["panic", "guest-reset", "guest-shutdown"];
+
+/// Whether no step can follow one that is expected to do this.
+pub(crate) fn ends_guest(expected: &str) -> bool {
+    expected == HUNG || ENDS.contains(&expected)
+}
 
 fn main_actor() -> String {
     "main".into()
@@ -247,7 +267,7 @@ impl Case {
             skip: None,
             emulated: parsed.emulated,
             skip_rules: parsed.skip,
-            config: Vec::new(),
+            config: parsed.config,
             path: file.path().to_owned(),
             steps,
         }])
@@ -294,12 +314,12 @@ impl Case {
                         .unwrap_or_else(|| parsed.fixtures.clone()),
                     default: parsed.default,
                     known: known.filter(of_this).cloned().collect(),
-                    skip: p.skip,
-                    emulated: p.emulated.or_else(|| parsed.emulated.clone()),
+                    skip: p.skip.clone(),
+                    emulated: p.emulated.clone().or_else(|| parsed.emulated.clone()),
                     skip_rules: parsed.skip.clone(),
-                    config: p.config,
+                    config: p.config.clone(),
                     path: file.path().to_owned(),
-                    steps: steps_around(&p.name, p.run, p.reads, &p.splats),
+                    steps: steps_around(&p),
                 }
             })
             .collect())
@@ -319,7 +339,20 @@ impl Case {
             skip_rules: Vec::new(),
             config: Vec::new(),
             path: Utf8PathBuf::from(format!("suites/{suite}")),
-            steps: steps_around(name, run, reads, &[]),
+            steps: steps_around(&Listed {
+                name: name.into(),
+                title: name.into(),
+                fixtures: None,
+                run,
+                reads,
+                config: Vec::new(),
+                skip: None,
+                emulated: None,
+                splats: Vec::new(),
+                splats_if: BTreeMap::new(),
+                every_splat: false,
+                ends: None,
+            }),
         }
     }
 
@@ -383,7 +416,7 @@ impl Case {
             if expected == "died" {
                 dead.insert(&s.actor);
             }
-            let last = expected == HUNG;
+            let last = ends_guest(&expected);
             let mut op = s.op.clone();
             op.set_device(facts.fixture.hmm_device);
             out.push(PlannedStep {
@@ -391,6 +424,7 @@ impl Case {
                 op,
                 expected,
                 splats,
+                every_splat: s.every_splat,
                 may_block: s.may_block,
                 reads: s.reads,
                 test: s.test.clone(),
@@ -445,6 +479,7 @@ fn step(mut table: toml::Table) -> Result<Step, (String, String)> {
         expect_if: common.expect_if,
         splats: common.splats,
         splats_if: common.splats_if,
+        every_splat: common.every_splat,
         when: common.when,
         unless: common.unless,
         may_block,
@@ -453,27 +488,38 @@ fn step(mut table: toml::Table) -> Result<Step, (String, String)> {
     })
 }
 
-fn steps_around(name: &str, run: Op, reads: Reads, splats: &[String]) -> Vec<Step> {
+fn steps_around(program: &Listed) -> Vec<Step> {
     let checkpoint = |name: &str| Op::Checkpoint { name: name.into() };
-    [checkpoint("before"), run, checkpoint("after")]
-        .into_iter()
-        .map(|op| Step {
+    [
+        checkpoint("before"),
+        program.run.clone(),
+        checkpoint("after"),
+    ]
+    .into_iter()
+    .map(|op| {
+        let runs = matches!(op, Op::Run { .. });
+        Step {
             actor: main_actor(),
-            splats: match op {
-                Op::Run { .. } => splats.to_vec(),
-                _ => Vec::new(),
+            splats: match runs {
+                true => program.splats.clone(),
+                false => Vec::new(),
             },
             op,
-            expect: ok(),
+            expect: program.ends.clone().filter(|_| runs).unwrap_or_else(ok),
             expect_if: BTreeMap::new(),
-            splats_if: BTreeMap::new(),
+            splats_if: match runs {
+                true => program.splats_if.clone(),
+                false => BTreeMap::new(),
+            },
+            every_splat: runs && program.every_splat,
             when: None,
             unless: None,
             may_block: false,
-            reads,
-            test: Some(name.to_owned()),
-        })
-        .collect()
+            reads: program.reads,
+            test: Some(program.name.clone()),
+        }
+    })
+    .collect()
 }
 
 /// The suites/ folder.

@@ -19,8 +19,8 @@ mod rootfs;
 mod selftest;
 mod unreachable;
 
-pub(crate) use case::HUNG;
 pub use case::{Case, PlannedStep, Reads, SuiteStore};
+pub(crate) use case::{HUNG, ends_guest};
 pub use ceiling::Ceilings;
 pub use condition::Facts;
 pub use contract::*;

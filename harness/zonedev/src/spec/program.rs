@@ -20,12 +20,17 @@
 //! | `minutes` | how long it may run, in minutes of guest time, where that is longer than usual |
 //! | `poisons` | it fails pages of memory on purpose, and may leave them so |
 //! | `splats` | titles of kernel reports that it causes on purpose |
+//! | `splats_if` | more of them under a condition |
+//! | `every_splat` | whether each of them must come |
+//! | `ends` | how the guest ends by it: `panic`, `guest-reset`, `guest-shutdown` or `hung` |
+
+use std::collections::BTreeMap;
 
 use proto::Op;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::case::Reads;
+use super::case::{Reads, ends_guest};
 use super::{SpecError, SpecFile};
 
 /// `[shared]`: what the programs of a list have in common.
@@ -42,6 +47,8 @@ pub(super) struct Shared {
     /// Words before each program's own.
     #[serde(default)]
     argv: Vec<String>,
+    #[serde(default)]
+    every_splat: bool,
 }
 
 /// `[[program]]`.
@@ -62,6 +69,9 @@ pub(super) struct ProgramTable {
     emulated: Option<String>,
     #[serde(default)]
     splats: Vec<String>,
+    #[serde(default)]
+    splats_if: BTreeMap<String, Vec<String>>,
+    ends: Option<Spanned<String>>,
     minutes: Option<u64>,
     #[serde(default)]
     poisons: bool,
@@ -79,6 +89,10 @@ pub(super) struct Listed {
     pub(super) skip: Option<String>,
     pub(super) emulated: Option<String>,
     pub(super) splats: Vec<String>,
+    pub(super) splats_if: BTreeMap<String, Vec<String>>,
+    pub(super) every_splat: bool,
+    /// How the guest ends by it, where it does.
+    pub(super) ends: Option<String>,
 }
 
 /// Checks a list.
@@ -115,6 +129,13 @@ pub(super) fn programs(
                 "begin `argv` with the program's path in the guest",
             ));
         }
+        if let Some(ends) = table.ends.as_ref().filter(|e| !ends_guest(e.get_ref())) {
+            return Err(file.error(
+                ends.span(),
+                format!("no guest ends by `{}`", ends.get_ref()),
+                "use `panic`, `guest-reset`, `guest-shutdown` or `hung`",
+            ));
+        }
         out.push(Listed {
             title: table.title.unwrap_or_else(|| argv.join(" ")),
             name,
@@ -131,6 +152,9 @@ pub(super) fn programs(
             skip: table.skip,
             emulated: table.emulated,
             splats: table.splats,
+            splats_if: table.splats_if,
+            every_splat: shared.every_splat,
+            ends: table.ends.map(Spanned::into_inner),
         });
     }
     Ok(out)

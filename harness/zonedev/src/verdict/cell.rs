@@ -176,12 +176,15 @@ fn ended(cell: &CellRecord, reasons: &mut Vec<String>) {
     match &cell.end {
         End::BootFailed { reason } => reasons.push(format!("the kernel did not boot: {reason}")),
         End::GuestDied { step, how } => {
+            if step.is_some_and(|s| ends_as_expected(cell, s, how)) {
+                return;
+            }
             reasons.push(format!(
                 "the guest died at {}: {how}",
                 step_words(cell, *step)
             ));
         }
-        End::Hung { step, .. } if hangs_as_expected(cell, *step) => {}
+        End::Hung { step, .. } if ends_as_expected(cell, *step, HUNG) => {}
         End::Hung { step, at } => {
             reasons.push(format!(
                 "{} did not end: {at}",
@@ -215,20 +218,25 @@ fn is_known(cell: &CellRecord, is: impl Fn(&KnownWhat) -> bool) -> bool {
     cell.known_failures.iter().any(|k| is(&k.what))
 }
 
-/// A guest is only expected to hang with the report that the step expects of it.
-fn hangs_as_expected(cell: &CellRecord, step: usize) -> bool {
+/// A guest is only expected to hang or to die with the reports that the step expects of it; one that
+/// resets or powers off may do so without a word.
+fn ends_as_expected(cell: &CellRecord, step: usize, how: &str) -> bool {
     cell.steps.get(step).is_some_and(|s| {
-        let came = |title: &String| {
-            cell.splats
-                .iter()
-                .any(|r| r.step == Some(step) && r.title == *title)
-        };
-        s.expected == HUNG && !s.expected_splats.is_empty() && s.expected_splats.iter().all(came)
+        let wordless = how.starts_with("guest-");
+        s.expected == how
+            && (wordless || !s.expected_splats.is_empty())
+            && s.expected_splats.iter().all(|t| came(cell, step, t))
     })
 }
 
-/// Kernel reports that no step expects, and expected ones that never came are no matter: a
-/// warning that fires once may have fired before.
+/// Whether the kernel reported this in a step.
+fn came(cell: &CellRecord, step: usize, title: &str) -> bool {
+    let mut of_step = cell.splats.iter().filter(|r| r.step == Some(step));
+    of_step.any(|r| r.title == title)
+}
+
+/// Kernel reports that no step expects. Expected ones that never came are no matter, where the step
+/// does not ask for them: a warning that fires once may have fired before.
 fn reports(cell: &CellRecord, reasons: &mut Vec<String>) {
     let known = |title: &str| {
         is_known(
@@ -252,6 +260,15 @@ fn reports(cell: &CellRecord, reasons: &mut Vec<String>) {
                     .unwrap_or_default()
             ));
         }
+    }
+    for (n, step) in cell.steps.iter().enumerate().filter(|(_, s)| s.every_splat) {
+        let missing = step.expected_splats.iter().filter(|t| !came(cell, n, t));
+        reasons.extend(missing.map(|t| {
+            format!(
+                "{t} was expected at {} and did not come",
+                step_words(cell, Some(n))
+            )
+        }));
     }
 }
 

@@ -22,6 +22,7 @@ struct Regexes {
     register: Regex,
     field: Regex,
     flags: Regex,
+    mapping: Regex,
 }
 
 impl Regexes {
@@ -37,6 +38,7 @@ impl Regexes {
                 r"soft lockup - CPU#\d+ stuck for \S+ \[(?<comm>.*):(?<pid>\d+)\]",
                 r"^WARNING: .*, CPU#\d+: (?<comm>.*)/(?<pid>\d+)$",
                 r" by task (?<comm>.*)/(?<pid>\d+)(?:/\S+)?$",
+                r#"^(?:kmemleak: )? *comm "(?<comm>.*)", pid (?<pid>\d+), jiffies "#,
             ])?,
             cpu: all(&[
                 r"^CPU: (?<cpu>\d+) ",
@@ -45,7 +47,7 @@ impl Regexes {
                 r"hard LOCKUP on cpu (?<cpu>\d+)",
             ])?,
             frame: Regex::new(
-                r"^\s+(?<maybe>\? )?(?<function>[\w.$]+)\+0x(?<offset>[0-9a-f]{1,8})/0x(?<size>[0-9a-f]{1,8})(?: \[(?<module>[\w-]+)[^\]]*\])?\s*$",
+                r"^\s+(?:\[<[^>]*>\] )?(?<maybe>\? )?(?<function>[\w.$]+)\+0x(?<offset>[0-9a-f]{1,8})/0x(?<size>[0-9a-f]{1,8})(?: \[(?<module>[\w-]+)[^\]]*\])?\s*$",
             )
             .ok()?,
             rip: Regex::new(
@@ -58,6 +60,10 @@ impl Regexes {
             .ok()?,
             field: Regex::new(r"\b(?<name>[a-z_]+):\s?(?<value>\S+)").ok()?,
             flags: Regex::new(r"^(?:page_type|flags|anon flags|ksm flags): (?<value>.*)").ok()?,
+            mapping: Regex::new(
+                r#"^aops:(?<aops>\S+)(?: ino:(?<ino>[0-9a-f]+))?(?: dentry name(?:\(\?\))?:"(?<name>[^"]*)")?"#,
+            )
+            .ok()?,
         })
     }
 }
@@ -113,7 +119,12 @@ pub(super) fn trace<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Frame> {
             }
             continue;
         }
-        if line.trim_start().starts_with("Call Trace:") || line == "stack backtrace:" {
+        // kmemleak writes its name before each line.
+        let line = line.strip_prefix("kmemleak: ").unwrap_or(line);
+        if line.trim_start().starts_with("Call Trace:")
+            || line == "stack backtrace:"
+            || line.starts_with("  backtrace")
+        {
             if in_trace {
                 break;
             }
@@ -198,6 +209,13 @@ pub(super) fn dumped_page<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Du
                     out.fields
                         .entry(format!("{prefix}{}", &found["name"]))
                         .or_insert_with(|| found["value"].to_owned());
+                }
+            }
+        } else if let (true, Some(found)) = (seen, regexes.mapping.captures(line)) {
+            for name in ["aops", "ino", "name"] {
+                if let Some(value) = found.name(name) {
+                    let value = value.as_str().chars().take(200).collect();
+                    out.fields.entry(name.to_owned()).or_insert(value);
                 }
             }
         } else if seen

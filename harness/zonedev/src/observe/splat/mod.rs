@@ -47,6 +47,9 @@ pub fn splats(log: &[LogLine]) -> Vec<Splat> {
                 .is_some()
             && whose.splat.step == log[*first].step
         {
+            if whose.splat.trace.is_empty() {
+                whose.learn(log, &part);
+            }
             whose.lines.extend(part);
         }
     }
@@ -57,9 +60,25 @@ pub fn splats(log: &[LogLine]) -> Vec<Splat> {
 struct Found {
     splat: Splat,
     lines: BTreeSet<usize>,
+    /// The pattern that names it, and the place of the line that it matches.
+    named: Option<(usize, usize)>,
 }
 
 impl Found {
+    /// What a part says of another processor: of one that does not answer, this is the report.
+    fn learn(&mut self, log: &[LogLine], part: &[usize]) {
+        let lines: Vec<&str> = part.iter().map(|i| log[*i].text.as_str()).collect();
+        let told = describe(&lines);
+        let (Some((pattern, by)), false) = (self.named, told.trace.is_empty()) else {
+            return;
+        };
+        let splat = &mut self.splat;
+        splat.trace = told.trace;
+        splat.registers = told.registers;
+        splat.task = splat.task.take().or(told.task);
+        name(splat, Patterns::get().pattern(pattern), &log[by].text, &[]);
+    }
+
     /// The bounds, and what stands between them of others.
     fn done(mut self) -> Splat {
         let first = self.lines.first().copied().unwrap_or_default();
@@ -138,7 +157,7 @@ fn known(stream: &Stream<'_>, at: usize, heading: usize, floor: usize) -> Report
     let lines: Vec<&str> = (start..end).map(|i| stream.text(i)).collect();
     let mut splat = describe(&lines);
     let pattern = patterns.pattern(named);
-    name(&mut splat, pattern, stream.text(by));
+    name(&mut splat, pattern, stream.text(by), &lines);
     if named == heading
         && let Some(because) = because
     {
@@ -150,6 +169,7 @@ fn known(stream: &Stream<'_>, at: usize, heading: usize, floor: usize) -> Report
         found: Found {
             splat,
             lines: (start..end).map(|i| stream.index(i)).collect(),
+            named: Some((named, stream.index(by))),
         },
         end,
     }
@@ -172,9 +192,8 @@ fn unknown(stream: &Stream<'_>, at: usize, floor: usize) -> Report {
         Some(i) => format!("stack dump: {}", normalise(stream.text(i))),
         None => "stack dump".into(),
     };
-    splat.function = splat
-        .trace
-        .first()
+    splat.function = blamed_frame(&splat.trace)
+        .or(splat.trace.first())
         .and_then(|f| detail::function(&f.function));
     splat.step = stream.step(at);
     splat.cut = body.cut;
@@ -182,6 +201,7 @@ fn unknown(stream: &Stream<'_>, at: usize, floor: usize) -> Report {
         found: Found {
             splat,
             lines: (start..body.end).map(|i| stream.index(i)).collect(),
+            named: None,
         },
         end: body.end,
     }
@@ -221,13 +241,14 @@ fn describe(lines: &[&str]) -> Splat {
 }
 
 /// Kind, function and title, by a pattern and the line that it matches.
-fn name(splat: &mut Splat, pattern: &Pattern, text: &str) {
+fn name(splat: &mut Splat, pattern: &Pattern, text: &str, lines: &[&str]) {
     let captures = pattern.captures(text);
     let group = |word: &str| {
         let found = captures.as_ref()?.name(word)?;
         Some(found.as_str().to_owned())
     };
     splat.function = group("function")
+        .or_else(|| pattern.place(lines))
         .and_then(|f| detail::function(&f))
         .or_else(|| blamed(&splat.trace, pattern.function));
     splat.kind.clone_from(&pattern.kind);
@@ -242,7 +263,12 @@ fn name(splat: &mut Splat, pattern: &Pattern, text: &str) {
 
 fn blamed(trace: &[Frame], blame: Option<Blame>) -> Option<String> {
     match blame? {
-        Blame::Rip => trace.iter().find(|f| f.rip),
+        // Who jumped to where no function is, and who had something copied, is next in the trace.
+        Blame::Rip => trace
+            .iter()
+            .find(|f| f.rip && !Patterns::get().is_leaf(bare(f)))
+            .or_else(|| blamed_frame(trace))
+            .or_else(|| first_of_others(trace)),
         Blame::Frame => blamed_frame(trace),
     }
     .and_then(|f| detail::function(&f.function))
@@ -250,10 +276,23 @@ fn blamed(trace: &[Frame], blame: Option<Blame>) -> Option<String> {
 
 /// The first frame of a trace that is not of the machinery that reports or waits.
 pub fn blamed_frame(trace: &[Frame]) -> Option<&Frame> {
+    let of_others = |f: &&Frame| !f.uncertain && is_of_others(f);
+    trace.iter().find(of_others)
+}
+
+/// The same where the unwinder vouches for no frame: it did not know where to begin.
+fn first_of_others(trace: &[Frame]) -> Option<&Frame> {
+    trace.iter().find(|f| is_of_others(f))
+}
+
+fn is_of_others(f: &Frame) -> bool {
     let patterns = Patterns::get();
-    trace.iter().find(|f| {
-        !f.uncertain && !patterns.is_machinery(f.function.split('.').next().unwrap_or_default())
-    })
+    !patterns.is_machinery(bare(f)) && !patterns.is_leaf(bare(f))
+}
+
+/// A frame's function without the compiler's suffixes.
+fn bare(f: &Frame) -> &str {
+    f.function.split('.').next().unwrap_or_default()
 }
 
 /// Places as /proc/PID/stack has them -> frames.
@@ -278,3 +317,7 @@ pub(super) fn frames_of(lines: &[&str]) -> Vec<Frame> {
 #[cfg(test)]
 #[path = "../splat_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "../corpus_tests.rs"]
+mod corpus;

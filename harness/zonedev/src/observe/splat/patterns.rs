@@ -19,6 +19,7 @@ struct Table {
 #[serde(deny_unknown_fields)]
 struct Frames {
     skip: Vec<String>,
+    leaf: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +37,8 @@ struct Entry {
     #[serde(default)]
     untraced: bool,
     prologue: Option<usize>,
+    r#where: Option<String>,
+    continued: Option<String>,
 }
 
 /// Where a report's function stands, if its heading does not say.
@@ -82,11 +85,22 @@ pub(super) struct Pattern {
     pub(super) untraced: bool,
     /// Lines that may stand between the heading and its stack dump.
     pub(super) prologue: usize,
+    /// Another line of the report that names the function.
+    pub(super) place: Option<Regex>,
+    /// A line that would begin a report, and continues this one.
+    pub(super) continued: Option<Regex>,
 }
 
 impl Pattern {
     pub(super) fn captures<'t>(&self, text: &'t str) -> Option<Captures<'t>> {
         self.regex.captures(text)
+    }
+
+    /// The function that another line of the report names.
+    pub(super) fn place(&self, lines: &[&str]) -> Option<String> {
+        let place = self.place.as_ref()?;
+        let found = lines.iter().find_map(|l| place.captures(l))?;
+        Some(found.name("function")?.as_str().to_owned())
     }
 }
 
@@ -98,6 +112,7 @@ pub(super) struct Patterns {
     parts: RegexSet,
     ignore: RegexSet,
     skip: RegexSet,
+    leaf: RegexSet,
 }
 
 impl Patterns {
@@ -123,6 +138,8 @@ impl Patterns {
                 alone: e.alone,
                 untraced: e.untraced,
                 prologue: e.prologue.unwrap_or(PROLOGUE),
+                place: e.r#where.as_deref().map(regex).transpose()?,
+                continued: e.continued.as_deref().map(regex).transpose()?,
             })
         });
         Ok(Patterns {
@@ -131,6 +148,7 @@ impl Patterns {
             parts: set(table.part.iter().map(|e| e.r#match.as_str()).collect())?,
             ignore: set(table.ignore.iter().map(|e| e.r#match.as_str()).collect())?,
             skip: set(table.frames.skip.iter().map(String::as_str).collect())?,
+            leaf: set(table.frames.leaf.iter().map(String::as_str).collect())?,
         })
     }
 
@@ -158,6 +176,11 @@ impl Patterns {
     pub(super) fn is_machinery(&self, function: &str) -> bool {
         self.skip.is_match(function)
     }
+
+    /// Whether a function only does what it is told with the memory that it is given.
+    pub(super) fn is_leaf(&self, function: &str) -> bool {
+        self.leaf.is_match(function)
+    }
 }
 
 impl Default for Patterns {
@@ -169,6 +192,7 @@ impl Default for Patterns {
             parts: RegexSet::empty(),
             ignore: RegexSet::empty(),
             skip: RegexSet::empty(),
+            leaf: RegexSet::empty(),
         }
     }
 }

@@ -10,6 +10,10 @@ use crate::record::LogLine;
 
 /// Lines that a report may have.
 const MAX_LINES: usize = 400;
+/// Lines from the heading of a part to its stack dump.
+const PART_PROLOGUE: usize = 8;
+/// Lines before a heading among which the dump of what it is about may begin.
+const MAX_DUMP: usize = 40;
 /// Lines before a heading that may be part of it.
 const MAX_BEFORE: usize = 12;
 
@@ -68,9 +72,10 @@ impl<'a> Stream<'a> {
     /// that frames it.
     pub(super) fn prologue(&self, at: usize, floor: usize) -> usize {
         let mut start = at;
-        for i in (floor.max(at.saturating_sub(MAX_BEFORE))..at).rev() {
+        for i in (floor.max(at.saturating_sub(MAX_DUMP))..at).rev() {
             let text = self.text(i);
-            if text.contains("[ cut here ]") || text.starts_with("page:") || is_rule(text) {
+            let frames = text.contains("[ cut here ]") || is_rule(text);
+            if frames && at - i <= MAX_BEFORE || starts_dump(text) {
                 start = i;
             } else if is_mark(text) || text.starts_with("---[ end") {
                 break;
@@ -97,12 +102,15 @@ impl<'a> Stream<'a> {
                         cut: false,
                     };
                 }
+                if is_panic(text) {
+                    return Body { end: i, cut: false };
+                }
                 if is_mark(text) || text.contains("[ cut here ]") {
                     break;
                 }
             }
         }
-        let mut body = self.by_trace(at, pattern.map_or(0, |p| p.prologue));
+        let mut body = self.by_trace(at, pattern);
         if pattern.is_some_and(|p| p.untraced) && body.end == at + 1 {
             body.cut = false;
         }
@@ -110,16 +118,20 @@ impl<'a> Stream<'a> {
     }
 
     /// A report without a line that ends it goes as far as its stack dump does.
-    fn by_trace(&self, at: usize, prologue: usize) -> Body {
+    fn by_trace(&self, at: usize, pattern: Option<&Pattern>) -> Body {
+        let prologue = pattern.map_or(PART_PROLOGUE, |p| p.prologue);
+        let continued = pattern.and_then(|p| p.continued.as_ref());
         let mut traced = is_trace(self.text(at));
         let last = self.len().min(at + 1 + MAX_LINES);
         let end = |end, cut| Body { end, cut };
         for i in at + 1..last {
             let text = self.text(i);
-            if text.starts_with("---[ end") {
+            // The last words of a panic that restarts the machine.
+            if text.starts_with("---[ end") || traced && text.starts_with("Kernel Offset") {
                 return end(i + 1, false);
             }
-            if is_mark(text) || text.contains("[ cut here ]") || starts_anew(text) {
+            let anew = || starts_anew(text) && !continued.is_some_and(|c| c.is_match(text));
+            if is_mark(text) || text.contains("[ cut here ]") || anew() {
                 return if traced {
                     end(i, false)
                 } else {
@@ -135,7 +147,10 @@ impl<'a> Stream<'a> {
             }
         }
         match traced {
-            true => end(last, last == self.len()),
+            true => end(
+                last,
+                last == self.len() && !is_outermost(self.text(last - 1)),
+            ),
             false => end(at + 1, true),
         }
     }
@@ -150,9 +165,31 @@ fn starts_anew(text: &str) -> bool {
         .is_some_and(|i| !matches!(patterns.pattern(i).kind.as_str(), "Oops" | "page dump"))
 }
 
+fn is_panic(text: &str) -> bool {
+    let patterns = Patterns::get();
+    let found = patterns.of(text, false);
+    found.is_some_and(|i| patterns.pattern(i).kind == "panic")
+}
+
+/// The last line of a whole trace: where a task, or what it came from, began.
+fn is_outermost(text: &str) -> bool {
+    text.trim_start().starts_with("</TASK>")
+        || text.starts_with("R13: ")
+        || text.contains(" ret_from_fork")
+}
+
 /// A line that the agent or the host wrote.
 fn is_mark(text: &str) -> bool {
     text.starts_with("zonedev: ")
+}
+
+/// The first line of what dump_page(), dump_vma() and dump_mm() print.
+fn starts_dump(text: &str) -> bool {
+    let address = |rest: &str| rest.split(' ').next().is_some_and(|word| word.len() == 16);
+    text.starts_with("page:")
+        || ["vma ", "mm "]
+            .iter()
+            .any(|s| text.strip_prefix(s).is_some_and(address))
 }
 
 /// A line of one character, as sanitizers and lockdep draw around their reports.
@@ -161,6 +198,9 @@ fn is_rule(text: &str) -> bool {
 }
 
 pub(super) fn is_trace(text: &str) -> bool {
+    if text.starts_with("kmemleak:   backtrace") || text.starts_with("  backtrace") {
+        return true;
+    }
     let text = text.trim_start();
     text.starts_with("Call Trace:") || text.starts_with("RIP: ") || text == "stack backtrace:"
 }
@@ -197,5 +237,7 @@ fn is_detail(text: &str) -> bool {
         "CPU: ",
         "Tainted: ",
     ];
-    text.starts_with(' ') || text.starts_with('<') || STARTS.iter().any(|s| text.starts_with(s))
+    text.starts_with([' ', '<'])
+        || text.starts_with("kmemleak:  ")
+        || STARTS.iter().any(|s| text.starts_with(s))
 }
