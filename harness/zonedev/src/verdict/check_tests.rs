@@ -93,6 +93,7 @@ fn reckon(contract: &Contract, page_type: PageType, order: u8, holds: &[Hold]) -
                     HoldBy::Entry { .. }
                     | HoldBy::Shared { .. }
                     | HoldBy::Folio { .. }
+                    | HoldBy::Index { .. }
                     | HoldBy::Poison {} => 0,
                 };
             }
