@@ -11,6 +11,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::getpid;
 use proto::{GupHow, Size, StepResult};
 
+use super::access;
 use super::drivers;
 use super::gup_test::{self, GupTest};
 use super::serve::Actor;
@@ -18,6 +19,31 @@ use super::touch;
 use crate::wire::{Context, Reply, errno, failed, io_errno};
 
 type Done = Result<Reply, StepResult>;
+
+/// What GUP has read is what a load finds there, at the start and at the end of each page. `from` is where
+/// in the mapping that is.
+fn same(read: &[u8], address: u64, from: u64) -> StepResult {
+    let words = read.as_chunks::<8>().0;
+    let per_page = Size::PAGE as usize / 8;
+    for (n, word) in words.iter().enumerate() {
+        if ![0, per_page - 1].contains(&(n % per_page)) {
+            continue;
+        }
+        let (offset, found) = (n as u64 * 8, u64::from_ne_bytes(*word));
+        match access::load(address + offset) {
+            Ok(expected) if expected != found => {
+                return StepResult::WrongData {
+                    offset: from + offset,
+                    expected,
+                    found,
+                };
+            }
+            Ok(_) => {}
+            Err(signal) => return failed(format!("load what was read: {signal}")),
+        }
+    }
+    StepResult::Ok {}
+}
 
 /// Makes the call on a range of a mapping.
 pub(super) fn gup(
@@ -33,7 +59,7 @@ pub(super) fn gup(
     let (result, facts) = match how {
         GupHow::ProcessVmReadv => {
             let mut into = vec![0; bytes];
-            let (done, facts) = touch::during(map, m, range, false, context, || {
+            let (done, facts) = touch::during(map, m, range.clone(), false, context, || {
                 let remote = [RemoteIoVec {
                     base: address as usize,
                     len: bytes,
@@ -41,7 +67,7 @@ pub(super) fn gup(
                 process_vm_readv(getpid(), &mut [IoSliceMut::new(&mut into)], &remote)
             })?;
             let result = match done {
-                Ok(n) if n == bytes => StepResult::Ok {},
+                Ok(n) if n == bytes => same(&into, address, range.start * Size::PAGE),
                 Ok(n) => failed(format!("read {bytes} bytes of memory: {n} came")),
                 Err(e) => errno("process_vm_readv", e),
             };
