@@ -33,6 +33,20 @@ pub(crate) fn all() {
     let _ = sched_setaffinity(SELF, &set);
 }
 
+/// Goes to every processor once, and back to the first. An idle processor keeps the address space
+/// that it had last (lazy TLB): only when it has another is that of a dead process taken down to
+/// its end, and only then does the kernel say what was left of it (check_mm()).
+pub(crate) fn visit_all() {
+    all();
+    let Ok(may) = sched_getaffinity(SELF) else {
+        return;
+    };
+    for cpu in (0..CpuSet::count()).filter(|cpu| may.is_set(*cpu).unwrap_or(false)) {
+        keep_to(cpu);
+    }
+    first();
+}
+
 /// Where it can't be done, as on a kernel without SMP, all run on the one there is.
 fn keep_to(cpu: usize) {
     let mut set = CpuSet::new();

@@ -10,7 +10,7 @@ use super::agent::Agent;
 use super::counters;
 use super::jobs::WORKER;
 use super::table::Member;
-use crate::{pagemap, process};
+use crate::{cpus, pagemap, process};
 
 /// Between an operation and its last effect: deferred fput, workqueues that
 /// finish a transfer, the tail of a process's end.
@@ -44,6 +44,7 @@ impl Agent {
         }
         self.coming.clear();
         self.ended.clear();
+        cpus::visit_all();
         Ok(())
     }
 

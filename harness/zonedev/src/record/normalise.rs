@@ -129,7 +129,7 @@ mod tests {
             ),
             (
                 "page:ffffea0004000000 refcount:0 mapping:0000000000000000 pfn:0x100200",
-                "page:X refcount:N mapping:N pfn:X",
+                "page:X refcount:N mapping:X pfn:X",
             ),
             (
                 "EXT4-fs (pmem0): mounted filesystem",
