@@ -163,6 +163,8 @@ pub(crate) fn hung_up(world: &mut World) -> Result<bool, String> {
     // The harness has the terminal, and not what is behind it.
     let close = FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC);
     fcntl(&pty.master, close).map_err(|e| e.to_string())?;
+    let flags = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
+    fcntl(&pty.master, flags).map_err(|e| e.to_string())?;
     let mut command = world.matrix(&place);
     let end = |fd: &std::os::fd::OwnedFd| Stdio::from(fd.try_clone().unwrap());
     command
@@ -186,8 +188,6 @@ pub(crate) fn hung_up(world: &mut World) -> Result<bool, String> {
     drop(pty.slave);
     // Somebody reads, until the terminal is closed.
     let master = pty.master;
-    let flags = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
-    fcntl(&master, flags).map_err(|e| e.to_string())?;
     let mut running = Running {
         child,
         memory: Vec::new(),
