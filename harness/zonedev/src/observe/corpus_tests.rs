@@ -102,10 +102,7 @@ fn the_same_trouble_has_one_name_in_every_era() {
         let mut names = names(&log.text);
         names.sort();
         names.dedup();
-        of_case
-            .entry(names)
-            .or_default()
-            .push(&log.kernel);
+        of_case.entry(names).or_default().push(&log.kernel);
     }
     let differ: BTreeSet<&str> = by_case
         .iter()

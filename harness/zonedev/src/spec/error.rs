@@ -280,8 +280,8 @@ mod tests {
 
     #[test]
     fn a_file_of_a_stranger_steers_no_terminal() {
-        let e = parse("# \u{202e}[2J\ntitle = \"x\"\n\"\\u001b[31m\" = 1\n");
-        assert_eq!(e.line(), Some(3));
+        let e = parse("title = \"x\" # \u{202e}[2J\n\"\\u001b[31m\" = 1\n");
+        assert_eq!(e.line(), Some(2));
         assert!(e.message().contains("\\u{1b}[31m"), "{}", e.message());
         let mut shown = String::new();
         let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::none());
