@@ -247,8 +247,14 @@ mod tests {
     fn places_are_taken_from_reasons() {
         assert_eq!(place("at \"a \\ b\": no page"), Some("a \\ b"));
         assert_eq!(place("test hmm.x failed: no"), Some("hmm.x"));
-        assert_eq!(place("the guest died at step 2 touch: panic"), Some("touch"));
-        assert_eq!(place("2 of 9 steps did not run, the first: step 7 wait"), Some("wait"));
+        assert_eq!(
+            place("the guest died at step 2 touch: panic"),
+            Some("touch")
+        );
+        assert_eq!(
+            place("2 of 9 steps did not run, the first: step 7 wait"),
+            Some("wait")
+        );
         assert_eq!(place("a step too far"), None);
         assert_eq!(place("after the case: nr_x is +1 pages off"), None);
     }
