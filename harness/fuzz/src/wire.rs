@@ -204,11 +204,12 @@ fn region(input: &mut Input, at: u64) -> Region {
         let run = PageRun {
             pfn: next,
             pages: 1 + input.some() % (1 << 40),
+            index: (input.byte() % 2 == 0).then(|| input.some()),
             state: state(input),
         };
         next += run.pages;
         match runs.last_mut() {
-            Some(last) if last.state == run.state => last.pages += run.pages,
+            Some(last) if last.state == run.state && run.index.is_none() && last.index.is_none() => last.pages += run.pages,
             _ => runs.push(run),
         }
     }

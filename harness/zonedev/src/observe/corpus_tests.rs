@@ -95,7 +95,9 @@ fn the_same_trouble_has_one_name_in_every_era() {
     let path =
         Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/reports/differences.toml");
     let listed: Differences = toml::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
-    let mut by_case: BTreeMap<&str, BTreeMap<Vec<(String, String)>, Vec<&str>>> = BTreeMap::new();
+    // The kernels that give a case's reports the same names, by these.
+    type ByNames<'a> = BTreeMap<Vec<(String, String)>, Vec<&'a str>>;
+    let mut by_case: BTreeMap<&str, ByNames> = BTreeMap::new();
     for log in CORPUS.iter() {
         let of_case = by_case.entry(&log.case).or_default();
         // What comes first of two processors' reports is a matter of time, and how often also.
