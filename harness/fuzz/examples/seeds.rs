@@ -581,6 +581,7 @@ fn cell() -> Result<CellRecord> {
             },
             expected: "ok".into(),
             expected_splats: vec!["WARNING in f".into()],
+            every_splat: false,
             outcome: Some(outcome()),
         }],
         checkpoints: vec![CheckpointRecord {

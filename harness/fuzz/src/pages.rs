@@ -101,7 +101,7 @@ fn walk(virt: &Virt, counted: &Counted, va: u64) {
     let found = virt.translate(va);
     assert!(counted.reads.load(Ordering::Relaxed) - before <= 5);
     if let Ok(Translation { gpa, left }) = found {
-        assert!(left >= 1 && left <= 1 << 30);
+        assert!((1..=1 << 30).contains(&left));
         // To the end of a page of this size, in both address spaces.
         let end = |at: u64| at.wrapping_add(left);
         assert!(end(va) % 4096 == 0 && end(gpa) % 4096 == 0 && gpa % 4096 == va % 4096);
@@ -198,7 +198,7 @@ pub(crate) fn pages(data: &[u8]) {
     let mut input = Input::new(data);
     let guest = input.pick(&GUESTS);
     let contract = input.pick(&CONTRACTS);
-    let attach = input.byte() % 2 == 0;
+    let attach = input.byte().is_multiple_of(2);
     let virt = guest.target.virt(&guest.memory);
     let mut words = BTreeMap::new();
     while !input.is_empty() && words.len() < 200 {

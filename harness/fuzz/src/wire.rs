@@ -204,18 +204,22 @@ fn region(input: &mut Input, at: u64) -> Region {
         let run = PageRun {
             pfn: next,
             pages: 1 + input.some() % (1 << 40),
-            index: (input.byte() % 2 == 0).then(|| input.some()),
+            index: (input.byte().is_multiple_of(2)).then(|| input.some()),
             state: state(input),
         };
         next += run.pages;
         match runs.last_mut() {
-            Some(last) if last.state == run.state && run.index.is_none() && last.index.is_none() => last.pages += run.pages,
+            Some(last)
+                if last.state == run.state && run.index.is_none() && last.index.is_none() =>
+            {
+                last.pages += run.pages
+            }
             _ => runs.push(run),
         }
     }
     Region {
         kind: *input.pick(&KINDS),
-        owner: Some("namespace0.0".into()).filter(|_| input.byte() % 2 == 0),
+        owner: Some("namespace0.0".into()).filter(|_| input.byte().is_multiple_of(2)),
         start_pfn,
         pages: next - start_pfn,
         metadata_pages,

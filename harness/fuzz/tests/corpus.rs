@@ -1,6 +1,8 @@
 //! Replays the checked-in corpus: seeds, what fuzzing found to reach further, and every input that
 //! once broke something (`found-…`).
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

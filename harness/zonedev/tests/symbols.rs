@@ -3,6 +3,8 @@
 //!
 //! `ZONEDEV_TEST_KERNEL=path/to/bzImage cargo test -p zonedev --test symbols`
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
