@@ -22,6 +22,10 @@ const MAX_SPLATS: usize = 200;
 const MESSAGES_BEFORE: usize = 3;
 /// Lines behind a page dump within which the report stands that it belongs to.
 const DUMP_TO_BUG: usize = 40;
+/// Kinds of reports that have other processors say what they do.
+const ASKS: [&str; 3] = ["RCU stall", "lockup", "hung task"];
+/// Reports among which the one is that a part belongs to.
+const RECENT: usize = 8;
 /// Lines of the log within which a part belongs to the report before it.
 const PART_OF: usize = 400;
 
@@ -36,15 +40,18 @@ pub fn splats(log: &[LogLine]) -> Vec<Splat> {
     found.truncate(MAX_SPLATS);
     for part in parts {
         let Some(first) = part.first() else { continue };
-        // The report that begins last before it.
+        // The report that begins last before it, unless another asked for what is seen elsewhere.
         let before = found.partition_point(|s| s.lines.first() < Some(first));
-        let whose = before.checked_sub(1).and_then(|n| found.get_mut(n));
-        if let Some(whose) = whose
-            && whose
-                .lines
-                .range(first.saturating_sub(PART_OF)..=*first)
-                .next()
-                .is_some()
+        let near = |s: &&mut Found| {
+            let mut lines = s.lines.range(first.saturating_sub(PART_OF)..=*first);
+            lines.next().is_some()
+        };
+        let recent = found[..before].iter_mut().rev().take(RECENT);
+        let whose = recent
+            .filter(near)
+            .enumerate()
+            .min_by_key(|(n, s)| (!ASKS.contains(&s.splat.kind.as_str()), *n));
+        if let Some((_, whose)) = whose
             && whose.splat.step == log[*first].step
         {
             if whose.splat.trace.is_empty() {

@@ -151,9 +151,19 @@ impl<'a> Stream<'a> {
                 last,
                 last == self.len() && !is_outermost(self.text(last - 1)),
             ),
+            // Cut off before its trace.
+            false if last == self.len() => {
+                let own = (at + 1..last).rfind(|i| continues(self.text(*i)));
+                end(own.unwrap_or(at) + 1, true)
+            }
             false => end(at + 1, true),
         }
     }
+}
+
+/// A heading that continues a report: an Oops line, a page dump.
+fn continues(text: &str) -> bool {
+    Patterns::get().of(text, false).is_some() && !starts_anew(text)
 }
 
 /// A heading within a report that begins another. An Oops line continues the BUG before it, and a
