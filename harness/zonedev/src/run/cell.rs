@@ -309,11 +309,13 @@ pub(super) fn vm_end(error: &vm::VmError) -> End {
 /// What a talk that ended says of the kernel. A QEMU that was killed or crashed says nothing of it,
 /// unless the kernel had panicked before.
 pub(super) async fn ended(error: &SessionError, step: Option<usize>, guest: &Guest) -> End {
-    if let (SessionError::Vm(_), Some(end)) = (error, guest.end()) {
-        // QEMU refused what it would not have refused a guest that lives: a kernel that panics while
-        // it is read is no trouble of the host's.
-        return Box::pin(ended(&SessionError::Ended(end), step, guest)).await;
-    }
+    // QEMU refused what it would not have refused a guest that lives: a kernel that panics while it is
+    // read is no trouble of the host's.
+    let died = match error {
+        SessionError::Vm(_) => guest.end().map(SessionError::Ended),
+        _ => None,
+    };
+    let error = died.as_ref().unwrap_or(error);
     let tail = guest.console().tail(1 << 16);
     let panic = tail.contains("Kernel panic - not syncing");
     match (error, step) {
