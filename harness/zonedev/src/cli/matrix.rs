@@ -275,7 +275,10 @@ async fn go(
         };
         Ok::<_, Failure>((sides, roots, fstests))
     };
-    let (sides, roots, fstests) = super::or_interrupted(prepare).await?;
+    let (sides, roots, fstests) = super::or_interrupted(prepare)
+        .await
+        // From here on it can be gone on with, and says so.
+        .inspect_err(|_| cut_off(&heard(&told), begun.cells.len() - ids.len(), path))?;
     phases.insert("build".to_owned(), build_clock.elapsed().as_millis() as u64);
 
     let jobs = job
