@@ -18,10 +18,13 @@ const MAX_TEXT: usize = 1025 * 10;
 pub(crate) fn console(data: &[u8]) {
     let log = observe::console(data);
     assert!(log.len() <= MAX_LINES);
+    // Marks may be among lines that were left out.
+    let left_out = " lines of the console were left out";
+    let whole = !log.iter().any(|l| l.text.contains(left_out));
     let mut step = None;
     for line in &log {
         assert_shown(&line.text);
-        assert!(!line.text.is_empty() && line.text.len() <= MAX_TEXT);
+        assert!(line.text.len() <= MAX_TEXT);
         if let Some(caller) = &line.caller {
             assert!(
                 caller.starts_with(['T', 'C']) && caller.len() <= 32,
@@ -31,7 +34,7 @@ pub(crate) fn console(data: &[u8]) {
         }
         // A mark counts from its own line on, and nothing else changes the step.
         step = observe::mark(&line.text).or(step);
-        assert!(line.step == step || log.len() == MAX_LINES);
+        assert!(line.step == step || !whole);
         let kind = normalise(&line.text);
         assert!(kind.len() <= line.text.len());
         assert_eq!(normalise(&kind), kind, "of {:?}", line.text);

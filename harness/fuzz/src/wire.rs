@@ -164,9 +164,9 @@ pub(crate) fn claims(data: &[u8]) {
             found: "f".into(),
         });
     }
-    // One hold may come many times: as many as the host takes.
+    // One hold may come many times, over the pages of the others.
     let times = match input.byte() {
-        255 => usize::from(input.half()).min(MAX_HOLDS),
+        255 => usize::from(input.half() % 2048),
         _ => 1,
     };
     while !input.is_empty() && claims.holds.len() < MAX_HOLDS {

@@ -305,7 +305,8 @@ impl Btf {
         }
         for m in self.members(t) {
             *left = left.checked_sub(1)?;
-            if m.name == 0 {
+            // One whose name can't be read has none; so `reduce` writes it.
+            if self.name(m.name).is_empty() {
                 if let Some((bits, id)) = self.member(m.type_id, name, depth + 1, left) {
                     return Some((u64::from(m.bit_offset) + bits, id));
                 }

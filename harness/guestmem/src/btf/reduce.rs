@@ -1,8 +1,8 @@
 //! Cuts BTF down to a few types, so that it can be checked in beside a recorded image.
 
 use super::parse::{
-    ARRAY, Btf, CONST, ENUM, ENUM64, FLOAT, INT, PTR, RESTRICT, STRUCT, TYPE_TAG, TYPEDEF, Type,
-    UNION, VOLATILE,
+    ARRAY, Btf, CONST, ENUM, ENUM64, FLOAT, FWD, INT, PTR, RESTRICT, STRUCT, TYPE_TAG, TYPEDEF,
+    Type, UNION, VOLATILE,
 };
 use std::collections::HashMap;
 
@@ -109,8 +109,9 @@ impl Reducer<'_> {
             }
             INT => words.push(btf.word(t.body)),
             FLOAT => {}
-            // Pointers, and what can't be embedded anyway.
-            _ => words = vec![0, u32::from(PTR) << 24, 0],
+            PTR => words = vec![0, u32::from(PTR) << 24, 0],
+            // What can't be embedded has no size.
+            _ => words = vec![0, u32::from(FWD) << 24, 0],
         }
         words
     }
