@@ -49,7 +49,10 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     let in_use = |e| Failure::request(format!("failed to {e}"), "name the folder of a run");
     let folder = RunFolder::resume(&path).map_err(in_use)?;
     let path = path.canonicalize_utf8()?;
-    if folder.read_record().is_ok_and(|r| r.unfinished.is_empty()) {
+    // A cell that the host or the harness broke has not finished.
+    let broken = |(_, v): &(CellId, CellVerdict)| matches!(v, CellVerdict::Error { .. });
+    let over = |r: &RunRecord| r.unfinished.is_empty() && !r.cells.iter().any(broken);
+    if folder.read_record().is_ok_and(|r| over(&r)) {
         return Err(Failure::request(
             format!("the run in {path} is over"),
             "see it with `zonedev report`, or start another one",
