@@ -513,7 +513,7 @@ pub enum Op {
     },
 
     // --- swap
-    /// swapon(2) of /dev/ram0.
+    /// swapon(2) of a loop device over /dev/ram0.
     SwapOn {},
     /// swapoff(2) of it.
     SwapOff {},

@@ -1,25 +1,28 @@
-//! Swap on a RAM disk.
+//! Swap on a RAM disk behind a loop device: a page that is read from a disk that answers at once, as
+//! the RAM disk itself would, goes past the swap cache (BLK_FEAT_SYNCHRONOUS), and what is done with
+//! pages that are in it would not be seen.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
-use proto::Size;
+use proto::{Size, StepResult};
 
 use super::provision::{Done, ok};
 use crate::wire::{errno, io_errno};
 
 const DEVICE: &str = "/dev/ram0";
-const PATH: &std::ffi::CStr = c"/dev/ram0";
+const LOOP: &str = "/dev/loop0";
+const PATH: &std::ffi::CStr = c"/dev/loop0";
+/// include/uapi/linux/loop.h
+const LOOP_SET_FD: libc::Ioctl = 0x4c00;
+const LOOP_CLR_FD: libc::Ioctl = 0x4c01;
 
 /// Writes the header that mkswap would write (union swap_header of linux/swap.h), and turns the
 /// device on.
 pub(super) fn on() -> Done {
-    let disk = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(DEVICE)
-        .map_err(|e| io_errno(&format!("open {DEVICE}"), &e))?;
+    let disk = open(DEVICE)?;
     let sectors = std::fs::read_to_string("/sys/block/ram0/size")
         .map_err(|e| io_errno("read the size of ram0", &e))?;
     let pages = sectors.trim().parse::<u64>().unwrap_or(0) * 512 / Size::PAGE;
@@ -31,7 +34,8 @@ pub(super) fn on() -> Done {
     disk.write_all_at(&header, 0)
         .and_then(|()| disk.sync_all())
         .map_err(|e| io_errno(&format!("write {DEVICE}"), &e))?;
-    drop(disk);
+    let before = open(LOOP)?;
+    loop_ioctl(&before, LOOP_SET_FD, disk.as_raw_fd())?;
     // SAFETY: the path is a C string that outlives the call.
     Errno::result(unsafe { libc::swapon(PATH.as_ptr(), 0) }).map_err(|e| errno("swapon", e))?;
     ok()
@@ -41,5 +45,18 @@ pub(super) fn on() -> Done {
 pub(super) fn off() -> Done {
     // SAFETY: the path is a C string that outlives the call.
     Errno::result(unsafe { libc::swapoff(PATH.as_ptr()) }).map_err(|e| errno("swapoff", e))?;
+    loop_ioctl(&open(LOOP)?, LOOP_CLR_FD, 0)?;
     ok()
+}
+
+fn open(path: &str) -> Result<File, StepResult> {
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    opened.map_err(|e| io_errno(&format!("open {path}"), &e))
+}
+
+fn loop_ioctl(device: &File, number: libc::Ioctl, argument: libc::c_int) -> Result<(), StepResult> {
+    // SAFETY: these calls take a number.
+    Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), number, argument) })
+        .map(drop)
+        .map_err(|e| errno(&format!("ioctl {number:#x} of {LOOP}"), e))
 }

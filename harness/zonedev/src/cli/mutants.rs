@@ -28,7 +28,7 @@ pub(super) async fn run(project: &Utf8Path, args: &MutantsArgs) -> Result<Exit, 
     }
     let place = project.join("target/mutants");
     fs_err::create_dir_all(&place)?;
-    let table = place.join("table.md");
+    let table = place.join(table_name(&args.filters));
     let mut rows = Vec::new();
     let mut building = mutants.first().map(|m| build(project, &dir, &place, m));
     for (n, mutant) in mutants.iter().enumerate() {
@@ -55,6 +55,15 @@ pub(super) async fn run(project: &Utf8Path, args: &MutantsArgs) -> Result<Exit, 
     outln!("table: {table}");
     let missed = rows.iter().any(|r| !r.is_as_expected());
     Ok(if missed { Exit::Regressed } else { Exit::Good })
+}
+
+/// Each selection has a table of its own, so that two may run beside each other.
+fn table_name(filters: &[String]) -> String {
+    let words = filters
+        .iter()
+        .flat_map(|f| f.split(|c: char| !c.is_ascii_alphanumeric()));
+    let words = ["table"].into_iter().chain(words.filter(|w| !w.is_empty()));
+    format!("{}.md", words.collect::<Vec<_>>().join("-"))
 }
 
 fn log_of(place: &Utf8Path, mutant: &Mutant) -> Utf8PathBuf {
@@ -162,4 +171,16 @@ fn found_ms(run: &Utf8Path, failed: &[FailedCell]) -> Option<u64> {
         .filter_map(|t| t.duration_since(begun).ok())
         .min()
         .map(|d| d.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_has_its_own_table() {
+        assert_eq!(table_name(&[]), "table.md");
+        let filters = ["on 7.3".to_owned(), "../dax".to_owned()];
+        assert_eq!(table_name(&filters), "table-on-7-3-dax.md");
+    }
 }

@@ -170,6 +170,8 @@ pub enum MappingRule {
     Entry,
     /// From the first fault on: set on a mapped page, unknown on others.
     SinceFault,
+    /// An anonymous page's: set while processes map the page, cleared when it is free.
+    Mapped,
     /// Nothing is said.
     Unchecked,
 }

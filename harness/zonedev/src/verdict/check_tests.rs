@@ -50,7 +50,7 @@ fn reckon(contract: &Contract, page_type: PageType, order: u8, holds: &[Hold]) -
         s.mapcount = if counted { ptes } else { 0 };
         s.mapping_set = match rules.mapping {
             MappingRule::Entry => held,
-            MappingRule::SinceFault => mapped,
+            MappingRule::SinceFault | MappingRule::Mapped => mapped,
             MappingRule::Unchecked => false,
         };
         if folio > 0 {
@@ -557,6 +557,31 @@ fn share_is_told_by_each_era_in_its_way() {
         assert_eq!(found(era, mapping_set, Some(1)), ["share"], "{era}");
         assert_eq!(found(era, mapping_set, None), ["share"], "{era}");
     }
+}
+
+#[test]
+fn the_mapping_of_an_anonymous_page_is_set_while_it_is_mapped_and_gone_when_it_is_free() {
+    let found = |era: &str, mapped: bool, mapping_set| {
+        let rules = contract(era).private;
+        let mut s = state(rules.idle + i32::from(mapped));
+        s.mapcount = i32::from(mapped);
+        s.mapping_set = mapping_set;
+        let holds = match mapped {
+            true => vec![hold(START, 1, PageType::Private, PTE, "a")],
+            false => vec![],
+        };
+        let pages = vec![region(kind(PageType::Private), "r", START, &[s])];
+        let v = check(&checkpoint("x", pages, holds), &contract(era)).violations;
+        v.into_iter().map(|v| v.what).collect::<Vec<_>>()
+    };
+    for era in ["5.10", "5.10+zone-device-refcount", "6.1", "6.12", "7.3"] {
+        assert_eq!(found(era, true, true), [""; 0], "{era}");
+        assert_eq!(found(era, true, false), ["mapping"], "{era}");
+        assert_eq!(found(era, false, false), [""; 0], "{era}");
+    }
+    assert_eq!(found("6.12", false, true), ["mapping"]);
+    // A free page may still look like a tail of the folio that it was in.
+    assert_eq!(found("7.3", false, true), [""; 0]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(crate) fn large(base: u64, private: u64) -> CellRecord {
     let fsdax = region(PageKind::FsDax, "namespace0.0", base, &states);
     let mut states = vec![state(0); 64];
     for s in &mut states[7..9] {
-        (s.refcount, s.mapcount) = (1, 1);
+        (s.refcount, s.mapcount, s.mapping_set) = (1, 1, true);
     }
     let device = region(PageKind::Private, "hmm_dmirror", private, &states);
     let at = base + 512;
@@ -104,7 +104,7 @@ fn what_a_review_shows() {
         a (2M entry), main/m (PMD), p (direct-write): 2 at refcount 0, a tail of order 9, mapping set
         idle: 512 at refcount 0
       PRIVATE of hmm_dmirror: 64 pages
-        main/x (swap entry): 2 at refcount 1, mapcount 1
+        main/x (swap entry): 2 at refcount 1, mapcount 1, mapping set
         idle: 62 at refcount 0
 
     kernel reports

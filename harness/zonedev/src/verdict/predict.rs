@@ -181,8 +181,10 @@ fn mapping(rules: &PageRules, held: &Held) -> Option<bool> {
             None => None,
         },
         MappingRule::Entry => Some(held.entries > 0),
-        MappingRule::SinceFault if held.ptes + held.pmds > 0 => Some(true),
-        MappingRule::SinceFault | MappingRule::Unchecked => None,
+        MappingRule::SinceFault | MappingRule::Mapped if held.ptes + held.pmds > 0 => Some(true),
+        // What looks like a tail of its last folio has other things there.
+        MappingRule::Mapped if held.is_free() && rules.folio != FolioRule::Stale => Some(false),
+        MappingRule::SinceFault | MappingRule::Mapped | MappingRule::Unchecked => None,
     }
 }
 
@@ -274,7 +276,8 @@ fn predict_folio(
             pincount: None,
             order,
             part: Some(Part::Tail),
-            mapping: mapping(rules, held),
+            // The tails of an anonymous folio have other things there.
+            mapping: mapping(rules, held).filter(|_| rules.mapping != MappingRule::Mapped),
             share: share(rules, held),
             index: None,
             poisoned: Some(false),
@@ -295,6 +298,7 @@ fn predict_folio(
             }),
             pincount: Some(signed(pinned)),
             part: Some(Part::Head),
+            mapping: mapping(rules, held),
             index: index(rules, held, from),
             // The head is marked, whichever page failed (mf_generic_kill_procs()).
             poisoned: Some(within().any(|(_, _, held)| held.poisoned)),
