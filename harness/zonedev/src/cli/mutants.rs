@@ -139,6 +139,9 @@ async fn one(
     }
     let file = fs_err::OpenOptions::new().append(true).open(&log)?;
     let mut command = zonedev(project, "matrix", file)?;
+    if mutant.finding.kind.is_none() {
+        command.args(["-k", &mutant.kernel]);
+    }
     command.args(["-k", &mutant.broken(dir), "--run-dir", run.as_str()]);
     for suite in &mutant.suites {
         command.args(["-s", suite]);
@@ -150,12 +153,17 @@ async fn one(
     let Ok(record) = RunFolder::open(&run).read_record() else {
         return Ok(row);
     };
-    row.failed = record
-        .cells
-        .iter()
+    let broken = record.kernels.len().saturating_sub(1);
+    let cells = record.cells.iter().filter(|(id, _)| id.side == broken);
+    row.cells = cells.clone().count();
+    row.failed = cells
         .filter_map(|(id, verdict)| FailedCell::of(id, verdict))
         .collect();
-    row.cells = record.cells.len();
+    for pair in &record.pairs {
+        if !row.failed.iter().any(|f| f.id == pair.other) {
+            row.failed.extend(FailedCell::differing(pair));
+        }
+    }
     row.ran_ms = record.phases_ms.get("run").copied();
     row.found_ms = found_ms(&run, &row.failed);
     Ok(row)

@@ -5,21 +5,40 @@ use std::collections::BTreeSet;
 use camino::Utf8PathBuf;
 
 use super::text::{count, duration};
-use crate::record::{CellId, CellVerdict, FailureKind};
+use crate::record::{CellId, CellVerdict, FailureKind, PairRecord, PairVerdict};
 use crate::spec::Mutant;
 
-/// A cell that failed by the kernel.
+/// A cell that failed by the kernel, or differs from the unbroken kernel's.
 #[derive(Clone, Debug)]
 pub struct FailedCell {
     /// Which.
     pub id: CellId,
-    /// What sorts of failure these are, worst first.
+    /// What sorts of failure these are, worst first; none where it passes and differs.
     pub kinds: Vec<FailureKind>,
     /// Where in its case: checkpoints, operations' words, programs' tests.
     pub places: BTreeSet<String>,
 }
 
 impl FailedCell {
+    /// Of a pair whose cells pass both and differ.
+    pub fn differing(pair: &PairRecord) -> Option<FailedCell> {
+        let places = pair.differences.iter().filter_map(|d| d.at.as_ref());
+        (pair.verdict == PairVerdict::Regressed).then(|| FailedCell {
+            id: pair.other.clone(),
+            kinds: Vec::new(),
+            places: places.map(|at| at.trim_matches('"').to_owned()).collect(),
+        })
+    }
+
+    /// In words.
+    fn kind_words(&self) -> String {
+        if self.kinds.is_empty() {
+            return "differs".into();
+        }
+        let words: Vec<&str> = self.kinds.iter().map(|k| k.word()).collect();
+        words.join(", ")
+    }
+
     /// Of a cell whose verdict it is, where it failed.
     pub fn of(id: &CellId, verdict: &CellVerdict) -> Option<FailedCell> {
         let CellVerdict::Fail {
@@ -63,7 +82,7 @@ fn place(reason: &str) -> Option<&str> {
 pub struct MutantRow {
     /// Which.
     pub mutant: Mutant,
-    /// The cells that failed.
+    /// The cells that failed, or differ.
     pub failed: Vec<FailedCell>,
     /// Cells that ran.
     pub cells: usize,
@@ -80,7 +99,7 @@ pub struct MutantRow {
 }
 
 impl MutantRow {
-    /// Whether any cell failed by the kernel.
+    /// Whether any cell failed by the kernel, or differs.
     pub fn is_found(&self) -> bool {
         !self.failed.is_empty()
     }
@@ -90,7 +109,10 @@ impl MutantRow {
         let finding = &self.mutant.finding;
         self.failed.iter().find(|cell| {
             cell.id.case_path().contains(&finding.case)
-                && cell.kinds.contains(&finding.kind)
+                && match finding.kind {
+                    Some(kind) => cell.kinds.contains(&kind),
+                    None => cell.kinds.is_empty(),
+                }
                 && (finding.at.as_ref()).is_none_or(|at| cell.places.contains(at))
         })
     }
@@ -122,15 +144,12 @@ impl MutantRow {
             Some(cell) => {
                 let finding = &self.mutant.finding;
                 let at = finding.at.iter().map(|at| format!(" at \"{at}\""));
-                (
-                    cell,
-                    format!("{}{}", finding.kind.word(), at.collect::<String>()),
-                )
+                let kind = finding.kind.map_or("differs", FailureKind::word);
+                (cell, format!("{kind}{}", at.collect::<String>()))
             }
             None => {
-                let kinds: Vec<&str> = first.kinds.iter().map(|k| k.word()).collect();
                 let places: Vec<&str> = first.places.iter().map(String::as_str).collect();
-                let (kinds, places) = (kinds.join(", "), places.join(", "));
+                let (kinds, places) = (first.kind_words(), places.join(", "));
                 (first, format!("{kinds} at {places}; NOT AS EXPECTED"))
             }
         };
@@ -204,7 +223,7 @@ mod tests {
                 suites: vec![],
                 filters: vec![],
                 finding: Finding {
-                    kind: FailureKind::ContractBroken,
+                    kind: Some(FailureKind::ContractBroken),
                     case: "truncate".into(),
                     at: at.map(str::to_owned),
                 },
@@ -230,6 +249,18 @@ mod tests {
             assert!(row.is_found() && !row.is_as_expected(), "{at}");
             assert!(row.words().contains("NOT AS EXPECTED"), "{}", row.words());
         }
+    }
+
+    #[test]
+    fn one_that_only_differs_is_found_where_that_is_expected() {
+        let mut row = row(None);
+        row.mutant.finding.kind = None;
+        assert!(!row.is_as_expected(), "it fails");
+        row.failed[0].kinds.clear();
+        assert!(row.is_as_expected());
+        assert!(row.words().contains("(differs)"), "{}", row.words());
+        row.mutant.finding.kind = Some(FailureKind::ContractBroken);
+        assert!(!row.is_as_expected());
     }
 
     #[test]

@@ -46,8 +46,9 @@ pub struct Mutant {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
-    /// The sort of failure.
-    pub kind: FailureKind,
+    /// The sort of failure; absent: nothing fails, and the cell differs from the unbroken kernel's.
+    #[serde(default)]
+    pub kind: Option<FailureKind>,
     /// A part of the SUITE/FIXTURE/CASE of a cell that fails so.
     pub case: String,
     /// Where in the case: a checkpoint, an operation's word, or a program's test.
