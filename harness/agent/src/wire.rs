@@ -46,6 +46,9 @@ pub(crate) struct Context {
     pub(crate) namespaces: Vec<NamespaceInfo>,
     /// The generation that a storing operation writes.
     pub(crate) generation: u64,
+    /// Which words of each page `touch` and `write` store, of those at its start and its end.
+    #[serde(default)]
+    pub(crate) stores: [bool; 2],
     /// With `verify`, `read` and `hmm-read`: what each page of the range holds.
     pub(crate) expected: Vec<ExpectedRun>,
     /// With `touch`: the file has blocks there, so that its extents need not be asked for. They
@@ -93,21 +96,37 @@ impl Context {
     }
 }
 
-/// Pages of a mapping that hold words of one generation.
+/// What one of the two words of a page was last stored by, and for which page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Word {
+    /// Of the store that wrote it; 0: nobody stored, or it was zeroed since.
+    pub(crate) generation: u64,
+    /// Index of the page that it was written for.
+    pub(crate) index: u64,
+}
+
+impl Word {
+    /// The same store's word, so many pages on.
+    pub(crate) fn on(self, pages: u64) -> Word {
+        match self.generation {
+            0 => self,
+            generation => Word {
+                generation,
+                index: self.index.saturating_add(pages),
+            },
+        }
+    }
+}
+
+/// Pages of a mapping that hold words of one store at their starts, and of one at their ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ExpectedRun {
     /// First 4K page within the mapping.
     pub(crate) page: u64,
     /// 4K pages.
     pub(crate) pages: u64,
-    /// Of the store that wrote them; 0: nobody stored.
-    pub(crate) generation: u64,
-    /// Index that the first page's word was written for.
-    pub(crate) index: u64,
-    /// Whether the words at the start and the end of these pages were zeroed since: a range that
-    /// was punched, zeroed or cut off began or ended within them.
-    #[serde(default)]
-    pub(crate) zeroed: [bool; 2],
+    /// The words at the first page's start and end; those of the others go on from them.
+    pub(crate) words: [Word; 2],
 }
 
 impl ExpectedRun {
@@ -117,13 +136,11 @@ impl ExpectedRun {
         let Some(run) = (runs.iter()).find(|r| page >= r.page && page - r.page < r.pages) else {
             return [0; 2];
         };
-        let mut words = words(run.generation, run.index + (page - run.page));
-        for (word, zeroed) in words.iter_mut().zip(run.zeroed) {
-            if zeroed {
-                *word = 0;
-            }
-        }
-        words
+        let [head, tail] = run.words.map(|w| w.on(page - run.page));
+        [
+            words(head.generation, head.index)[0],
+            words(tail.generation, tail.index)[1],
+        ]
     }
 
     /// What is wrong with what `page` holds at its start and end, if anything is.
@@ -301,17 +318,13 @@ mod tests {
             frame::encode(&ExpectedRun {
                 page: 1,
                 pages: 2,
-                generation: 3,
-                index: 1,
-                zeroed: [false; 2],
+                words: [Word::default(); 2],
             })
             .unwrap(),
             frame::encode(&ExpectedRun {
                 page: 4,
                 pages: 5,
-                generation: 6,
-                index: 4,
-                zeroed: [false, true],
+                words: [Word::default(); 2],
             })
             .unwrap(),
         ]

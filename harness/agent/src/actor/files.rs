@@ -83,13 +83,14 @@ pub(super) fn rename(name: &str, to: &str) -> Done {
     Ok(StepResult::Ok {}.into())
 }
 
-/// pwrite(2) of its words to each 4K page.
+/// pwrite(2) of words to each 4K page.
 pub(super) fn write(name: &str, offset: Size, length: Size, context: &Context) -> Done {
     let file = open(name)?;
     let first = offset.bytes() / Size::PAGE;
     for page in first..first + length.pages() {
         let words = words(context.generation, page);
-        for (at, word) in [0, TAIL].into_iter().zip(words) {
+        let words = [0, TAIL].into_iter().zip(words).zip(context.stores);
+        for ((at, word), _) in words.filter(|(_, stored)| *stored) {
             file.write_all_at(&word.to_ne_bytes(), page * Size::PAGE + at)
                 .map_err(|e| io_errno("pwrite", &e))?;
         }

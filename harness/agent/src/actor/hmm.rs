@@ -295,7 +295,9 @@ pub(super) fn read(
 /// The device stores a word to each page of a range.
 pub(super) fn write(actor: &Actor, of: &DeviceRange, context: &Context) -> Done {
     let mut ask = Ask::new(actor, WRITE, of)?;
-    for (page, words) in (ask.first..).zip(ask.buffer.0.chunks_exact_mut(WORDS)) {
+    let (m, range) = actor.range(&of.map, of.offset, of.length)?;
+    let first = m.first_page() + range.start;
+    for (page, words) in (first..).zip(ask.buffer.0.chunks_exact_mut(WORDS)) {
         [words[0], words[WORDS - 1]] = wire::words(context.generation, page);
     }
     faulting(actor, of, true, context, || ask.must("HMM_DMIRROR_WRITE"))

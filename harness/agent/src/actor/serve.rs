@@ -139,7 +139,7 @@ impl Actor {
                 write,
             } => self.range(map, *offset, *length).and_then(|(m, range)| {
                 let access = if *write {
-                    touch::Access::Store(context.generation)
+                    touch::Access::Store(context.generation, context.stores)
                 } else {
                     touch::Access::Load
                 };

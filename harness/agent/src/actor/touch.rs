@@ -20,8 +20,8 @@ const PMD_PAGES: u64 = 512;
 pub(super) enum Access<'a> {
     /// Load its first word.
     Load,
-    /// Store the word of a generation there.
-    Store(u64),
+    /// Store these of its words, of a generation.
+    Store(u64, [bool; 2]),
     /// Load it and compare.
     Check(&'a [ExpectedRun]),
 }
@@ -35,7 +35,7 @@ pub(super) fn touch(
     access: Access<'_>,
     context: &Context,
 ) -> Result<Reply, StepResult> {
-    let write = matches!(access, Access::Store(_));
+    let write = matches!(access, Access::Store(..));
     warm_up()?;
     let mut facts = Vec::new();
     let mut signal = None;
@@ -186,10 +186,12 @@ fn one(m: &Mapping, page: u64, access: Access<'_>) -> Result<Option<StepResult>,
     let index = m.first_page() + page;
     match access {
         Access::Load => access::load(address).map(|_| None),
-        Access::Store(generation) => {
-            let [head, tail] = words(generation, index);
-            access::store(address, head)?;
-            access::store(address + TAIL, tail).map(|()| None)
+        Access::Store(generation, which) => {
+            let words = [0, TAIL].into_iter().zip(words(generation, index));
+            for ((at, word), _) in words.zip(which).filter(|(_, stored)| *stored) {
+                access::store(address + at, word)?;
+            }
+            Ok(None)
         }
         Access::Check(runs) => {
             let found = [access::load(address)?, access::load(address + TAIL)?];

@@ -59,15 +59,24 @@ impl Agent {
             self.settle();
             mismatches = self.compare(op)?;
         }
+        let counters = match op {
+            Op::End {} => {
+                let mut left = counters::left();
+                if self.expect.had_own_pages()
+                    && let Some(lost) = counters::lost_anon_pages()
+                {
+                    left.insert("lost_anon_pages".into(), lost);
+                }
+                left
+            }
+            _ => counters::now(),
+        };
         Ok(Checkpoint {
             holds: self.ledger.holds(),
             pins_in_ram: self.ledger.pins_in_ram(),
             poison_unknown: self.ledger.poison_unknown(),
             mismatches,
-            counters: match op {
-                Op::End {} => counters::left(),
-                _ => counters::now(),
-            },
+            counters,
             namespaces: self.namespaces.clone(),
         })
     }

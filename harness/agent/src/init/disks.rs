@@ -5,6 +5,7 @@
 //! forks; neither has ever mapped DAX memory, so that the helper, which stays
 //! in the kernel for as long as the device is connected, keeps nothing alive.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -14,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, fork};
+use proto::StepResult;
 
 use super::boot;
-use crate::wire::words;
+use crate::wire::{ExpectedRun, TAIL, words};
 
 const REQUEST_MAGIC: u32 = 0x2560_9513;
 const REPLY_MAGIC: u32 = 0x6744_6698;
@@ -41,13 +43,17 @@ struct Request {
 }
 
 /// Whose pin a disk holds.
-struct Holder {
-    actor: String,
-    pin: String,
+pub(super) struct Holder {
+    pub(super) actor: String,
+    pub(super) pin: String,
     /// What a read is answered with.
-    generation: u64,
+    pub(super) generation: u64,
     /// Index of the pin's first page in its file or device.
-    first_page: u64,
+    pub(super) first_page: u64,
+    /// And in its mapping.
+    pub(super) first_of_map: u64,
+    /// What the pages hold, as far as that is known, by page of the mapping.
+    pub(super) expected: Vec<ExpectedRun>,
 }
 
 struct Disk {
@@ -56,6 +62,8 @@ struct Disk {
     bytes: Vec<u8>,
     /// Payload bytes of a write that are still to come.
     payload: u64,
+    /// The words at the starts and ends of the pages that came, by page of the disk.
+    came: BTreeMap<u64, [u8; 16]>,
     requests: Vec<Request>,
     holder: Option<Holder>,
 }
@@ -71,13 +79,7 @@ impl Disks {
     ///
     /// # Errors
     /// Where the kernel has no device left, or it could not be connected.
-    pub(super) fn take(
-        &mut self,
-        actor: &str,
-        pin: &str,
-        generation: u64,
-        first_page: u64,
-    ) -> io::Result<String> {
+    pub(super) fn take(&mut self, holder: Holder) -> io::Result<String> {
         let at = match self.disks.iter().position(|d| d.holder.is_none()) {
             Some(at) => at,
             None => {
@@ -86,12 +88,8 @@ impl Disks {
             }
         };
         let disk = &mut self.disks[at];
-        disk.holder = Some(Holder {
-            actor: actor.to_owned(),
-            pin: pin.to_owned(),
-            generation,
-            first_page,
-        });
+        disk.came.clear();
+        disk.holder = Some(holder);
         Ok(format!("/dev/nbd{}", disk.index))
     }
 
@@ -111,6 +109,20 @@ impl Disks {
             let mut fds = [PollFd::new(disk.server.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, PollTimeout::from(20u8));
         }
+    }
+
+    /// What is wrong with the data that a pin's transfer wrote to its disk, if anything is.
+    pub(super) fn wrong(&mut self, actor: &str, pin: &str) -> Option<StepResult> {
+        let disk = self.of(actor, pin)?;
+        let holder = disk.holder.as_ref()?;
+        disk.came.iter().find_map(|(page, bytes)| {
+            let (words, _) = bytes.as_chunks::<8>();
+            let found = [words[0], words[1]].map(u64::from_le_bytes);
+            let page = holder.first_of_map + page;
+            let known = |r: &ExpectedRun| page >= r.page && page - r.page < r.pages;
+            let known = holder.expected.iter().any(known);
+            known.then(|| ExpectedRun::wrong(&holder.expected, page, found))?
+        })
     }
 
     /// Answers what a pin's transfer is waiting for, and lets the disk be used again.
@@ -155,9 +167,10 @@ impl Disk {
         while let Ok(n @ 1..) = self.server.read(&mut chunk) {
             let mut rest = &chunk[..n];
             while !rest.is_empty() {
-                let skip = self.payload.min(rest.len() as u64);
-                self.payload -= skip;
-                rest = &rest[skip as usize..];
+                let part = self.payload.min(rest.len() as u64) as usize;
+                self.keep(&rest[..part]);
+                self.payload -= part as u64;
+                rest = &rest[part..];
                 let want = (REQUEST_LEN - self.bytes.len()).min(rest.len());
                 self.bytes.extend_from_slice(&rest[..want]);
                 rest = &rest[want..];
@@ -166,6 +179,29 @@ impl Disk {
         }
         if self.holder.is_none() {
             self.answer();
+        }
+    }
+
+    /// Keeps the words of a part of a write's payload.
+    fn keep(&mut self, mut part: &[u8]) {
+        let Some(request) = self.requests.last() else {
+            return;
+        };
+        let mut at = request.from + request.length - self.payload;
+        while !part.is_empty() {
+            let (page, within) = (at / BLOCK, at % BLOCK);
+            let (word, to) = match within {
+                0..8 => (Some(within), 8),
+                8..TAIL => (None, TAIL),
+                _ => (Some(8 + within - TAIL), BLOCK),
+            };
+            let (now, later) = part.split_at(part.len().min((to - within) as usize));
+            if let Some(word) = word {
+                let bytes = self.came.entry(page).or_default();
+                bytes[word as usize..][..now.len()].copy_from_slice(now);
+            }
+            at += now.len() as u64;
+            part = later;
         }
     }
 
@@ -274,6 +310,7 @@ fn connect(index: u32) -> io::Result<Disk> {
         server,
         bytes: Vec::new(),
         payload: 0,
+        came: BTreeMap::new(),
         requests: Vec::new(),
         holder: None,
     })

@@ -1,33 +1,36 @@
-//! What each page must hold: the generation of the last store to it, of
-//! whichever actor. Files and the device have one truth; a private mapping
-//! has its own copies on top of its file's.
+//! What each page must hold at its start and its end: the generation of the last
+//! store there, of whichever actor. Files and the device have one truth; a
+//! private mapping has its own copies on top of its file's.
+//!
+//! A store writes one of the two words, and the next store the other one, so that
+//! what it does not write tells of the copy or the zeros that it was made upon.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use proto::{Backing, Extent, Size};
 
-use crate::wire::{ExpectedRun, TAIL};
+use crate::wire::{ExpectedRun, TAIL, Word};
 
-/// What a page holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stored {
-    generation: u64,
-    /// That its word was written for.
-    index: u64,
-    /// The words at its start and its end that were zeroed since.
-    zeroed: [bool; 2],
-}
+/// What a page holds at its start and its end.
+type Stored = [Word; 2];
 
-impl Stored {
-    fn new(generation: u64, index: u64) -> Self {
-        let zeroed = [false; 2];
-        Stored {
-            generation,
-            index,
-            zeroed,
+/// A page after a store to those of its words that `which` says.
+fn store(was: Option<Stored>, generation: u64, index: u64, which: [bool; 2]) -> Stored {
+    let mut words = was.unwrap_or_default();
+    for (word, stored) in words.iter_mut().zip(which) {
+        if stored {
+            *word = Word { generation, index };
         }
     }
+    words
+}
+
+/// The word that was stored to longer ago.
+fn older(was: Option<Stored>) -> [bool; 2] {
+    let [head, tail] = was.unwrap_or_default();
+    let first = head.generation <= tail.generation;
+    [first, !first]
 }
 
 /// By page.
@@ -68,6 +71,8 @@ pub(super) struct Expect {
     devices: BTreeMap<String, Words>,
     views: BTreeMap<(String, String), View>,
     last_file: u64,
+    /// Whether a mapping could have pages of its own.
+    had_own_pages: bool,
     /// Where the blocks of files were last seen, by name.
     blocks: BTreeMap<String, Vec<Extent>>,
 }
@@ -89,6 +94,7 @@ impl Expect {
             Backing::P2pmem {} => (Behind::Device(format!("{actor}/{map}")), 0, false),
             Backing::Anon { .. } => (Behind::Nothing, 0, true),
         };
+        self.had_own_pages |= private;
         let view = View {
             behind,
             first_page,
@@ -98,26 +104,77 @@ impl Expect {
         self.views.insert((actor.to_owned(), map.to_owned()), view);
     }
 
-    /// Pages `range` of a mapping were stored to.
-    pub(super) fn stored(&mut self, actor: &str, map: &str, range: Range<u64>, generation: u64) {
-        let Some(view) = self.views.get_mut(&(actor.to_owned(), map.to_owned())) else {
+    /// Whether any mapping could have pages of its own.
+    pub(super) fn had_own_pages(&self) -> bool {
+        self.had_own_pages
+    }
+
+    /// Which words of its pages a store to pages `range` of a mapping writes: in turn. Of a device
+    /// nobody knows what it held before.
+    pub(super) fn next(&self, actor: &str, map: &str, range: &Range<u64>) -> [bool; 2] {
+        match self.views.get(&(actor.to_owned(), map.to_owned())) {
+            Some(view) if !matches!(view.behind, Behind::Device(_)) => {
+                older(self.page(view, range.start))
+            }
+            _ => [true; 2],
+        }
+    }
+
+    /// The same of a write to a file.
+    pub(super) fn next_of_file(&mut self, file: &str, page: u64) -> [bool; 2] {
+        let id = self.id(file);
+        older(self.files.get(&id).and_then(|w| w.get(&page)).copied())
+    }
+
+    /// What a page of a mapping holds.
+    fn page(&self, view: &View, page: u64) -> Option<Stored> {
+        let below = match &view.behind {
+            Behind::File(id) => self.files.get(id),
+            Behind::Device(name) => self.devices.get(name),
+            Behind::Nothing => None,
+        };
+        let own = view.own.get(&page);
+        own.or_else(|| below?.get(&(view.first_page + page)))
+            .copied()
+    }
+
+    /// These words of pages `range` of a mapping were stored to.
+    pub(super) fn stored(
+        &mut self,
+        actor: &str,
+        map: &str,
+        range: Range<u64>,
+        generation: u64,
+        which: [bool; 2],
+    ) {
+        let at = (actor.to_owned(), map.to_owned());
+        let Some(view) = self.views.get(&at) else {
             return;
         };
-        let words = match &view.behind {
+        let first = view.first_page;
+        let pages: Vec<(u64, Stored)> = range
+            .map(|p| {
+                let was = self.page(view, p);
+                (p, store(was, generation, first + p, which))
+            })
+            .collect();
+        let files = |(p, stored)| (first + p, stored);
+        match &view.behind {
             _ if view.private => {
-                let first = view.first_page;
-                view.own
-                    .extend(range.map(|p| (p, Stored::new(generation, first + p))));
-                return;
+                if let Some(view) = self.views.get_mut(&at) {
+                    view.own.extend(pages);
+                }
             }
-            Behind::File(id) => self.files.entry(*id).or_default(),
-            Behind::Device(name) => self.devices.entry(name.clone()).or_default(),
-            Behind::Nothing => return,
-        };
-        words.extend(range.map(|p| {
-            let index = view.first_page + p;
-            (index, Stored::new(generation, index))
-        }));
+            Behind::File(id) => {
+                let words = self.files.entry(*id).or_default();
+                words.extend(pages.into_iter().map(files));
+            }
+            Behind::Device(name) => {
+                let words = self.devices.entry(name.clone()).or_default();
+                words.extend(pages.into_iter().map(files));
+            }
+            Behind::Nothing => {}
+        }
     }
 
     /// A file's blocks are here now.
@@ -135,11 +192,20 @@ impl Expect {
         Extent::pfn_in(self.blocks.get(file)?, page)
     }
 
-    /// Pages `range` of a file were written to.
-    pub(super) fn written(&mut self, file: &str, range: Range<u64>, generation: u64) {
+    /// These words of pages `range` of a file were written to.
+    pub(super) fn written(
+        &mut self,
+        file: &str,
+        range: Range<u64>,
+        generation: u64,
+        which: [bool; 2],
+    ) {
         let id = self.id(file);
         let words = self.files.entry(id).or_default();
-        words.extend(range.map(|p| (p, Stored::new(generation, p))));
+        for page in range {
+            let was = words.get(&page).copied();
+            words.insert(page, store(was, generation, page, which));
+        }
     }
 
     /// What pages `range` of a file hold.
@@ -191,7 +257,7 @@ impl Expect {
         }
     }
 
-    /// The same, of anonymous memory only.
+    /// Both words of pages `range` were stored to, of anonymous memory only.
     pub(super) fn stored_if_own(
         &mut self,
         actor: &str,
@@ -201,7 +267,7 @@ impl Expect {
     ) {
         let view = self.views.get(&(actor.to_owned(), map.to_owned()));
         if view.is_some_and(|v| matches!(v.behind, Behind::Nothing)) {
-            self.stored(actor, map, range, generation);
+            self.stored(actor, map, range, generation, [true; 2]);
         }
     }
 
@@ -237,10 +303,10 @@ impl Expect {
         } = coming;
         let Some(view) = view else { return };
         if view.private {
-            return self.stored(&at.0, &at.1, range, generation);
+            return self.stored(&at.0, &at.1, range, generation, [true; 2]);
         }
         let now = self.views.insert(at.clone(), view);
-        self.stored(&at.0, &at.1, range, generation);
+        self.stored(&at.0, &at.1, range, generation, [true; 2]);
         match now {
             Some(now) => self.views.insert(at, now),
             None => self.views.remove(&at),
@@ -252,16 +318,17 @@ impl Expect {
         let Some(view) = self.views.get(&(actor.to_owned(), map.to_owned())) else {
             return Vec::new();
         };
-        let below = match &view.behind {
-            Behind::File(id) => self.files.get(id),
-            Behind::Device(name) => self.devices.get(name),
-            Behind::Nothing => None,
+        runs(range.map(|page| (page, self.page(view, page))))
+    }
+
+    /// The same, of those pages of which that is known: of a device those that were stored to.
+    pub(super) fn known(&self, actor: &str, map: &str, range: Range<u64>) -> Vec<ExpectedRun> {
+        let Some(view) = self.views.get(&(actor.to_owned(), map.to_owned())) else {
+            return Vec::new();
         };
-        runs(range.map(|page| {
-            let own = view.own.get(&page);
-            let word = own.or_else(|| below?.get(&(view.first_page + page)));
-            (page, word.copied())
-        }))
+        let device = matches!(view.behind, Behind::Device(_));
+        let pages = range.map(|page| (page, self.page(view, page)));
+        runs(pages.filter(|(_, stored)| !device || stored.is_some()))
     }
 
     /// A hole was punched into the file below pages `range` of a mapping.
@@ -317,9 +384,11 @@ impl Expect {
             let Some(stored) = words.get_mut(&page) else {
                 continue;
             };
-            for (word, at) in stored.zeroed.iter_mut().zip([0, TAIL]) {
+            for (word, at) in stored.iter_mut().zip([0, TAIL]) {
                 let at = page * Size::PAGE + at;
-                *word |= bytes.start <= at && at + 8 <= bytes.end;
+                if bytes.start <= at && at + 8 <= bytes.end {
+                    *word = Word::default();
+                }
             }
         }
     }
@@ -373,25 +442,16 @@ impl Expect {
 
 fn runs(words: impl Iterator<Item = (u64, Option<Stored>)>) -> Vec<ExpectedRun> {
     let mut out: Vec<ExpectedRun> = Vec::new();
-    for (page, word) in words {
-        let Stored {
-            generation,
-            index,
-            zeroed,
-        } = word.unwrap_or(Stored::new(0, page));
+    for (page, stored) in words {
+        let words = stored.unwrap_or_default();
         match out.last_mut() {
-            Some(l)
-                if (l.generation, l.zeroed) == (generation, zeroed)
-                    && (generation == 0 || l.index + l.pages == index) =>
-            {
+            Some(l) if l.page + l.pages == page && l.words.map(|w| w.on(l.pages)) == words => {
                 l.pages += 1;
             }
             _ => out.push(ExpectedRun {
                 page,
                 pages: 1,
-                generation,
-                index,
-                zeroed,
+                words,
             }),
         }
     }
@@ -401,6 +461,8 @@ fn runs(words: impl Iterator<Item = (u64, Option<Stored>)>) -> Vec<ExpectedRun> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BOTH: [bool; 2] = [true; 2];
 
     fn file(private: bool) -> Backing {
         Backing::File {
@@ -413,7 +475,7 @@ mod tests {
     fn generations(e: &Expect, actor: &str, map: &str) -> Vec<u64> {
         e.of(actor, map, 0..4)
             .iter()
-            .flat_map(|r| std::iter::repeat_n(r.generation, r.pages as usize))
+            .flat_map(|r| std::iter::repeat_n(r.words[0].generation, r.pages as usize))
             .collect()
     }
 
@@ -421,16 +483,20 @@ mod tests {
     fn zeros_that_begin_and_end_within_pages_leave_the_other_words() {
         let mut e = Expect::default();
         e.mapped("main", "s", &file(false));
-        e.stored("main", "s", 0..4, 1);
+        e.stored("main", "s", 0..4, 1, BOTH);
         // From within the file's page 2, the mapping's first, to within its page 4.
         e.zeroed("a", 2 * Size::PAGE + 1024..4 * Size::PAGE + 1024);
-        assert_eq!(generations(&e, "main", "s"), [1, 0, 1, 1]);
-        let zeroed: Vec<_> = e.of("main", "s", 0..4).iter().map(|r| r.zeroed).collect();
-        assert_eq!(zeroed[0], [false, true]);
-        assert_eq!(zeroed[2..], [[true, false], [false, false]]);
+        let left = |e: &Expect, page| {
+            let run = &e.of("main", "s", page..page + 1)[0];
+            run.words.map(|w| w.generation)
+        };
+        assert_eq!(
+            [0, 1, 2, 3].map(|p| left(&e, p)),
+            [[1, 0], [0, 0], [0, 1], [1, 1]]
+        );
         // Within one page, over neither of its words.
         e.zeroed("a", 5 * Size::PAGE + 1024..5 * Size::PAGE + 2048);
-        assert_eq!(e.of("main", "s", 3..4)[0].zeroed, [false, false]);
+        assert_eq!(left(&e, 3), [1, 1]);
     }
 
     #[test]
@@ -438,11 +504,11 @@ mod tests {
         let mut e = Expect::default();
         e.mapped("main", "s", &file(false));
         e.mapped("main", "p", &file(true));
-        e.stored("main", "s", 0..3, 1);
-        e.stored("main", "p", 1..2, 2);
+        e.stored("main", "s", 0..3, 1, BOTH);
+        e.stored("main", "p", 1..2, 2, BOTH);
         e.forked("main", "child");
-        e.stored("child", "p", 2..3, 3);
-        e.stored("child", "s", 0..4, 4);
+        e.stored("child", "p", 2..3, 3, BOTH);
+        e.stored("child", "s", 0..4, 4, BOTH);
         assert_eq!(generations(&e, "main", "p"), [4, 2, 4, 4]);
         assert_eq!(generations(&e, "child", "p"), [4, 2, 3, 4]);
         e.cut("a", 3..4, false);
@@ -455,30 +521,77 @@ mod tests {
     #[test]
     fn words_move_with_their_blocks() {
         let mut e = Expect::default();
-        e.written("a", 0..8, 1);
+        e.written("a", 0..8, 1, BOTH);
         e.shifted("a", 2, -2);
         let of = |e: &mut Expect| {
             e.of_file("a", 0..8)
                 .iter()
-                .map(|r| (r.page, r.pages, r.generation, r.index))
+                .map(|r| (r.page, r.pages, r.words[0].generation, r.words[0].index))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(of(&mut e), [(0, 2, 1, 0), (2, 4, 1, 4), (6, 2, 0, 6)]);
+        assert_eq!(of(&mut e), [(0, 2, 1, 0), (2, 4, 1, 4), (6, 2, 0, 0)]);
         e.shifted("a", 0, 1);
         assert_eq!(of(&mut e)[..2], [(0, 1, 0, 0), (1, 2, 1, 0)]);
         e.renamed("a", "b");
-        assert_eq!(e.of_file("a", 0..1)[0].generation, 0);
-        assert_eq!(e.of_file("b", 1..2)[0].generation, 1);
+        assert_eq!(e.of_file("a", 0..1)[0].words[0].generation, 0);
+        assert_eq!(e.of_file("b", 1..2)[0].words[0].generation, 1);
     }
 
     #[test]
     fn a_name_used_again_is_another_file() {
         let mut e = Expect::default();
         e.mapped("main", "old", &file(false));
-        e.stored("main", "old", 0..4, 1);
+        e.stored("main", "old", 0..4, 1, BOTH);
         e.unlinked("a");
         e.mapped("main", "new", &file(false));
         assert_eq!(generations(&e, "main", "new"), [0; 4]);
         assert_eq!(generations(&e, "main", "old"), [1; 4]);
+    }
+
+    #[test]
+    fn what_a_store_leaves_is_what_it_was_made_upon() {
+        let mut e = Expect::default();
+        e.mapped("main", "s", &file(false));
+        e.mapped("main", "p", &file(true));
+        let store = |e: &mut Expect, actor: &str, map: &str, generation| {
+            let which = e.next(actor, map, &(0..2));
+            e.stored(actor, map, 0..2, generation, which);
+        };
+        let of = |e: &Expect, actor: &str, map: &str| {
+            let runs = e.of(actor, map, 0..2);
+            assert_eq!(runs.len(), 1);
+            runs[0].words.map(|w| w.generation)
+        };
+        store(&mut e, "main", "s", 1);
+        assert_eq!(of(&e, "main", "p"), [1, 0]);
+        store(&mut e, "main", "p", 2);
+        e.forked("main", "child");
+        store(&mut e, "main", "s", 3);
+        store(&mut e, "child", "p", 4);
+        assert_eq!(of(&e, "main", "s"), [1, 3]);
+        assert_eq!(of(&e, "main", "p"), [1, 2]);
+        assert_eq!(of(&e, "child", "p"), [4, 2]);
+        let which = e.next_of_file("a", 2);
+        e.written("a", 2..4, 5, which);
+        assert_eq!(of(&e, "main", "s"), [5, 3]);
+    }
+
+    #[test]
+    fn nothing_is_known_of_what_a_device_held_before() {
+        let mut e = Expect::default();
+        let device = Backing::Device {
+            first_page: 0,
+            namespace: "dax0.0".into(),
+        };
+        e.mapped("main", "d", &device);
+        let both = e.next("main", "d", &(1..3));
+        assert_eq!(both, BOTH);
+        e.stored("main", "d", 1..3, 7, both);
+        assert_eq!(e.next("main", "d", &(1..3)), BOTH);
+        let known = e.known("main", "d", 0..4);
+        assert_eq!(known.len(), 1);
+        assert_eq!((known[0].page, known[0].pages), (1, 2));
+        e.mapped("main", "s", &file(false));
+        assert_eq!(e.known("main", "s", 0..4)[0].pages, 4);
     }
 }

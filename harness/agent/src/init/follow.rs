@@ -50,8 +50,9 @@ impl Agent {
                     write: true,
                     ..
                 } if matches!(job.op, Op::Touch { .. }) => {
+                    let range = *page..page + pages;
                     self.expect
-                        .stored(by, map, *page..page + pages, job.generation);
+                        .stored(by, map, range, job.generation, job.stores);
                 }
                 _ => {}
             }
@@ -112,12 +113,13 @@ impl Agent {
                 length,
             } => {
                 let from = offset.bytes() / Size::PAGE;
-                self.expect
-                    .written(file, from..from + length.pages(), job.generation);
+                let range = from..from + length.pages();
+                self.expect.written(file, range, job.generation, job.stores);
             }
             Op::HmmWrite(of) => {
                 let range = self.pages_of(by, &of.map, of.offset, of.length);
-                self.expect.stored(by, &of.map, range, job.generation);
+                self.expect
+                    .stored(by, &of.map, range, job.generation, [true; 2]);
             }
             Op::Madvise {
                 map,

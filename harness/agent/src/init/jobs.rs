@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proto::{AgentMessage, HoldBy, Op, Outcome, PinHow, Size, Standing, StepResult};
 
 use super::agent::Agent;
+use super::disks::Holder;
 use super::namespaces;
 use super::table::Job;
 use crate::process::{self, Sample};
@@ -167,17 +168,29 @@ impl Agent {
                 write: true,
             } => {
                 let range = self.pages_of(name, map, *offset, *length);
+                context.stores = self.expect.next(name, map, &range);
                 context.has_blocks = self.ledger.has_blocks(name, map, range);
+            }
+            Op::Write { file, offset, .. } => {
+                context.stores = self.expect.next_of_file(file, offset.bytes() / Size::PAGE);
             }
             Op::Pin {
                 pin,
                 how: PinHow::DirectWrite | PinHow::DirectRead,
                 map,
                 offset,
-                ..
+                length,
             } if !member.pins.contains(pin) => {
-                let first = self.expect.index(name, map, offset.bytes() / Size::PAGE);
-                let disk = self.disks.take(name, pin, self.generation, first);
+                let page = offset.bytes() / Size::PAGE;
+                let holder = Holder {
+                    actor: name.to_owned(),
+                    pin: pin.clone(),
+                    generation: self.generation,
+                    first_page: self.expect.index(name, map, page),
+                    first_of_map: page,
+                    expected: self.expect.known(name, map, page..page + length.pages()),
+                };
+                let disk = self.disks.take(holder);
                 context.nbd = Some(disk.map_err(|e| failed(e.to_string()))?);
             }
             // What ends a transfer must be done before the actor waits for its end.
@@ -204,6 +217,7 @@ impl Agent {
             by: by.to_owned(),
             began: Instant::now(),
             generation: self.generation,
+            stores: context.stores,
             given_up: None,
             blocked: false,
         };
@@ -380,6 +394,12 @@ impl Agent {
         }
         if let Some(why) = judged {
             result = failed(why);
+        }
+        if let Op::Pin { pin, .. } = &job.op
+            && result == (StepResult::Ok {})
+            && let Some(wrong) = self.disks.wrong(name, pin)
+        {
+            result = wrong;
         }
         self.follow_words(by, &job, &result, &facts);
         self.follow_members(name, &job.op, &result, &facts, address);

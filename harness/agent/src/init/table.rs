@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) began: Instant,
     /// What it stores.
     pub(super) generation: u64,
+    /// And to which words of each page.
+    pub(super) stores: [bool; 2],
     /// Of a direct pin that is given up since not all of it came to the device:
     /// what taking it taught, and why it is given up.
     pub(super) given_up: Option<(Vec<Fact>, String)>,

@@ -58,11 +58,21 @@ impl CellId {
     }
 }
 
+/// Characters of a name that file systems take.
+const LONGEST: usize = 120;
+
+/// Of a kernel with many patches, or of patches far down, the beginning and a digest.
 fn file_name(text: &str) -> String {
     let keep = |c: char| c.is_ascii_alphanumeric() || ".-_+@".contains(c);
-    text.chars()
+    let name: String = text
+        .chars()
         .map(|c| if keep(c) { c } else { '_' })
-        .collect()
+        .collect();
+    if name.len() <= LONGEST {
+        return name;
+    }
+    let digest = blake3::hash(text.as_bytes()).to_hex();
+    format!("{}~{}", &name[..LONGEST - 17], &digest[..16])
 }
 
 impl fmt::Display for CellId {
@@ -428,4 +438,22 @@ pub struct FailedRun {
     pub seed: Option<u64>,
     /// Why, the first reason.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_of_many_patches_has_a_folder_all_the_same() {
+        let patch = |n| format!("+/home/me/series/{:0>40}/{n:04}-mm.patch", n);
+        let mut id = super::super::testing::cell("a", 0, "6.12").id;
+        id.kernel = format!("6.12{}", (0..9).map(patch).collect::<String>());
+        let one = id.folder();
+        let longest = one.split('/').map(str::len).max();
+        assert!(longest <= Some(LONGEST + 4), "{one}");
+        assert!(one.starts_with("cells/0-6.12+_home_me_series_"), "{one}");
+        id.kernel.push_str(&patch(9));
+        assert_ne!(one, id.folder());
+    }
 }

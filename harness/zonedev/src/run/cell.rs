@@ -22,6 +22,9 @@ use super::trust;
 const REREADS: u32 = 5;
 /// After this long in one sleeping state an operation counts as blocked, in milliseconds of guest time.
 const BLOCKED_AFTER_MS: u64 = 250;
+/// The same where it isn't expected to block: it may sleep for a while, as xfs does between its looks
+/// at buffers that are still in use (xfs_buftarg_drain(): 100 ticks).
+const STUCK_AFTER_MS: u64 = 4000;
 /// The mark that ends a cell's log.
 const END_MARK: &str = "zonedev: end";
 /// What QEMU's words for the cause of a shutdown begin with where no guest caused it: a signal, a
@@ -145,7 +148,10 @@ impl Drive<'_> {
             let request = RequestParts {
                 actor: &step.actor,
                 op: &step.op,
-                blocked_after_ms: step.may_block.then_some(BLOCKED_AFTER_MS),
+                blocked_after_ms: step.may_block.then_some(match step.expected.as_str() {
+                    "blocked" => BLOCKED_AFTER_MS,
+                    _ => STUCK_AFTER_MS,
+                }),
                 mark: format!("zonedev: step {i}"),
             };
             let limit = match step.expected.as_str() {

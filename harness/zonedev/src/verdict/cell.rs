@@ -437,6 +437,13 @@ fn not_returned(cell: &CellRecord, contract: &Contract, reasons: &mut Vec<String
     if let Some(problem) = &left.problem {
         reasons.push(format!("at the end: {problem}"));
     }
+    if let Some(lost) = left.counters.get("lost_anon_pages")
+        && *lost != 0
+    {
+        reasons.push(format!(
+            "after the case: {lost} anonymous pages of RAM are mapped nowhere and not free"
+        ));
+    }
     // Programs come and go as they like, and a fixture's teardown is no life of a page.
     let is_judged = |op: &proto::Op| !matches!(op, proto::Op::Run { .. } | proto::Op::TornDown {});
     let (Some(before), true) = (&cell.before, cell.steps.iter().all(|s| is_judged(&s.op))) else {

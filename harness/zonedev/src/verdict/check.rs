@@ -17,7 +17,7 @@ const MAX_VIOLATIONS: usize = 256;
 
 /// Flags of pages that the allocator, the LRU lists, slab or an I/O have: no ZONE_DEVICE page at
 /// rest. (A free page of the buddy allocator would have a mapcount.)
-const NEVER: [&str; 4] = ["lru", "slab", "locked", "writeback"];
+const NEVER: [&str; 5] = ["lru", "mlocked", "slab", "locked", "writeback"];
 /// What __init_zone_device_page() sets, so that nothing takes the page for one of RAM.
 const ALWAYS: &str = "reserved";
 const AT_REST: &str = "a ZONE_DEVICE page at rest";
