@@ -80,6 +80,13 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "is_false")]
         lazy: bool,
     },
+    /// Cut the file system off as a crash would: what its journal has not committed is lost
+    /// (FS_IOC_SHUTDOWN without a flush of the log). It can be unmounted then, and mounted again.
+    Shutdown {
+        /// As with `mkfs`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+    },
     /// `ndctl destroy-namespace -f` of all of the fixture's namespaces.
     DestroyNamespace {},
     /// Unbind the driver of a namespace's device, whoever uses it.

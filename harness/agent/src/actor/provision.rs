@@ -1,9 +1,11 @@
 //! Namespaces, file systems and programs: what the worker does for PID 1.
 
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use proto::{Op, StepResult};
 
@@ -75,6 +77,17 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
                 MntFlags::empty()
             };
             umount2(at.as_str(), flags).map_err(|e| errno("umount", e))?;
+            ok()
+        }
+        Op::Shutdown { namespace } => {
+            // include/uapi/linux/fs.h, and what ext4 and xfs had before it: _IOR('X', 125, __u32)
+            const SHUTDOWN: libc::Ioctl = 0x8004_587d_u32 as libc::Ioctl;
+            let no_log_flush = 2u32;
+            let at = mount_point(namespace.as_deref());
+            let dir = fs::File::open(&at).map_err(|e| io_errno("open", &e))?;
+            // SAFETY: the call reads one number, which outlives it.
+            let done = unsafe { libc::ioctl(dir.as_raw_fd(), SHUTDOWN, &raw const no_log_flush) };
+            Errno::result(done).map_err(|e| errno("ioctl FS_IOC_SHUTDOWN", e))?;
             ok()
         }
         Op::MountRoot {} => {

@@ -76,6 +76,9 @@ pub(super) fn lost_anon_pages() -> Option<i64> {
     const MMAP: u64 = 1 << 11;
     const ANON: u64 = 1 << 12;
     const SWAPCACHE: u64 = 1 << 13;
+    // With it an anonymous page begins. What slab and others keep in `mapping` may look anonymous.
+    const SWAPBACKED: u64 = 1 << 14;
+    const ALL: u64 = MMAP | ANON | SWAPCACHE | SWAPBACKED;
     let iomem = fs::read_to_string("/proc/iomem").ok()?;
     let flags = File::open("/proc/kpageflags").ok()?;
     let mut buffer = vec![0; 256 << 10];
@@ -92,7 +95,7 @@ pub(super) fn lost_anon_pages() -> Option<i64> {
                     break;
                 }
                 lost += (found.iter())
-                    .filter(|f| u64::from_le_bytes(**f) & (MMAP | ANON | SWAPCACHE) == ANON)
+                    .filter(|f| u64::from_le_bytes(**f) & ALL == ANON | SWAPBACKED)
                     .count();
                 frames.start += found.len() as u64;
             }

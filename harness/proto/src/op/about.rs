@@ -14,6 +14,7 @@ impl Op {
             Op::Mkfs { .. } => "mkfs",
             Op::Mount { .. } => "mount",
             Op::Umount { .. } => "umount",
+            Op::Shutdown { .. } => "shutdown",
             Op::DestroyNamespace {} => "destroy-namespace",
             Op::Unbind { .. } => "unbind",
             Op::CreateRegion {} => "create-region",
@@ -198,6 +199,7 @@ impl Op {
                 | Op::Mkfs { .. }
                 | Op::Mount { .. }
                 | Op::Umount { .. }
+                | Op::Shutdown { .. }
                 | Op::DestroyNamespace {}
                 | Op::Unbind { .. }
                 | Op::CreateRegion {}
