@@ -78,13 +78,13 @@ pub(super) fn lost_anon_pages() -> Option<i64> {
     const SWAPCACHE: u64 = 1 << 13;
     // With it an anonymous page begins. What slab and others keep in `mapping` may look anonymous.
     const SWAPBACKED: u64 = 1 << 14;
+    const SHOWN: usize = 8;
     const ALL: u64 = MMAP | ANON | SWAPCACHE | SWAPBACKED;
     let iomem = fs::read_to_string("/proc/iomem").ok()?;
     let flags = File::open("/proc/kpageflags").ok()?;
     let mut buffer = vec![0; 256 << 10];
-    let mut count = || {
-        drain();
-        let mut lost = 0;
+    let mut look = || {
+        let mut lost = Vec::new();
         for mut frames in ram(&iomem) {
             while !frames.is_empty() {
                 let most = (frames.end - frames.start) * 8;
@@ -94,19 +94,27 @@ pub(super) fn lost_anon_pages() -> Option<i64> {
                 if found.is_empty() {
                     break;
                 }
-                lost += (found.iter())
-                    .filter(|f| u64::from_le_bytes(**f) & ALL == ANON | SWAPBACKED)
-                    .count();
-                frames.start += found.len() as u64;
+                let found = (frames.start..).zip(found.iter().map(|f| u64::from_le_bytes(*f)));
+                lost.extend(found.filter(|(_, flags)| flags & ALL == ANON | SWAPBACKED));
+                frames.start += (n / 8) as u64;
             }
         }
-        i64::try_from(lost).ok()
+        Some(lost)
     };
-    // What is freed at this moment is not lost.
-    match count()? {
-        0 => Some(0),
-        _ => count(),
+    let mut lost = look()?;
+    if !lost.is_empty() {
+        drain();
+        lost = look()?;
     }
+    for (frame, flags) in lost.iter().take(SHOWN) {
+        boot::log(
+            6,
+            &format!(
+                "zonedev agent: nobody maps the page at pfn {frame:#x}, flags {flags:#x} of kpageflags"
+            ),
+        );
+    }
+    i64::try_from(lost.len()).ok()
 }
 
 /// Frames of RAM, as /proc/iomem has them.
@@ -120,24 +128,9 @@ fn ram(iomem: &str) -> Vec<Range<u64>> {
 }
 
 /// Has each processor give up the pages that it keeps for a moment before it puts them on a list:
-/// move_pages(2) begins so. What it is asked to move stays where it is.
+/// compaction begins with lru_add_drain_all().
 fn drain() {
-    let word = 0u64;
-    let pages = [(&raw const word).cast::<libc::c_void>()];
-    let (nodes, mut status) = ([0i32], [0i32]);
-    // SAFETY: arrays of one, which outlive the call; MPOL_MF_MOVE is 2.
-    unsafe {
-        let (pages, nodes) = (pages.as_ptr(), nodes.as_ptr());
-        libc::syscall(
-            libc::SYS_move_pages,
-            0,
-            1,
-            pages,
-            nodes,
-            status.as_mut_ptr(),
-            2,
-        )
-    };
+    let _ = fs::write("/proc/sys/vm/compact_memory", "1");
 }
 
 /// synchronize_rcu() by another name.

@@ -13,7 +13,7 @@ const LEVEL: i32 = 1;
 /// # Errors
 /// In words: QEMU is gone, or there is no space. What was begun is removed.
 pub(super) async fn keep(guest: &Guest, dir: &Utf8Path) -> Result<Utf8PathBuf, String> {
-    let raw = Raw(dir.join(format!("{CORE}.part")));
+    let raw = Part(dir.join("guest.core.new"));
     guest.dump(&raw.0).await.map_err(|e| e.to_string())?;
     let kept = dir.join(CORE);
     let to = kept.clone();
@@ -24,19 +24,48 @@ pub(super) async fn keep(guest: &Guest, dir: &Utf8Path) -> Result<Utf8PathBuf, S
     Ok(kept)
 }
 
-/// A core as QEMU writes it, of the size of the guest; removed when dropped.
-struct Raw(Utf8PathBuf);
+/// A file on the way to the one that is kept; removed when dropped, and by its name swept where a
+/// harness was killed.
+struct Part(Utf8PathBuf);
 
-impl Drop for Raw {
+impl Drop for Part {
     fn drop(&mut self) {
         let _ = fs_err::remove_file(&self.0);
     }
 }
 
 fn compress(from: &Utf8Path, to: &Utf8Path) -> std::io::Result<()> {
-    let part = Raw(to.with_extension("zst.part"));
     let source = fs_err::File::open(from)?;
-    let target = fs_err::File::create(&part.0)?;
+    let part = to.with_extension("zst.new");
+    // New: nobody's work is overwritten, the source least of all.
+    let target = fs_err::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&part)?;
+    let part = Part(part);
     zstd::stream::copy_encode(source, target, LEVEL)?;
     fs_err::rename(&part.0, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_what_qemu_wrote() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let raw = dir.join("guest.core.raw");
+        let kept = dir.join(CORE);
+        let memory = b"\x7fELF and 2 GiB more".repeat(1000);
+        fs_err::write(&raw, &memory).unwrap();
+        compress(&raw, &kept).unwrap();
+        let packed = fs_err::File::open(&kept).unwrap();
+        assert_eq!(zstd::decode_all(packed).unwrap(), memory);
+        // It never takes a file for its own that is there already.
+        let other = kept.with_extension("zst.new");
+        fs_err::write(&other, b"another's").unwrap();
+        assert!(compress(&other, &kept).is_err());
+        assert_eq!(fs_err::read(&other).unwrap(), b"another's");
+    }
 }
