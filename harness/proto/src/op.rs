@@ -520,8 +520,13 @@ pub enum Op {
     },
 
     // --- swap
-    /// swapon(2) of a loop device over /dev/ram0.
-    SwapOn {},
+    /// swapon(2) of /dev/ram0.
+    SwapOn {
+        /// Of a loop device over it: what is swapped in stays in the swap cache then, past which
+        /// pages go of a disk that answers at once (BLK_FEAT_SYNCHRONOUS).
+        #[serde(default, skip_serializing_if = "is_false")]
+        cached: bool,
+    },
     /// swapoff(2) of it.
     SwapOff {},
 

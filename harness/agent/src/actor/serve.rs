@@ -174,7 +174,7 @@ impl Actor {
             } => race::race(self, (*rounds, turns.get()), *seed, arm, context),
             Op::HmmOpen { device } => hmm::open(self, device.unwrap_or(0)),
             Op::HmmClose { device } => hmm::close(self, device.unwrap_or(0)),
-            Op::SwapOn {} => swap::on(),
+            Op::SwapOn { cached } => swap::on(*cached),
             Op::SwapOff {} => swap::off(),
             Op::HmmMigrate(of) => hmm::migrate(self, of, context),
             Op::HmmReturn(of) => hmm::back(self, of),

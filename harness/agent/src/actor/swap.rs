@@ -1,6 +1,5 @@
-//! Swap on a RAM disk behind a loop device: a page that is read from a disk that answers at once, as
-//! the RAM disk itself would, goes past the swap cache (BLK_FEAT_SYNCHRONOUS), and what is done with
-//! pages that are in it would not be seen.
+//! Swap on a RAM disk, or on a loop device over it: a page that is read from a disk that answers at
+//! once, as the RAM disk does, goes past the swap cache (BLK_FEAT_SYNCHRONOUS).
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -14,14 +13,14 @@ use crate::wire::{errno, io_errno};
 
 const DEVICE: &str = "/dev/ram0";
 const LOOP: &str = "/dev/loop0";
-const PATH: &std::ffi::CStr = c"/dev/loop0";
+const PATHS: [&std::ffi::CStr; 2] = [c"/dev/ram0", c"/dev/loop0"];
 /// include/uapi/linux/loop.h
 const LOOP_SET_FD: libc::Ioctl = 0x4c00;
 const LOOP_CLR_FD: libc::Ioctl = 0x4c01;
 
 /// Writes the header that mkswap would write (union swap_header of linux/swap.h), and turns the
 /// device on.
-pub(super) fn on() -> Done {
+pub(super) fn on(cached: bool) -> Done {
     let disk = open(DEVICE)?;
     let sectors = std::fs::read_to_string("/sys/block/ram0/size")
         .map_err(|e| io_errno("read the size of ram0", &e))?;
@@ -34,18 +33,25 @@ pub(super) fn on() -> Done {
     disk.write_all_at(&header, 0)
         .and_then(|()| disk.sync_all())
         .map_err(|e| io_errno(&format!("write {DEVICE}"), &e))?;
-    let before = open(LOOP)?;
-    loop_ioctl(&before, LOOP_SET_FD, disk.as_raw_fd())?;
+    if cached {
+        loop_ioctl(&open(LOOP)?, LOOP_SET_FD, disk.as_raw_fd())?;
+    }
+    drop(disk);
+    let path = PATHS[usize::from(cached)];
     // SAFETY: the path is a C string that outlives the call.
-    Errno::result(unsafe { libc::swapon(PATH.as_ptr(), 0) }).map_err(|e| errno("swapon", e))?;
+    Errno::result(unsafe { libc::swapon(path.as_ptr(), 0) }).map_err(|e| errno("swapon", e))?;
     ok()
 }
 
 /// Turns it off: every page comes back.
 pub(super) fn off() -> Done {
+    let cached = std::fs::read_to_string("/proc/swaps").is_ok_and(|s| s.contains(LOOP));
+    let path = PATHS[usize::from(cached)];
     // SAFETY: the path is a C string that outlives the call.
-    Errno::result(unsafe { libc::swapoff(PATH.as_ptr()) }).map_err(|e| errno("swapoff", e))?;
-    loop_ioctl(&open(LOOP)?, LOOP_CLR_FD, 0)?;
+    Errno::result(unsafe { libc::swapoff(path.as_ptr()) }).map_err(|e| errno("swapoff", e))?;
+    if cached {
+        loop_ioctl(&open(LOOP)?, LOOP_CLR_FD, 0)?;
+    }
     ok()
 }
 

@@ -68,7 +68,7 @@ impl Op {
             Op::HmmCheckExclusive(_) => "hmm-check-exclusive",
             Op::HmmSnapshot(_) => "hmm-snapshot",
             Op::HmmClose { .. } => "hmm-close",
-            Op::SwapOn {} => "swap-on",
+            Op::SwapOn { .. } => "swap-on",
             Op::SwapOff {} => "swap-off",
             Op::Race { .. } => "race",
             Op::Run { .. } => "run",
