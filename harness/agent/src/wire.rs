@@ -130,10 +130,15 @@ pub(crate) struct ExpectedRun {
 }
 
 impl ExpectedRun {
+    /// Whether a page is one of these.
+    pub(crate) fn has(&self, page: u64) -> bool {
+        page >= self.page && page - self.page < self.pages
+    }
+
     /// The words that `page` must hold at its start and end, as one of these runs says; 0 where
     /// none does.
     fn words_at(runs: &[ExpectedRun], page: u64) -> [u64; 2] {
-        let Some(run) = (runs.iter()).find(|r| page >= r.page && page - r.page < r.pages) else {
+        let Some(run) = runs.iter().find(|r| r.has(page)) else {
             return [0; 2];
         };
         let [head, tail] = run.words.map(|w| w.on(page - run.page));
@@ -199,6 +204,18 @@ pub(crate) fn words(generation: u64, page: u64) -> [u64; 2] {
         0 => [0; 2],
         word => [word, !word],
     }
+}
+
+/// The words of [`words`] that `which` says, each with its place in the page.
+pub(crate) fn placed(
+    generation: u64,
+    page: u64,
+    which: [bool; 2],
+) -> impl Iterator<Item = (u64, u64)> {
+    let words = [0, TAIL].into_iter().zip(words(generation, page));
+    words
+        .zip(which)
+        .filter_map(|(word, stored)| stored.then_some(word))
 }
 
 /// A system call that failed.

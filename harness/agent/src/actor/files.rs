@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use proto::{Extent, Fact, FallocateMode, Size, StepResult};
 
-use crate::wire::{Context, Reply, TAIL, errno, failed, io_errno, mount_point, words};
+use crate::wire::{Context, Reply, errno, failed, io_errno, mount_point, placed};
 
 type Done = Result<Reply, StepResult>;
 
@@ -88,9 +88,7 @@ pub(super) fn write(name: &str, offset: Size, length: Size, context: &Context) -
     let file = open(name)?;
     let first = offset.bytes() / Size::PAGE;
     for page in first..first + length.pages() {
-        let words = words(context.generation, page);
-        let words = [0, TAIL].into_iter().zip(words).zip(context.stores);
-        for ((at, word), _) in words.filter(|(_, stored)| *stored) {
+        for (at, word) in placed(context.generation, page, context.stores) {
             file.write_all_at(&word.to_ne_bytes(), page * Size::PAGE + at)
                 .map_err(|e| io_errno("pwrite", &e))?;
         }

@@ -10,7 +10,7 @@ use proto::{Fact, Size, StepResult};
 use super::maps::Mapping;
 use super::{access, files};
 use crate::pagemap;
-use crate::wire::{Context, ExpectedRun, Reply, TAIL, failed, io_errno, words};
+use crate::wire::{Context, ExpectedRun, Reply, TAIL, failed, io_errno, placed};
 
 /// 4K pages under one PMD.
 const PMD_PAGES: u64 = 512;
@@ -187,8 +187,7 @@ fn one(m: &Mapping, page: u64, access: Access<'_>) -> Result<Option<StepResult>,
     match access {
         Access::Load => access::load(address).map(|_| None),
         Access::Store(generation, which) => {
-            let words = [0, TAIL].into_iter().zip(words(generation, index));
-            for ((at, word), _) in words.zip(which).filter(|(_, stored)| *stored) {
+            for (at, word) in placed(generation, index, which) {
                 access::store(address + at, word)?;
             }
             Ok(None)

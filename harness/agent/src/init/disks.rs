@@ -119,8 +119,7 @@ impl Disks {
             let (words, _) = bytes.as_chunks::<8>();
             let found = [words[0], words[1]].map(u64::from_le_bytes);
             let page = holder.first_of_map + page;
-            let known = |r: &ExpectedRun| page >= r.page && page - r.page < r.pages;
-            let known = holder.expected.iter().any(known);
+            let known = holder.expected.iter().any(|r| r.has(page));
             known.then(|| ExpectedRun::wrong(&holder.expected, page, found))?
         })
     }
