@@ -250,6 +250,7 @@ fn state(input: &mut Input) -> PageState {
         part: *input.pick(&[Part::Single, Part::Head, Part::Tail]),
         mapping_set: bits & 8 != 0,
         share: (bits & 16 != 0).then(|| input.some()),
+        charged: (bits & 64 != 0).then_some(bits & 128 != 0),
         flags: flags.into(),
         absent: bits & 32 != 0,
     }

@@ -25,6 +25,7 @@ struct Key {
     mapping_set: bool,
     share: Option<u64>,
     index: Option<u64>,
+    charged: Option<bool>,
     mapcount: u32,
     refcount: u32,
 }
@@ -166,6 +167,10 @@ impl<'a> Decoder<'a> {
             mapping_set: mapping != 0,
             share: self.share(mapping, index),
             index: self.index(head, mapping, index, pfn),
+            charged: l
+                .memcg
+                .filter(|_| head & 1 == 0)
+                .map(|at| u64_at(page, at) != 0),
             mapcount: u32_at(page, l.mapcount),
             refcount: u32_at(page, l.refcount),
         }
@@ -218,6 +223,7 @@ impl<'a> Decoder<'a> {
             part: Part::Single,
             mapping_set: key.mapping_set,
             share: key.share,
+            charged: key.charged,
             index: key.index,
             absent: false,
         };
@@ -264,6 +270,7 @@ impl<'a> Decoder<'a> {
             part: Part::Tail,
             mapping_set: folio.is_some_and(|f| f.mapping_set),
             share: folio.and_then(|f| f.share),
+            charged: None,
             index: None,
             absent: false,
         }
@@ -348,6 +355,7 @@ mod tests {
             index: 32,
             mapcount: 48,
             refcount: 52,
+            memcg: Some(56),
             order: OrderAt::LowByteOfFlags(64),
             large_mapcount: Some(64 + 16),
             pincount: Some((64 + 28, 1)),

@@ -72,6 +72,9 @@ pub struct PageLayout {
     pub mapcount: usize,
     /// `_refcount`.
     pub refcount: usize,
+    /// The word that says which memory control group a page is charged to; None where the kernel
+    /// has no such groups.
+    pub memcg: Option<usize>,
     /// A folio's order.
     pub order: OrderAt,
     /// A folio's `_large_mapcount`, from its head, or its older `compound_mapcount`; None where
@@ -260,6 +263,10 @@ fn page(btf: &Btf) -> Result<PageLayout, BtfError> {
         ShareRule::None
     };
     let (head_bit, flag_names) = flag_names(btf)?;
+    let memcg = match optional(btf, "page", "memcg_data")? {
+        Some((offset, _)) => Some(offset),
+        None => optional(btf, "page", "mem_cgroup")?.map(|(offset, _)| offset),
+    };
     Ok(PageLayout {
         flags: at(btf, "page", "flags")?,
         pgmap: first(btf, &[("folio", "pgmap"), ("page", "pgmap")])?,
@@ -275,6 +282,7 @@ fn page(btf: &Btf) -> Result<PageLayout, BtfError> {
         )?,
         mapcount: at(btf, "page", "_mapcount")?,
         refcount: at(btf, "page", "_refcount")?,
+        memcg,
         order,
         large_mapcount: match in_folio("_large_mapcount")? {
             Some((offset, _)) => Some(offset),

@@ -127,6 +127,10 @@ pub struct PageState {
     pub mapping_set: bool,
     /// How many files share the page by reflink; None where it isn't shared. A tail's is its head's.
     pub share: Option<u64>,
+    /// Whether the page is charged to a memory control group: of single pages and heads, where the
+    /// kernel has such groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<bool>,
     /// Names of the low bits of `flags`, without `PG_`. A tail keeps fields of its folio there, so
     /// of a tail only `reserved` and `hwpoison` are told.
     pub flags: Flags,

@@ -15,6 +15,7 @@ pub(crate) struct Raw {
     pub(crate) part: Part,
     pub(crate) mapping_set: bool,
     pub(crate) share: Option<u64>,
+    pub(crate) charged: Option<bool>,
     /// `index` less the page's frame number, wrapped, where it means something: the same for
     /// neighbours in a file.
     pub(crate) index: Option<u64>,
@@ -33,6 +34,7 @@ impl Raw {
         part: Part::Single,
         mapping_set: false,
         share: None,
+        charged: None,
         index: None,
         absent: true,
     };
@@ -113,6 +115,7 @@ impl Runs {
                     part: raw.part,
                     mapping_set: raw.mapping_set,
                     share: raw.share,
+                    charged: raw.charged,
                     flags: names.name(raw.flags),
                     absent: raw.absent,
                 },

@@ -133,6 +133,7 @@ pub fn plan(
                         .filter(|k| k.holds(&contract.name, fixture_name))
                         .map(|k| KnownFailure {
                             what: known_what(k),
+                            sometimes: k.sometimes,
                             reason: match &k.commit {
                                 Some(commit) => format!("{} (until {commit})", k.reason),
                                 None => k.reason.clone(),

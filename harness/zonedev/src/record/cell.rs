@@ -129,6 +129,9 @@ pub struct TestResult {
 pub struct KnownFailure {
     /// What.
     pub what: KnownWhat,
+    /// Whether it is no matter where it stays away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sometimes: bool,
     /// Why, with the upstream commit that ends it where there is one.
     pub reason: String,
 }

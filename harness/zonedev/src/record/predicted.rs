@@ -29,6 +29,9 @@ pub struct PredictedRun {
     /// How many entries of shared blocks count in `share`; `None` where the contract doesn't say.
     #[serde(default)]
     pub share: Option<u64>,
+    /// Whether the page is charged to a memory control group; `None` for tails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<bool>,
     /// `index` of the first page, each page behind it has the next; `None` where nothing says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,

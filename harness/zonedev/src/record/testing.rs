@@ -22,6 +22,7 @@ pub(crate) fn state(refcount: i32) -> PageState {
         part: Part::Single,
         mapping_set: false,
         share: None,
+        charged: None,
         flags: BTreeSet::from(["reserved".to_owned()]).into(),
         absent: false,
     }

@@ -13,6 +13,7 @@ fn predicted(pfn: u64, pages: u64, refcount: i64, because: &str, held_by: &str) 
         order: 0,
         part: Some(Part::Single),
         mapping: None,
+        charged: None,
         share: None,
         index: None,
         poisoned: Some(false),

@@ -4,9 +4,8 @@ use serde::Deserialize;
 
 use super::{SpecError, SpecFile};
 
-/// What stock kernels of a contract do wrong: a test that fails, a report, an outcome, an end, or a break of
-/// the contract. It
-/// stands for itself only, and is a failure once it no longer happens.
+/// What stock kernels of a contract do wrong: a test that fails, a report, an outcome, an end, or a
+/// break of the contract. It stands for itself only, and is a failure once it no longer happens.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
@@ -27,6 +26,10 @@ pub struct Known {
     pub fixtures: Vec<String>,
     /// The program of the list whose test it is.
     pub program: Option<String>,
+    /// A report that runs of one kernel have or have not: it is no failure where it stays away, and
+    /// no difference.
+    #[serde(default)]
+    pub sometimes: bool,
     /// Why.
     pub reason: String,
     /// The upstream commit that ends it, where there is one.
@@ -91,6 +94,13 @@ impl Known {
                 "give `test`, `report`, `outcome`, `end`, or `violation` with checkpoint, what, expected and found",
             ));
         }
+        if known.sometimes && known.report.is_none() {
+            return Err(file.error(
+                one.span(),
+                "only a report may come `sometimes`",
+                "take `sometimes` out, or give the `report`",
+            ));
+        }
         Ok(())
     }
 }
@@ -125,6 +135,10 @@ mod tests {
             (String::new(), "is one thing"),
             (format!("test = \"a\"\n{text}"), "is one thing"),
             (text.replace("found", "fund"), "unknown field"),
+            (
+                "sometimes = true\ntest = \"a.b\"\n".into(),
+                "only a report may come",
+            ),
         ] {
             let e = known(&keys).unwrap_err();
             assert!(e.message().contains(said) && e.line() >= Some(5), "{e}");

@@ -376,7 +376,7 @@ fn results(cell: &CellRecord, reasons: &mut Vec<String>) {
 
 /// What is listed as known and was not to be seen. A test that ran is told by [`results`].
 fn known_gone(cell: &CellRecord, checks: &[Checked], reasons: &mut Vec<String>) {
-    for known in &cell.known_failures {
+    for known in cell.known_failures.iter().filter(|k| !k.sometimes) {
         let gone = match &known.what {
             KnownWhat::Test { name } => {
                 let ran = cell.results.iter().any(|r| r.name == *name);

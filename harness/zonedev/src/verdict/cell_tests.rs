@@ -168,6 +168,7 @@ fn known_failures_and_their_end() {
             what: KnownWhat::Test {
                 name: (*name).into(),
             },
+            sometimes: false,
             reason: "why".into(),
         };
         names.iter().map(one).collect()
@@ -198,6 +199,7 @@ fn a_known_break_of_the_contract_hides_nothing_beside_it() {
             expected: "1".into(),
             found: found.into(),
         },
+        sometimes: false,
         reason: "why".into(),
     };
     let mut c = good();
@@ -228,6 +230,7 @@ fn a_known_break_of_the_contract_hides_nothing_beside_it() {
             what: KnownWhat::Report {
                 title: title.into(),
             },
+            sometimes: false,
             reason: "why".into(),
         });
     }
@@ -427,6 +430,7 @@ fn counters_return_once_the_case_s_processes_are_gone() {
 fn known_outcomes_and_ends_stand_for_themselves() {
     let known = |what| KnownFailure {
         what,
+        sometimes: false,
         reason: "why".into(),
     };
     let outcome = |op: &str, gives: &str| {

@@ -245,6 +245,18 @@ fn broken(run: &PageRun, e: &PredictedRun) -> Vec<Broken> {
         let word = |set: bool| if set { "set" } else { "NULL" }.to_owned();
         differ("mapping", word(set), word(s.mapping_set), holders);
     }
+    if let (Some(expected), Some(found)) = (e.charged, s.charged) {
+        let word = |charged: bool| match charged {
+            true => "charged",
+            false => "not charged",
+        };
+        differ(
+            "memory control group",
+            word(expected).into(),
+            word(found).into(),
+            holders,
+        );
+    }
     let wrong: Vec<&str> = NEVER.into_iter().filter(|f| s.flags.contains(*f)).collect();
     if !wrong.is_empty() {
         differ(

@@ -624,3 +624,33 @@ fn poison_is_set_on_the_page_or_the_head_and_nowhere_else() {
         ]
     );
 }
+
+#[test]
+fn what_migrates_is_charged_as_long_as_it_is_in_use_and_nothing_else_ever() {
+    let what = |kind, page_type, by: Option<HoldBy>, refcount, charged| -> Vec<String> {
+        let mut s = state(refcount);
+        s.charged = charged;
+        if by == Some(PTE) && page_type == PageType::Private {
+            (s.mapcount, s.mapping_set) = (1, true);
+        }
+        let holds = by.map(|by| hold(START, 1, page_type, by, "main/m"));
+        let c = checkpoint(
+            "x",
+            vec![region(kind, "r", START, &[s])],
+            Vec::from_iter(holds),
+        );
+        let broken = check(&c, &contract("6.12")).violations;
+        broken.into_iter().map(|v| v.found).collect()
+    };
+    let private =
+        |by, refcount, charged| what(PageKind::Private, PageType::Private, by, refcount, charged);
+    assert_eq!(private(Some(PTE), 1, Some(true)), [""; 0]);
+    assert_eq!(private(Some(PTE), 1, Some(false)), ["not charged"]);
+    assert_eq!(private(None, 0, Some(true)), ["charged"]);
+    assert_eq!(private(None, 0, Some(false)), [""; 0]);
+    let fsdax = |charged| what(PageKind::FsDax, PageType::Fsdax, None, 1, charged);
+    assert_eq!(fsdax(Some(true)), ["charged"]);
+    assert_eq!(fsdax(Some(false)), [""; 0]);
+    // A kernel without groups says nothing.
+    assert_eq!(private(Some(PTE), 1, None), [""; 0]);
+}

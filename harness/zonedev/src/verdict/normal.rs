@@ -13,7 +13,7 @@ use proto::{Op, StepResult};
 use super::cell::step_words;
 use super::check::pins_out;
 use super::classes::classify;
-use crate::record::{CellRecord, CheckpointRecord, End, TestStatus};
+use crate::record::{CellRecord, CheckpointRecord, End, KnownWhat, TestStatus};
 
 /// Writes the observation down; see the module's words.
 pub fn normalised(cell: &CellRecord) -> String {
@@ -64,10 +64,19 @@ fn write(cell: &CellRecord, out: &mut String) -> std::fmt::Result {
     for checkpoint in &cell.checkpoints {
         write_checkpoint(checkpoint, out)?;
     }
-    if !cell.splats.is_empty() {
+    let sometimes = |title: &str| {
+        let mut of_it = cell.known_failures.iter().filter(|k| k.sometimes);
+        of_it.any(|k| matches!(&k.what, KnownWhat::Report { title: t } if t == title))
+    };
+    let mut splats = cell
+        .splats
+        .iter()
+        .filter(|s| !sometimes(&s.title))
+        .peekable();
+    if splats.peek().is_some() {
         writeln!(out, "\nkernel reports")?;
     }
-    for splat in &cell.splats {
+    for splat in splats {
         writeln!(out, "  {}: {}", step_words(cell, splat.step), splat.title)?;
     }
     if !cell.results.is_empty() {

@@ -1,8 +1,8 @@
 use super::super::check;
 use super::super::check::tests::contract;
 use super::*;
-use crate::record::TestResult;
 use crate::record::testing::{cell, checkpoint, hold, namespace, region, splat, state, step};
+use crate::record::{KnownFailure, TestResult};
 use guestmem::{PageKind, Part};
 use proto::{HoldBy, PageType, PinHow, Size};
 
@@ -113,6 +113,29 @@ fn what_a_review_shows() {
     results
       hmm.migrate: fail
     "#);
+}
+
+/// What comes sometimes is neither a failure nor a difference; anything else that comes is both.
+#[test]
+fn a_report_that_comes_sometimes_is_no_difference() {
+    let mut c = large(0x100000, 0xfce0000);
+    let without = normalised(&c);
+    c.known_failures.push(KnownFailure {
+        what: KnownWhat::Report {
+            title: "WARNING in f".into(),
+        },
+        sometimes: true,
+        reason: "which comes first".into(),
+    });
+    assert_eq!(normalised(&c), without);
+    c.splats
+        .push(splat("WARNING", "WARNING in f", (0, 0), Some(1)));
+    assert_eq!(normalised(&c), without);
+    c.splats
+        .push(splat("WARNING", "WARNING in g", (0, 0), Some(1)));
+    assert!(normalised(&c).ends_with("kernel reports\n  step 1 pin: WARNING in g\n"));
+    c.known_failures[0].sometimes = false;
+    assert!(normalised(&c).contains("WARNING in f"));
 }
 
 #[test]

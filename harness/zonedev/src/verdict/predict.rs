@@ -73,6 +73,7 @@ pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<Predic
         };
         let (start, end) = data_range(region);
         let stretches = stretches(start, end, holds());
+        let first = out.len();
         match rules.folio {
             FolioRule::None => predict_region(rules, &stretches, std::iter::empty(), &mut out),
             rule @ (FolioRule::Entry | FolioRule::Stale) => {
@@ -84,6 +85,9 @@ pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<Predic
                 let folios = align_folios(start, end, order);
                 predict_region(rules, &stretches, folios, &mut out);
             }
+        }
+        for run in &mut out[first..] {
+            run.charged = charged(page_type, rules, run);
         }
     }
     if checkpoint.claims.poison_unknown {
@@ -188,6 +192,14 @@ fn mapping(rules: &PageRules, held: &Held) -> Option<bool> {
     }
 }
 
+/// Memory that pages of processes migrate to takes their charge with them, and gives it up where
+/// the last reference goes (mem_cgroup_migrate(), mem_cgroup_uncharge()); no other is charged.
+fn charged(page_type: PageType, rules: &PageRules, run: &PredictedRun) -> Option<bool> {
+    let migrated = matches!(page_type, PageType::Private | PageType::Coherent);
+    let in_use = run.refcount > i64::from(rules.idle);
+    (run.part != Some(Part::Tail)).then_some(migrated && in_use)
+}
+
 /// `share` of a page, where the kernel keeps it.
 fn share(rules: &PageRules, held: &Held) -> Option<u64> {
     rules.shared.map(|_| held.share)
@@ -224,6 +236,7 @@ fn single(rules: &PageRules, start: u64, end: u64, held: &Held) -> PredictedRun 
         part: (rules.folio != FolioRule::Stale || !held.is_free()).then_some(Part::Single),
         mapping: mapping(rules, held),
         share: share(rules, held),
+        charged: None,
         index: index(rules, held, start),
         poisoned: Some(held.poisoned),
         because: sum.because(),
@@ -279,6 +292,7 @@ fn predict_folio(
             // The tails of an anonymous folio have other things there.
             mapping: mapping(rules, held).filter(|_| rules.mapping != MappingRule::Mapped),
             share: share(rules, held),
+            charged: None,
             index: None,
             poisoned: Some(false),
             because: format!("a tail {}", rules.tail),
