@@ -81,6 +81,25 @@ pub enum Advice {
     Free,
     /// MADV_PAGEOUT: to swap, at once.
     Pageout,
+    /// MADV_COLD: the next to go when RAM is short.
+    Cold,
+    /// MADV_SOFT_OFFLINE of each page, as root: what is in RAM moves, device pages can't (EIO).
+    SoftOffline,
+}
+
+/// A call that asks about pages of a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum AskHow {
+    /// The node of each page: move_pages(2) without nodes.
+    MovePages,
+    /// The node of the first page: get_mempolicy(2) with MPOL_F_ADDR and MPOL_F_NODE.
+    Mempolicy,
+    /// mincore(2).
+    Mincore,
+    /// /proc/self/smaps and numa_maps, whole.
+    Smaps,
 }
 
 /// What stands behind memory that belongs to no file of the fixture.

@@ -69,6 +69,8 @@ struct Map {
     slots: Vec<Slot>,
     /// Whether the entry of each slot lets a processor store.
     writable: Vec<bool>,
+    /// Whether the VMA does.
+    allowed: Vec<bool>,
     /// First slots of the 2M stretches of anonymous memory that one PMD entry maps.
     pmds: BTreeSet<usize>,
     /// Those that a device's snapshot called so after the migration that is being followed.
@@ -444,6 +446,7 @@ impl Ledger {
                     backing: backing.clone(),
                     slots: vec![slot; *pages as usize],
                     writable: vec![p2pmem; *pages as usize],
+                    allowed: vec![true; *pages as usize],
                     pmds: BTreeSet::new(),
                     large_seen: BTreeSet::new(),
                     anon_vma: false,

@@ -19,7 +19,7 @@ pub mod text;
 
 pub use bound::{MAX_HOLDS, MAX_NAME, MAX_TEXT, TooMuch, bounded};
 pub use holds::{Hold, HoldBy, Mismatch, PageType};
-pub use how::{Advice, DaxMode, FallocateMode, GupHow, Memory, PinHow, Protection, ReadBy};
+pub use how::{Advice, AskHow, DaxMode, FallocateMode, GupHow, Memory, PinHow, Protection, ReadBy};
 pub use ledger::{Ledger, LedgerError};
 pub use message::{
     AgentMessage, Behaviour, Checkpoint, HostMessage, NamespaceInfo, PROTOCOL_VERSION, Request,

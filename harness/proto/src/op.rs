@@ -13,7 +13,9 @@ use std::num::NonZero;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Advice, DaxMode, FallocateMode, GupHow, Memory, PinHow, Protection, ReadBy, Size};
+use crate::{
+    Advice, AskHow, DaxMode, FallocateMode, GupHow, Memory, PinHow, Protection, ReadBy, Size,
+};
 
 /// One operation in a guest. Names of maps, pins, files and actors are the
 /// case's own; an operation runs in the step's actor (a process).
@@ -70,6 +72,9 @@ pub enum Op {
         /// As with `mkfs`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         namespace: Option<String>,
+        /// `-o ro`.
+        #[serde(default, skip_serializing_if = "is_false")]
+        read_only: bool,
     },
     /// Unmount it.
     Umount {
@@ -87,6 +92,21 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         namespace: Option<String>,
     },
+    /// ioctl FIFREEZE: waits for whoever writes, and whoever comes then waits for `thaw`.
+    Freeze {
+        /// As with `mkfs`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+    },
+    /// ioctl FITHAW.
+    Thaw {
+        /// As with `mkfs`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+    },
+    /// `ndctl disable-namespace all` and `enable-namespace all`: the drivers go and come, as at a
+    /// reboot, and what the medium holds stays.
+    Rebind {},
     /// `ndctl destroy-namespace -f` of all of the fixture's namespaces.
     DestroyNamespace {},
     /// Unbind the driver of a namespace's device, whoever uses it.
@@ -284,6 +304,16 @@ pub enum Op {
         file: String,
     },
 
+    /// Look at the time of a file's last modification. It must be later than when the actor looked
+    /// last, or the same.
+    Mtime {
+        /// The file.
+        file: String,
+        /// Which of both; absent where the actor looks for the first time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        later: Option<bool>,
+    },
+
     // --- mappings
     /// mmap(2) of a file, read and write.
     MapFile {
@@ -421,6 +451,19 @@ pub enum Op {
     },
     /// mlock(2) of a range, which populates it.
     Mlock {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+    },
+    /// A call that asks about pages, and must leave them as they are. What it answers is left open.
+    Ask {
+        /// Which.
+        how: AskHow,
         /// The mapping.
         map: String,
         /// Start within the mapping.

@@ -123,6 +123,8 @@ pub(super) fn advise(
         Advice::Remove => libc::MADV_REMOVE,
         Advice::Free => libc::MADV_FREE,
         Advice::Pageout => libc::MADV_PAGEOUT,
+        Advice::Cold => libc::MADV_COLD,
+        Advice::SoftOffline => libc::MADV_SOFT_OFFLINE,
     };
     // SAFETY: within a mapping that this actor made; no Rust object lives there.
     let call = || Errno::result(unsafe { libc::madvise(span.at, span.bytes, word) });

@@ -1,9 +1,11 @@
 //! Files of the mounted file system.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -12,6 +14,9 @@ use proto::{Extent, Fact, FallocateMode, Size, StepResult};
 use crate::wire::{Context, Reply, errno, failed, io_errno, mount_point, placed};
 
 type Done = Result<Reply, StepResult>;
+
+/// Some ticks of a kernel with HZ=100.
+const TICKS: Duration = Duration::from_millis(40);
 
 /// create and allocate, then write zeros, so that no block is left unwritten, and sync.
 pub(super) fn create(name: &str, size: Size, context: &Context) -> Done {
@@ -106,6 +111,39 @@ pub(super) fn fsync(name: &str) -> Done {
 pub(super) fn unlink(name: &str) -> Done {
     fs::remove_file(path(name)?).map_err(|e| io_errno("unlink", &e))?;
     Ok(StepResult::Ok {}.into())
+}
+
+/// Opens a file where the file system may be read-only.
+pub(super) fn open_to_read(name: &str) -> Result<File, StepResult> {
+    File::open(path(name)?).map_err(|e| io_errno("open", &e))
+}
+
+/// When a file was last modified, against when it was as the actor looked last.
+pub(super) fn modified(
+    seen: &mut BTreeMap<String, SystemTime>,
+    name: &str,
+    later: Option<bool>,
+) -> Done {
+    let metadata = open_to_read(name)?.metadata();
+    let now = metadata
+        .and_then(|m| m.modified())
+        .map_err(|e| io_errno("fstat", &e))?;
+    let before = seen.insert(name.to_owned(), now);
+    // What is modified from here on is later, also by the clock of ticks that file systems use.
+    std::thread::sleep(TICKS);
+    match (before, later) {
+        (_, None) => Ok(StepResult::Ok {}.into()),
+        (None, Some(_)) => Err(failed(format!(
+            "compare when `{name}` was modified: the actor has not looked before"
+        ))),
+        (Some(before), Some(later)) if (now > before) == later && now >= before => {
+            Ok(StepResult::Ok {}.into())
+        }
+        (Some(_), Some(later)) => Err(failed(format!(
+            "the file `{name}` was {}modified since",
+            if later { "not " } else { "" }
+        ))),
+    }
 }
 
 /// Opens a file for mapping and for changing.

@@ -9,7 +9,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use proto::{Backing, DeviceRange, Fact, Size, StepResult};
 
 use super::serve::Actor;
-use super::touch;
+use super::{access, touch};
 use crate::wire::{self, Context, ExpectedRun, Reply, errno, failed, io_errno};
 
 type Done = Result<Reply, StepResult>;
@@ -196,6 +196,21 @@ impl<'a> Ask<'a> {
             return Err(Errno::EAGAIN);
         }
         Ok(())
+    }
+
+    /// What the device reads in the first pages of its range that a processor does not: where, and
+    /// the words of the processor and of the device. Nothing of a device that is asked for other
+    /// things.
+    pub(super) fn look(&mut self, pages: usize) -> Option<(u64, [u64; 2])> {
+        if ![READ, READ_UNLOCKED].contains(&self.number) || self.go().is_err() {
+            return None;
+        }
+        let addresses = (self.address..).step_by(Size::PAGE as usize);
+        let words = self.buffer.0.iter().step_by(WORDS);
+        addresses.zip(words).take(pages).find_map(|(at, device)| {
+            let processor = access::load(at).ok()?;
+            (processor != *device).then_some((at, [processor, *device]))
+        })
     }
 
     fn must(&mut self, name: &str) -> Result<(), StepResult> {

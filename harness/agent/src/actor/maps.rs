@@ -138,7 +138,10 @@ pub(super) fn map(actor: &mut Actor, op: &Op, context: &Context) -> Done {
                 first_page,
                 private: *private,
             };
-            let of = files::open(file)?;
+            let of = match private {
+                true => files::open_to_read(file)?,
+                false => files::open(file)?,
+            };
             let at = Place {
                 length: *length,
                 offset: *offset,

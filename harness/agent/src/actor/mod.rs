@@ -2,6 +2,7 @@
 
 mod access;
 mod aio;
+mod ask;
 mod attributes;
 mod change;
 mod clone;

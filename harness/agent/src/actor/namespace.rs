@@ -152,6 +152,13 @@ pub(super) fn destroy() -> Done {
     ok()
 }
 
+/// `ndctl disable-namespace` of all, and `enable-namespace` of those.
+pub(super) fn rebind() -> Done {
+    program::must(&["ndctl", "disable-namespace", "all"], &[], TOOL)?;
+    program::must(&["ndctl", "enable-namespace", "all"], &[], TOOL)?;
+    ok()
+}
+
 /// A blank NVDIMM's region is one namespace without labels, with no room to
 /// create another one in: its label area is initialised first.
 fn label_regions() -> Result<(), StepResult> {

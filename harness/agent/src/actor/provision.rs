@@ -54,7 +54,10 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
             *rmapbt,
             &block(context, namespace.as_deref())?,
         ),
-        Op::Mount { namespace } => {
+        Op::Mount {
+            namespace,
+            read_only,
+        } => {
             let dev = block(context, namespace.as_deref())?;
             let at = mount_point(namespace.as_deref());
             fs::create_dir_all(&at).map_err(|e| io_errno("mkdir", &e))?;
@@ -62,7 +65,10 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
                 Some(dev.as_str()),
                 at.as_str(),
                 Some(fs_of(&dev)?),
-                MsFlags::empty(),
+                match read_only {
+                    true => MsFlags::MS_RDONLY,
+                    false => MsFlags::empty(),
+                },
                 Some("dax"),
             )
             .map_err(|e| errno("mount", e))?;
@@ -81,15 +87,17 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
         }
         Op::Shutdown { namespace } => {
             // include/uapi/linux/fs.h, and what ext4 and xfs had before it: _IOR('X', 125, __u32)
-            const SHUTDOWN: libc::Ioctl = 0x8004_587d_u32 as libc::Ioctl;
-            let no_log_flush = 2u32;
-            let at = mount_point(namespace.as_deref());
-            let dir = fs::File::open(&at).map_err(|e| io_errno("open", &e))?;
-            // SAFETY: the call reads one number, which outlives it.
-            let done = unsafe { libc::ioctl(dir.as_raw_fd(), SHUTDOWN, &raw const no_log_flush) };
-            Errno::result(done).map_err(|e| errno("ioctl FS_IOC_SHUTDOWN", e))?;
-            ok()
+            let no_log_flush = 2;
+            of_mount(
+                namespace.as_deref(),
+                ("FS_IOC_SHUTDOWN", 0x8004_587d),
+                no_log_flush,
+            )
         }
+        // _IOWR('X', 119, int) and _IOWR('X', 120, int)
+        Op::Freeze { namespace } => of_mount(namespace.as_deref(), ("FIFREEZE", 0xc004_5877), 0),
+        Op::Thaw { namespace } => of_mount(namespace.as_deref(), ("FITHAW", 0xc004_5878), 0),
+        Op::Rebind {} => namespace::rebind(),
         Op::MountRoot {} => {
             root::prepare()?;
             ok()
@@ -113,6 +121,15 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
         }
         op => Err(failed(format!("run `{}`: not the worker's", op.word()))),
     }
+}
+
+/// An ioctl of a mount point that takes the address of one number, by name and number.
+fn of_mount(namespace: Option<&str>, (call, request): (&str, u32), value: u32) -> Done {
+    let dir = File::open(mount_point(namespace)).map_err(|e| io_errno("open", &e))?;
+    // SAFETY: the call reads one number at most, which outlives it.
+    let done = unsafe { libc::ioctl(dir.as_raw_fd(), request as libc::Ioctl, &raw const value) };
+    Errno::result(done).map_err(|e| errno(&format!("ioctl {call}"), e))?;
+    ok()
 }
 
 pub(super) fn ok() -> Done {

@@ -267,6 +267,9 @@ pub(super) fn race(
                         if round % LOOK_EVERY == 0 {
                             barrier.wait();
                             views.look(arm as usize);
+                            if let Arm::Device(ask) = &mut part {
+                                views.differ(round, ask.look(LOOK_AT));
+                            }
                             if barrier.wait().is_leader() {
                                 views.compare(round);
                             }
@@ -310,8 +313,9 @@ pub(super) fn race(
     Ok(reply)
 }
 
-/// What the threads see of the same pages while none of them does anything: all the same, or a
-/// processor kept a translation that the kernel took away from it.
+/// What the threads and the devices that they ask see of the same pages while none of them does
+/// anything: all the same, or a processor or a device kept a translation that the kernel took away
+/// from it.
 struct Views {
     addresses: Vec<u64>,
     /// By thread: the words, none where the load raised a signal.
@@ -351,6 +355,13 @@ impl Views {
                 lock(&self.differed).get_or_insert((round, address, words));
                 return;
             }
+        }
+    }
+
+    /// What a device and a processor found, where it is not the same.
+    fn differ(&self, round: u32, found: Option<(u64, [u64; 2])>) {
+        if let Some((address, words)) = found {
+            lock(&self.differed).get_or_insert((round, address, words));
         }
     }
 

@@ -24,7 +24,9 @@ pub(super) fn read(name: &str, offset: Size, length: Size, by: ReadBy, context: 
     match by {
         ReadBy::Pread => {
             let file = files::open(name)?;
-            check(pages, context, |at, bytes| or_zeros(&file, bytes, at))
+            let done = check(pages, context, |at, bytes| or_zeros(&file, bytes, at))?;
+            ends(&file)?;
+            Ok(done)
         }
         ReadBy::Sendfile => {
             let copy = sent(&files::open(name)?, first * Size::PAGE, length)?;
@@ -57,6 +59,22 @@ pub(super) fn read(name: &str, offset: Size, length: Size, by: ReadBy, context: 
             })
         }
     }
+}
+
+/// A read that crosses a file's end stops there, and one behind it gives nothing.
+fn ends(file: &File) -> Result<(), StepResult> {
+    let size = file.metadata().map_err(|e| io_errno("fstat", &e))?.len();
+    for (at, wanted) in [(size.saturating_sub(4), size.min(4)), (size, 0)] {
+        let given = file
+            .read_at(&mut [0; 8], at)
+            .map_err(|e| io_errno("pread", &e))?;
+        if given as u64 != wanted {
+            return Err(failed(format!(
+                "read 8 bytes at {at} of a file of {size}: {given} came"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// pread(2); zeros behind the end of a file that ends within a page.

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
+use std::time::SystemTime;
 
 use proto::{Op, StepResult, frame};
 
 use super::maps::Mapping;
 use super::pins::Held;
 use super::{
-    access, change, clone, files, gup, hmm, maps, pins, poison, provision, race, read, swap, touch,
+    access, ask, change, clone, files, gup, hmm, maps, pins, poison, provision, race, read, swap,
+    touch,
 };
 use crate::wire::{Announce, Order, Reply, SOCKET, errno, failed};
 
@@ -17,6 +19,8 @@ pub(super) struct Actor {
     pub(super) maps: BTreeMap<String, Mapping>,
     pub(super) pins: BTreeMap<String, Held>,
     pub(super) hmm: BTreeMap<u8, hmm::Mirror>,
+    /// When files were last modified, as the actor last looked.
+    pub(super) mtimes: BTreeMap<String, SystemTime>,
 }
 
 /// Runs operations for PID 1 until it says `exit` or goes away. Called in a
@@ -33,6 +37,7 @@ pub(crate) fn serve(name: &str) -> ! {
         maps: BTreeMap::new(),
         pins: BTreeMap::new(),
         hmm: BTreeMap::new(),
+        mtimes: BTreeMap::new(),
     };
     loop {
         let Ok(order) = frame::read::<Order>(&mut stream) else {
@@ -102,6 +107,7 @@ impl Actor {
                 length,
             } => change::lock(self, map, *offset, *length, context),
             Op::Fsync { file } => files::fsync(file),
+            Op::Mtime { file, later } => files::modified(&mut self.mtimes, file, *later),
             Op::Unlink { file } => files::unlink(file),
             Op::MapFile { .. }
             | Op::MapDevice { .. }
@@ -126,6 +132,12 @@ impl Actor {
                 advice,
             } => change::advise(self, map, *offset, *length, *advice, context),
             Op::Msync { map } => change::sync(self, map),
+            Op::Ask {
+                how,
+                map,
+                offset,
+                length,
+            } => ask::ask(self, *how, map, (*offset, *length)),
             Op::Gup {
                 how,
                 map,

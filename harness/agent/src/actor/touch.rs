@@ -78,7 +78,11 @@ pub(super) fn touch(
         }
     }
     if write && !context.has_blocks {
-        blocks(m, context, &mut facts)?;
+        let told = blocks(m, context, &mut facts);
+        // Who raised a signal may have no file system left to ask.
+        if signal.is_none() {
+            told?;
+        }
     }
     let result = match (signal, wrong) {
         (Some(s), _) => StepResult::Signal {

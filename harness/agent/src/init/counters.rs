@@ -29,6 +29,8 @@ const COUNTERS: [&str; 16] = [
     "thp_zero_page_alloc",
 ];
 
+/// What [`ram_of_nobody`] is called among the counters.
+const RAM_OF_NOBODY: &str = "ram_of_nobody";
 /// Folds the counters' per-CPU parts.
 const REFRESH: &str = "/proc/sys/vm/stat_refresh";
 /// What a process leaves goes by RCU, maybe in several steps: so many readings in a row must agree.
@@ -65,7 +67,37 @@ pub(super) fn left() -> BTreeMap<String, i64> {
     }
     let mut all = vmstat(texts.text(&texts.vmstat));
     all.extend(last);
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    if let Some(pages) = ram_of_nobody(&read("/proc/meminfo"), &read("/proc/zoneinfo")) {
+        all.insert(RAM_OF_NOBODY.into(), pages);
+    }
     all
+}
+
+/// Pages of RAM that are neither free nor on a list nor of anybody who is known to keep some. The
+/// kernel's own pages are among them, so that it is never 0 and not the same twice.
+fn ram_of_nobody(meminfo: &str, zoneinfo: &str) -> Option<i64> {
+    const KNOWN: [&str; 11] = [
+        "MemFree:",
+        "Active(anon):",
+        "Inactive(anon):",
+        "Active(file):",
+        "Inactive(file):",
+        "Unevictable:",
+        "Slab:",
+        "KernelStack:",
+        "PageTables:",
+        "VmallocUsed:",
+        "Percpu:",
+    ];
+    let all = kilobytes(meminfo, "MemTotal:")?;
+    let known: i64 = KNOWN.iter().filter_map(|key| kilobytes(meminfo, key)).sum();
+    // Free, and kept by a processor for its own use.
+    let kept: i64 = zoneinfo
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("count:")?.trim().parse::<i64>().ok())
+        .sum();
+    Some((all - known) / 4 - kept)
 }
 
 /// Pages of RAM that are anonymous, mapped nowhere, in no swap cache, and yet not free: somebody has
@@ -275,6 +307,16 @@ mod tests {
         let iomem = "00001000-0009fbff : System RAM\n  00001000-00001fff : Kernel code\n\
                      100000000-17fffffff : Persistent Memory\n00100000-7ffdffff : System RAM\n";
         assert_eq!(ram(iomem), [0x1..0xa0, 0x100..0x7ffe0]);
+    }
+
+    #[test]
+    fn ram_of_nobody_is_what_no_line_of_meminfo_has() {
+        let meminfo = "MemTotal:       4000 kB\nMemFree:        1000 kB\nMemAvailable:   3000 kB\n\
+                       Active(anon):     400 kB\nSlab:             600 kB\nPercpu:  200 kB\n";
+        let zoneinfo = "Node 0, zone DMA32\n  pagesets\n    cpu: 0\n              count: 12\n\
+                        \n    cpu: 1\n              count: 8\n  high:  3\n";
+        assert_eq!(ram_of_nobody(meminfo, zoneinfo), Some(1800 / 4 - 20));
+        assert_eq!(ram_of_nobody("", zoneinfo), None);
     }
 
     #[test]

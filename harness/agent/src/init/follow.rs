@@ -135,6 +135,8 @@ impl Agent {
                     | Advice::Hwpoison
                     | Advice::Free
                     | Advice::Pageout
+                    | Advice::Cold
+                    | Advice::SoftOffline
                     | Advice::PopulateRead => {}
                     // It faults, and stores nothing.
                     Advice::PopulateWrite => {}

@@ -408,6 +408,7 @@ impl Agent {
             Op::CreateNamespace { .. }
                 | Op::DestroyNamespace {}
                 | Op::Unbind { .. }
+                | Op::Rebind {}
                 | Op::DestroyRegion {}
                 | Op::DaxMode { .. }
                 | Op::CreateDax { .. }

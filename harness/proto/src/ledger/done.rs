@@ -114,7 +114,7 @@ impl Ledger {
             Op::UnbindPci { .. } => self.unmap_p2pmem(),
             // Nothing may be left that maps what is gone (kill_dev_dax(), and what a file system
             // does when its device is gone).
-            Op::DestroyNamespace {} | Op::Unbind { .. } => {
+            Op::DestroyNamespace {} | Op::Unbind { .. } | Op::Rebind {} => {
                 let files: Vec<String> = self.files.keys().cloned().collect();
                 for file in files {
                     self.unmap_file(&file, 0..0);

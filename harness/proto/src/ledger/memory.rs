@@ -36,7 +36,9 @@ impl Ledger {
             Advice::Dontneed => self.zap(actor, map, range)?,
             // madvise_free_pte_range() passes over pages on a device; those in RAM stay until
             // the kernel is short of memory.
-            Advice::Free => {}
+            Advice::Free | Advice::Cold => {}
+            // Of device pages; those in RAM would move.
+            Advice::SoftOffline => {}
             Advice::Pageout => self.paged_out(actor, map, range)?,
             Advice::Dontfork => {
                 let m = self.map_mut(actor, map)?;
@@ -114,9 +116,11 @@ impl Ledger {
         let m = self.map_mut(actor, map)?;
         m.split(range.start);
         m.split(range.end);
-        if access != Protection::ReadWrite {
-            m.writable[range].fill(false);
+        let allowed = access == Protection::ReadWrite;
+        if !allowed {
+            m.writable[range.clone()].fill(false);
         }
+        m.allowed[range].fill(allowed);
         Ok(())
     }
 

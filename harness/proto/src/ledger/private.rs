@@ -22,7 +22,7 @@ impl Ledger {
                 if anonymous && matches!(slot, Slot::None | Slot::Zero) {
                     next += 1;
                     *slot = Slot::Anon(next);
-                    m.writable[page] = true;
+                    m.writable[page] = m.allowed[page];
                 }
                 if let Slot::Anon(id) = slot
                     && !pinned.contains(id)

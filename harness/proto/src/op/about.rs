@@ -15,6 +15,9 @@ impl Op {
             Op::Mount { .. } => "mount",
             Op::Umount { .. } => "umount",
             Op::Shutdown { .. } => "shutdown",
+            Op::Freeze { .. } => "freeze",
+            Op::Thaw { .. } => "thaw",
+            Op::Rebind {} => "rebind",
             Op::DestroyNamespace {} => "destroy-namespace",
             Op::Unbind { .. } => "unbind",
             Op::CreateRegion {} => "create-region",
@@ -40,6 +43,7 @@ impl Op {
             Op::Poison { .. } => "poison",
             Op::Fsync { .. } => "fsync",
             Op::Unlink { .. } => "unlink",
+            Op::Mtime { .. } => "mtime",
             Op::MapFile { .. } => "map-file",
             Op::MapDevice { .. } => "map-device",
             Op::MapAnon { .. } => "map-anon",
@@ -51,6 +55,7 @@ impl Op {
             Op::Mremap { .. } => "mremap",
             Op::Madvise { .. } => "madvise",
             Op::Mlock { .. } => "mlock",
+            Op::Ask { .. } => "ask",
             Op::Msync { .. } => "msync",
             Op::Fork { .. } => "fork",
             Op::Exit {} => "exit",
@@ -118,6 +123,7 @@ impl Op {
             | Op::Madvise { map, .. }
             | Op::Mlock { map, .. }
             | Op::Msync { map }
+            | Op::Ask { map, .. }
             | Op::Pin { map, .. }
             | Op::Gup { map, .. } => Some(map),
             op => op.device_range().map(|of| of.map.as_str()),
@@ -156,6 +162,7 @@ impl Op {
             | Op::Write { file, .. }
             | Op::Read { file, .. }
             | Op::Fsync { file }
+            | Op::Mtime { file, .. }
             | Op::MapFile { file, .. } => Some(file),
             _ => None,
         }
@@ -200,6 +207,9 @@ impl Op {
                 | Op::Mount { .. }
                 | Op::Umount { .. }
                 | Op::Shutdown { .. }
+                | Op::Freeze { .. }
+                | Op::Thaw { .. }
+                | Op::Rebind {}
                 | Op::DestroyNamespace {}
                 | Op::Unbind { .. }
                 | Op::CreateRegion {}

@@ -32,6 +32,10 @@ pub struct PredictedRun {
     /// Whether the page is charged to a memory control group; `None` for tails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charged: Option<bool>,
+    /// Whether one process has the page for itself (PG_anon_exclusive): false where nobody has it
+    /// or several do, `None` where it may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<bool>,
     /// `index` of the first page, each page behind it has the next; `None` where nothing says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,

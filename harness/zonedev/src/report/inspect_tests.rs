@@ -14,6 +14,7 @@ fn predicted(pfn: u64, pages: u64, refcount: i64, because: &str, held_by: &str) 
         part: Some(Part::Single),
         mapping: None,
         charged: None,
+        exclusive: None,
         share: None,
         index: None,
         poisoned: Some(false),

@@ -80,6 +80,7 @@ impl Limits {
             | Op::Mkfs { .. }
             | Op::CreateNamespace { .. }
             | Op::DestroyNamespace {}
+            | Op::Rebind {}
             | Op::CreateRegion {} => self.program,
             _ => self.step,
         }

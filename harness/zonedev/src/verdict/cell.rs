@@ -6,11 +6,15 @@ use proto::StepResult;
 
 use super::check::{Checked, check};
 use crate::record::{
-    CellRecord, CellVerdict, End, FailedRun, FailureKind, KnownFailure, KnownWhat, StepRecord,
-    TestStatus, Violation, kind_word, region_name,
+    CellRecord, CellVerdict, End, FailedRun, FailureKind, KnownFailure, KnownWhat, Left,
+    StepRecord, TestStatus, Violation, kind_word, region_name,
 };
 use crate::spec::{Contract, HUNG};
 
+/// Pages of RAM that a case may leave with nobody who is known to have them. Cases leave up to a
+/// hundred in what the kernel keeps for the next use, and test_hmm adds a chunk of memory to a device
+/// where it needs one, whose struct pages are 1024.
+const RAM_BOUND: i64 = 3 * 1024;
 /// Reasons told of one cell; a program may report ten thousand failures.
 const MAX_REASONS: usize = 200;
 
@@ -449,6 +453,15 @@ fn not_returned(cell: &CellRecord, contract: &Contract, reasons: &mut Vec<String
     let (Some(before), true) = (&cell.before, cell.steps.iter().all(|s| is_judged(&s.op))) else {
         return;
     };
+    let nobody = |at: &Left| at.counters.get("ram_of_nobody").copied();
+    if let (Some(then), Some(now)) = (nobody(before), nobody(left))
+        && now.saturating_sub(then) > RAM_BOUND
+    {
+        reasons.push(format!(
+            "after the case: {} pages of RAM more are neither free nor anybody's",
+            now.saturating_sub(then)
+        ));
+    }
     for (name, now) in &left.counters {
         let Some(counter) = name.strip_prefix("unaccounted_") else {
             continue;

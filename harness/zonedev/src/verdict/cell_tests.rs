@@ -20,7 +20,13 @@ fn mark(name: &str) -> Op {
 fn good() -> CellRecord {
     let mut c = cell("map-touch", 0, "5.10");
     c.steps = vec![
-        step(Op::Mount { namespace: None }, StepResult::Ok {}),
+        step(
+            Op::Mount {
+                namespace: None,
+                read_only: false,
+            },
+            StepResult::Ok {},
+        ),
         step(mark("idle"), StepResult::Ok {}),
     ];
     let pages = vec![region(
@@ -102,7 +108,13 @@ fn an_unexpected_success_is_a_failure_too() {
         errno: "EBUSY".into(),
         call: "mount".into(),
     };
-    c.steps[0] = step(Op::Mount { namespace: None }, errno);
+    c.steps[0] = step(
+        Op::Mount {
+            namespace: None,
+            read_only: false,
+        },
+        errno,
+    );
     assert_eq!(
         reasons(&c),
         ["step 0 mount gave EBUSY from mount, expected ok"]
@@ -401,6 +413,20 @@ fn counters_return_once_the_case_s_processes_are_gone() {
             tables
         ]
     );
+    let nobody = |pages: i64| {
+        let mut left = left(3, 8);
+        let counters = left.as_mut().map(|l| &mut l.counters);
+        counters.map(|c| c.insert("ram_of_nobody".into(), pages));
+        left
+    };
+    (c.before, c.left) = (nobody(900), nobody(900 + RAM_BOUND));
+    assert_eq!(reasons(&c), ["Pass"]);
+    c.left = nobody(901 + RAM_BOUND);
+    assert_eq!(
+        reasons(&c),
+        ["after the case: 3073 pages of RAM more are neither free nor anybody's"]
+    );
+    c.before = left(3, 8);
     // Where the kernel's own tables count, they tell nothing.
     let mut contract = contract("5.10");
     contract.features.kernel_page_tables_counted = true;
@@ -443,7 +469,13 @@ fn known_outcomes_and_ends_stand_for_themselves() {
     let wrong = StepResult::Died {
         how: "signal 9".into(),
     };
-    c.steps[0] = step(Op::Mount { namespace: None }, wrong);
+    c.steps[0] = step(
+        Op::Mount {
+            namespace: None,
+            read_only: false,
+        },
+        wrong,
+    );
     assert_eq!(
         reasons(&c),
         ["step 0 mount gave died (signal 9), expected ok"]

@@ -20,6 +20,8 @@ const MAX_VIOLATIONS: usize = 256;
 const NEVER: [&str; 5] = ["lru", "mlocked", "slab", "locked", "writeback"];
 /// What __init_zone_device_page() sets, so that nothing takes the page for one of RAM.
 const ALWAYS: &str = "reserved";
+/// PG_anon_exclusive, by the names that its bit has had.
+const EXCLUSIVE: [&str; 3] = ["anon_exclusive", "owner_2", "mappedtodisk"];
 const AT_REST: &str = "a ZONE_DEVICE page at rest";
 
 /// What a check found, and how much it could check.
@@ -254,6 +256,14 @@ fn broken(run: &PageRun, e: &PredictedRun) -> Vec<Broken> {
             "memory control group",
             word(expected).into(),
             word(found).into(),
+            holders,
+        );
+    }
+    if e.exclusive == Some(false) && EXCLUSIVE.into_iter().any(|f| s.flags.contains(f)) {
+        differ(
+            "flags",
+            "no anon_exclusive".into(),
+            "anon_exclusive".into(),
             holders,
         );
     }

@@ -651,6 +651,24 @@ fn what_migrates_is_charged_as_long_as_it_is_in_use_and_nothing_else_ever() {
     let fsdax = |charged| what(PageKind::FsDax, PageType::Fsdax, None, 1, charged);
     assert_eq!(fsdax(Some(true)), ["charged"]);
     assert_eq!(fsdax(Some(false)), [""; 0]);
+    let exclusive = |by: Option<HoldBy>, ptes: usize| -> Vec<String> {
+        let mut s = state(ptes as i32);
+        s.flags = BTreeSet::from(["reserved", "owner_2"].map(str::to_owned)).into();
+        (s.mapcount, s.mapping_set) = (ptes as i32, ptes > 0);
+        let private = PageType::Private;
+        let holds = by.map(|by| hold(START, 1, private, by, "main/m"));
+        let holds = std::iter::repeat_n(holds, ptes).flatten().collect();
+        let c = checkpoint(
+            "x",
+            vec![region(PageKind::Private, "r", START, &[s])],
+            holds,
+        );
+        let broken = check(&c, &contract("6.12")).violations;
+        broken.into_iter().map(|v| v.found).collect()
+    };
+    assert_eq!(exclusive(Some(PTE), 1), [""; 0]);
+    assert_eq!(exclusive(Some(PTE), 2), ["anon_exclusive"]);
+    assert_eq!(exclusive(None, 0), ["anon_exclusive"]);
     // A kernel without groups says nothing.
     assert_eq!(private(Some(PTE), 1, None), [""; 0]);
 }

@@ -88,6 +88,7 @@ pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<Predic
         }
         for run in &mut out[first..] {
             run.charged = charged(page_type, rules, run);
+            run.exclusive = exclusive(page_type, rules, run);
         }
     }
     if checkpoint.claims.poison_unknown {
@@ -200,6 +201,17 @@ fn charged(page_type: PageType, rules: &PageRules, run: &PredictedRun) -> Option
     (run.part != Some(Part::Tail)).then_some(migrated && in_use)
 }
 
+/// A free page is nobody's own (free_zone_device_folio()), nor is one that several map
+/// (page_try_share_anon_rmap()). It stays somebody's own where only pins are left.
+fn exclusive(page_type: PageType, rules: &PageRules, run: &PredictedRun) -> Option<bool> {
+    let migrated = matches!(page_type, PageType::Private | PageType::Coherent);
+    let free = run.refcount <= i64::from(rules.idle);
+    // The head of a large folio may be, of which other pages are mapped.
+    let shared = run.part == Some(Part::Single) && run.mapcount > 1;
+    let tail = run.part == Some(Part::Tail);
+    (migrated && !tail && (free || shared)).then_some(false)
+}
+
 /// `share` of a page, where the kernel keeps it.
 fn share(rules: &PageRules, held: &Held) -> Option<u64> {
     rules.shared.map(|_| held.share)
@@ -237,6 +249,7 @@ fn single(rules: &PageRules, start: u64, end: u64, held: &Held) -> PredictedRun 
         mapping: mapping(rules, held),
         share: share(rules, held),
         charged: None,
+        exclusive: None,
         index: index(rules, held, start),
         poisoned: Some(held.poisoned),
         because: sum.because(),
@@ -293,6 +306,7 @@ fn predict_folio(
             mapping: mapping(rules, held).filter(|_| rules.mapping != MappingRule::Mapped),
             share: share(rules, held),
             charged: None,
+            exclusive: None,
             index: None,
             poisoned: Some(false),
             because: format!("a tail {}", rules.tail),
