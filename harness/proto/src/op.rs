@@ -52,6 +52,15 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         node: Option<u32>,
     },
+    /// A partition of a namespace's block device, from there to its end. It stands for the namespace
+    /// from then on.
+    Partition {
+        /// Where it begins.
+        start: Size,
+        /// As with `mkfs`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+    },
     /// mkfs of a namespace's block device (4K blocks, extents that can be 2M aligned).
     Mkfs {
         /// `ext4` or `xfs`.

@@ -1,13 +1,14 @@
 //! Namespaces, file systems and programs: what the worker does for PID 1.
 
 use std::fs::{self, File};
+use std::io::{Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use proto::{Op, StepResult};
+use proto::{Op, Size, StepResult};
 
 use super::{
     attributes, cxl_region, dax_mode, dax_region, drivers, namespace, program, root, teardown,
@@ -54,6 +55,9 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
             *rmapbt,
             &block(context, namespace.as_deref())?,
         ),
+        Op::Partition { start, namespace } => {
+            partition(&block(context, namespace.as_deref())?, *start)
+        }
         Op::Mount {
             namespace,
             read_only,
@@ -121,6 +125,52 @@ pub(super) fn run(op: &Op, context: &Context) -> Done {
         }
         op => Err(failed(format!("run `{}`: not the worker's", op.word()))),
     }
+}
+
+/// BLKPG_ADD_PARTITION (include/uapi/linux/blkpg.h) of number 1, from `start` to the end. The kernel
+/// keeps it as long as it has the device; the medium has no table.
+fn partition(device: &str, start: Size) -> Done {
+    #[repr(C)]
+    struct Partition {
+        start: i64,
+        length: i64,
+        number: i32,
+        names: [u8; 128],
+    }
+    #[repr(C)]
+    struct Argument {
+        op: i32,
+        flags: i32,
+        length: i32,
+        data: *const Partition,
+    }
+    const BLKPG: libc::Ioctl = 0x1269;
+    const ADD: i32 = 1;
+    let mut file = File::open(device).map_err(|e| io_errno("open", &e))?;
+    let end = file
+        .seek(SeekFrom::End(0))
+        .map_err(|e| io_errno("lseek", &e))?;
+    let Some(length) = end.checked_sub(start.bytes()).filter(|l| *l > 0) else {
+        return Err(failed(format!(
+            "make a partition of {device}: it has {end} bytes"
+        )));
+    };
+    let partition = Partition {
+        start: start.bytes() as i64,
+        length: length as i64,
+        number: 1,
+        names: [0; 128],
+    };
+    let argument = Argument {
+        op: ADD,
+        flags: 0,
+        length: size_of::<Partition>() as i32,
+        data: &raw const partition,
+    };
+    // SAFETY: both structures are as the kernel's, and outlive the call.
+    let done = unsafe { libc::ioctl(file.as_raw_fd(), BLKPG, &raw const argument) };
+    Errno::result(done).map_err(|e| errno("ioctl BLKPG", e))?;
+    ok()
 }
 
 /// An ioctl of a mount point that takes the address of one number, by name and number.

@@ -406,6 +406,7 @@ impl Agent {
         if matches!(
             job.op,
             Op::CreateNamespace { .. }
+                | Op::Partition { .. }
                 | Op::DestroyNamespace {}
                 | Op::Unbind { .. }
                 | Op::Rebind {}

@@ -23,7 +23,7 @@ pub(super) fn scan() -> Vec<NamespaceInfo> {
             .map(|n| n.to_string_lossy().into_owned())
             .unwrap_or_default();
         if below.starts_with("pfn") {
-            out.extend(read(&real, &block, "fsdax"));
+            out.extend(read(&real, &block, "fsdax").map(in_partition));
         } else if below.starts_with("namespace") {
             let mode = fs::read_to_string(real.join("mode")).unwrap_or_default();
             let mode = match mode.trim() {
@@ -49,6 +49,25 @@ pub(super) fn scan() -> Vec<NamespaceInfo> {
         out.extend(read(&real, &dax, mode).map(|n| of_region(n, &real)));
     }
     out
+}
+
+/// The namespace as its partition has it, where there is one.
+fn in_partition(whole: NamespaceInfo) -> NamespaceInfo {
+    const SECTOR: u64 = 512;
+    let dev = format!("{}p1", whole.dev);
+    let bytes = |what: &str| {
+        let path = format!("/sys/block/{}/{dev}/{what}", whole.dev);
+        Some(number(Path::new(&path))? * SECTOR)
+    };
+    match (bytes("start"), bytes("size")) {
+        (Some(start), Some(size)) => NamespaceInfo {
+            resource: whole.resource + start,
+            size,
+            dev,
+            ..whole
+        },
+        _ => whole,
+    }
 }
 
 /// A device that was made of a region's free memory: it is of no namespace whose name it could

@@ -11,6 +11,7 @@ impl Op {
     pub fn word(&self) -> &'static str {
         match self {
             Op::CreateNamespace { .. } => "create-namespace",
+            Op::Partition { .. } => "partition",
             Op::Mkfs { .. } => "mkfs",
             Op::Mount { .. } => "mount",
             Op::Umount { .. } => "umount",
@@ -203,6 +204,7 @@ impl Op {
         matches!(
             self,
             Op::CreateNamespace { .. }
+                | Op::Partition { .. }
                 | Op::Mkfs { .. }
                 | Op::Mount { .. }
                 | Op::Umount { .. }
