@@ -263,10 +263,7 @@ fn page(btf: &Btf) -> Result<PageLayout, BtfError> {
         ShareRule::None
     };
     let (head_bit, flag_names) = flag_names(btf)?;
-    let memcg = match optional(btf, "page", "memcg_data")? {
-        Some((offset, _)) => Some(offset),
-        None => optional(btf, "page", "mem_cgroup")?.map(|(offset, _)| offset),
-    };
+    let memcg = optional(btf, "page", "memcg_data")?.or(optional(btf, "page", "mem_cgroup")?);
     Ok(PageLayout {
         flags: at(btf, "page", "flags")?,
         pgmap: first(btf, &[("folio", "pgmap"), ("page", "pgmap")])?,
@@ -282,7 +279,7 @@ fn page(btf: &Btf) -> Result<PageLayout, BtfError> {
         )?,
         mapcount: at(btf, "page", "_mapcount")?,
         refcount: at(btf, "page", "_refcount")?,
-        memcg,
+        memcg: memcg.map(|(offset, _)| offset),
         order,
         large_mapcount: match in_folio("_large_mapcount")? {
             Some((offset, _)) => Some(offset),

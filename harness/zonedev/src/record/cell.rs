@@ -176,6 +176,11 @@ pub enum KnownWhat {
 }
 
 impl KnownWhat {
+    /// Whether it is the report of this title.
+    pub fn is_report(&self, of: &str) -> bool {
+        matches!(self, KnownWhat::Report { title } if title == of)
+    }
+
     /// Whether a violation is the one that is known.
     pub fn is(&self, v: &Violation) -> bool {
         match self {

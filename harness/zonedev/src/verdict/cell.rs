@@ -242,12 +242,7 @@ fn came(cell: &CellRecord, step: usize, title: &str) -> bool {
 /// Kernel reports that no step expects. Expected ones that never came are no matter, where the step
 /// does not ask for them: a warning that fires once may have fired before.
 fn reports(cell: &CellRecord, reasons: &mut Vec<String>) {
-    let known = |title: &str| {
-        is_known(
-            cell,
-            |k| matches!(k, KnownWhat::Report { title: t } if t == title),
-        )
-    };
+    let known = |title: &str| is_known(cell, |k| k.is_report(title));
     for splat in cell.splats.iter().filter(|s| !known(&s.title)) {
         let expected = splat
             .step

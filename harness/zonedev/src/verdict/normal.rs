@@ -13,7 +13,7 @@ use proto::{Op, StepResult};
 use super::cell::step_words;
 use super::check::pins_out;
 use super::classes::classify;
-use crate::record::{CellRecord, CheckpointRecord, End, KnownWhat, TestStatus};
+use crate::record::{CellRecord, CheckpointRecord, End, TestStatus};
 
 /// Writes the observation down; see the module's words.
 pub fn normalised(cell: &CellRecord) -> String {
@@ -66,7 +66,7 @@ fn write(cell: &CellRecord, out: &mut String) -> std::fmt::Result {
     }
     let sometimes = |title: &str| {
         let mut of_it = cell.known_failures.iter().filter(|k| k.sometimes);
-        of_it.any(|k| matches!(&k.what, KnownWhat::Report { title: t } if t == title))
+        of_it.any(|k| k.what.is_report(title))
     };
     let mut splats = cell
         .splats

@@ -2,7 +2,7 @@ use super::super::check;
 use super::super::check::tests::contract;
 use super::*;
 use crate::record::testing::{cell, checkpoint, hold, namespace, region, splat, state, step};
-use crate::record::{KnownFailure, TestResult};
+use crate::record::{KnownFailure, KnownWhat, TestResult};
 use guestmem::{PageKind, Part};
 use proto::{HoldBy, PageType, PinHow, Size};
 

@@ -86,9 +86,13 @@ pub fn predict(checkpoint: &CheckpointRecord, contract: &Contract) -> Vec<Predic
                 predict_region(rules, &stretches, folios, &mut out);
             }
         }
-        for run in &mut out[first..] {
-            run.charged = charged(page_type, rules, run);
-            run.exclusive = exclusive(page_type, rules, run);
+        // What pages of processes migrate to takes their charge with them, and gives it up where the
+        // last reference goes (mem_cgroup_migrate(), mem_cgroup_uncharge()); no other is charged.
+        let migrated = matches!(page_type, PageType::Private | PageType::Coherent);
+        let whole = |run: &&mut PredictedRun| run.part != Some(Part::Tail);
+        for run in out[first..].iter_mut().filter(whole) {
+            run.charged = Some(migrated && !is_free(rules, run));
+            run.exclusive = exclusive(rules, run).filter(|_| migrated);
         }
     }
     if checkpoint.claims.poison_unknown {
@@ -193,23 +197,17 @@ fn mapping(rules: &PageRules, held: &Held) -> Option<bool> {
     }
 }
 
-/// Memory that pages of processes migrate to takes their charge with them, and gives it up where
-/// the last reference goes (mem_cgroup_migrate(), mem_cgroup_uncharge()); no other is charged.
-fn charged(page_type: PageType, rules: &PageRules, run: &PredictedRun) -> Option<bool> {
-    let migrated = matches!(page_type, PageType::Private | PageType::Coherent);
-    let in_use = run.refcount > i64::from(rules.idle);
-    (run.part != Some(Part::Tail)).then_some(migrated && in_use)
+/// Whether no reference is left but the idle one.
+fn is_free(rules: &PageRules, run: &PredictedRun) -> bool {
+    run.refcount <= i64::from(rules.idle)
 }
 
 /// A free page is nobody's own (free_zone_device_folio()), nor is one that several map
 /// (page_try_share_anon_rmap()). It stays somebody's own where only pins are left.
-fn exclusive(page_type: PageType, rules: &PageRules, run: &PredictedRun) -> Option<bool> {
-    let migrated = matches!(page_type, PageType::Private | PageType::Coherent);
-    let free = run.refcount <= i64::from(rules.idle);
+fn exclusive(rules: &PageRules, run: &PredictedRun) -> Option<bool> {
     // The head of a large folio may be, of which other pages are mapped.
     let shared = run.part == Some(Part::Single) && run.mapcount > 1;
-    let tail = run.part == Some(Part::Tail);
-    (migrated && !tail && (free || shared)).then_some(false)
+    (is_free(rules, run) || shared).then_some(false)
 }
 
 /// `share` of a page, where the kernel keeps it.
