@@ -127,6 +127,12 @@ fn outcome() -> Outcome {
                 page: 0,
                 permissions: vec![1, 3, 0],
             },
+            Fact::Signalled {
+                map: "m".into(),
+                code: 4,
+                page: 1,
+                lsb: 12,
+            },
             Fact::Pagemap {
                 map: "m".into(),
                 runs,

@@ -118,6 +118,7 @@ fn bound_outcome(outcome: &mut Outcome) -> Result<(), TooMuch> {
             | Fact::Extents { file: name, .. }
             | Fact::Large { map: name, .. }
             | Fact::Snapshot { map: name, .. }
+            | Fact::Signalled { map: name, .. }
             | Fact::Pagemap { map: name, .. } => cut(name, MAX_NAME),
         }
         let (what, count) = match fact {
@@ -125,7 +126,7 @@ fn bound_outcome(outcome: &mut Outcome) -> Result<(), TooMuch> {
             Fact::Large { pages, .. } => ("large pages", pages.len()),
             Fact::Snapshot { permissions, .. } => ("pages of a snapshot", permissions.len()),
             Fact::Pagemap { runs, .. } => ("runs of a pagemap", runs.len()),
-            Fact::Mapped { .. } | Fact::Touched { .. } => continue,
+            Fact::Mapped { .. } | Fact::Touched { .. } | Fact::Signalled { .. } => continue,
         };
         limit(what, count, MAX_LIST)?;
     }

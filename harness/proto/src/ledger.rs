@@ -468,7 +468,7 @@ impl Ledger {
                 self.touched(actor, map, *page, *pages, *write, *faults, *neighbours)?;
             }
             // Judged by what was done, see `Ledger::judge`.
-            Fact::Snapshot { .. } => {}
+            Fact::Snapshot { .. } | Fact::Signalled { .. } => {}
             Fact::Large { map, pages } => self.observed_large(actor, map, pages)?,
             Fact::Pagemap { map, runs } => {
                 let m = self.map_mut(actor, map)?;

@@ -77,6 +77,26 @@ fn a_poisoned_page_goes_out_of_every_mapping_by_its_signal() {
     let signal = StepResult::Signal {
         signal: "SIGBUS".into(),
     };
+    let told = |map: &str, code, page, lsb| {
+        let map = map.into();
+        let fact = Fact::Signalled {
+            map,
+            code,
+            page,
+            lsb,
+        };
+        l.judge("main", &op, &[fact])
+    };
+    assert_eq!(told("m", 4, 1, 12), None);
+    assert_eq!(told("n", 4, 1, 12), None);
+    assert_eq!(
+        told("m", 4, 1, 21).unwrap(),
+        "find the page at 4K of m in the signal as it must be: it tells si_code 4 \
+         (BUS_MCEERR_AR is 4), page 1 of `m`, si_addr_lsb 21"
+    );
+    for (map, code, page) in [("m", 4, 0), ("m", 5, 1), ("", 4, 1), ("m", 4, 9)] {
+        assert!(told(map, code, page, 12).is_some(), "{map} {code} {page}");
+    }
     l.apply("main", &op, &signal, &[]).unwrap();
     assert_eq!(
         of(&l, HoldBy::Pte {}),

@@ -437,6 +437,20 @@ pub enum Op {
         /// What may still be done.
         access: Protection,
     },
+    /// UFFDIO_WRITEPROTECT of a range: a store raises SIGBUS (UFFD_FEATURE_SIGBUS) until it is undone.
+    WriteProtect {
+        /// The mapping.
+        map: String,
+        /// Start within the mapping.
+        #[serde(default)]
+        offset: Size,
+        /// Length; absent: to the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        length: Option<Size>,
+        /// Take it back.
+        #[serde(default, skip_serializing_if = "is_false")]
+        undo: bool,
+    },
     /// mremap(2) of a whole mapping to other addresses.
     Mremap {
         /// The mapping.

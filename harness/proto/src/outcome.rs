@@ -224,6 +224,17 @@ pub enum Fact {
         /// One for each 4K page.
         permissions: Vec<u8>,
     },
+    /// What the siginfo of a signal says that came of an operation.
+    Signalled {
+        /// The mapping that si_addr lies in; empty where none of the actor's has it.
+        map: String,
+        /// si_code, such as 4 for BUS_MCEERR_AR.
+        code: i32,
+        /// The 4K page of the mapping; of the address space where there is none.
+        page: u64,
+        /// si_addr_lsb: log2 of the bytes that are lost.
+        lsb: u8,
+    },
     /// What pagemap says of a whole mapping.
     Pagemap {
         /// The mapping.

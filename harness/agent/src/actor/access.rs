@@ -2,7 +2,7 @@
 //! instructions becomes a return value. The mapping stays as the kernel left
 //! it, since nothing is mapped in its place.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -37,8 +37,23 @@ unsafe extern "C" {
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 /// Whether a signal may come of a system call.
 static AWAITED: AtomicBool = AtomicBool::new(false);
+/// Of the signal that was awaited.
+static CODE: AtomicI32 = AtomicI32::new(0);
+static ADDRESS: AtomicU64 = AtomicU64::new(0);
+static LSB: AtomicI32 = AtomicI32::new(0);
 
-extern "C" fn handler(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+/// A signal that came of a system call, and what its siginfo says.
+pub(super) struct Came {
+    pub(super) signal: Signal,
+    /// si_code, such as BUS_MCEERR_AR.
+    pub(super) code: i32,
+    /// si_addr.
+    pub(super) address: u64,
+    /// si_addr_lsb: the power of two of bytes that were lost.
+    pub(super) lsb: u8,
+}
+
+extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let context = context.cast::<libc::ucontext_t>();
     // SAFETY: with SA_SIGINFO the kernel passes a valid ucontext_t, ours until we return.
     let rip = unsafe { &mut (*context).uc_mcontext.gregs[libc::REG_RIP as usize] };
@@ -47,6 +62,16 @@ extern "C" fn handler(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::
         SIGNAL.store(signal, Ordering::Relaxed);
         *rip = zonedev_access_faulted as *const () as usize as i64;
     } else if AWAITED.swap(false, Ordering::Relaxed) {
+        // si_addr_lsb, a short, follows si_addr; libc has no name for it.
+        const LSB_AT: usize = 24;
+        // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo_t of 128 bytes.
+        let (code, address, lsb) = unsafe {
+            let lsb = info.cast::<u8>().add(LSB_AT).cast::<i16>();
+            ((*info).si_code, (*info).si_addr() as u64, lsb.read())
+        };
+        CODE.store(code, Ordering::Relaxed);
+        ADDRESS.store(address, Ordering::Relaxed);
+        LSB.store(i32::from(lsb), Ordering::Relaxed);
         SIGNAL.store(signal, Ordering::Relaxed);
     } else {
         // Not ours: the default action ends the process when the instruction runs again.
@@ -96,11 +121,17 @@ pub(super) fn store(address: u64, word: u64) -> Result<(), Signal> {
 }
 
 /// Makes a call of which a signal may come, and tells which came.
-pub(super) fn awaiting<T>(call: impl FnOnce() -> T) -> (T, Option<Signal>) {
+pub(super) fn awaiting<T>(call: impl FnOnce() -> T) -> (T, Option<Came>) {
     AWAITED.store(true, Ordering::Relaxed);
     let value = call();
     let came = !AWAITED.swap(false, Ordering::Relaxed);
-    (value, came.then(raised))
+    let came = came.then(|| Came {
+        signal: raised(),
+        code: CODE.load(Ordering::Relaxed),
+        address: ADDRESS.load(Ordering::Relaxed),
+        lsb: LSB.load(Ordering::Relaxed) as u8,
+    });
+    (value, came)
 }
 
 fn raised() -> Signal {

@@ -15,13 +15,18 @@ use crate::wire::{Context, Reply, errno, failed, io_errno};
 type Done = Result<Reply, StepResult>;
 
 /// A range as a system call takes it.
-struct Span {
-    at: *mut c_void,
-    bytes: usize,
+pub(super) struct Span {
+    pub(super) at: *mut c_void,
+    pub(super) bytes: usize,
 }
 
 impl Actor {
-    fn span(&self, map: &str, offset: Size, length: Option<Size>) -> Result<Span, StepResult> {
+    pub(super) fn span(
+        &self,
+        map: &str,
+        offset: Size,
+        length: Option<Size>,
+    ) -> Result<Span, StepResult> {
         let (m, range) = self.range(map, offset, length)?;
         Ok(Span {
             at: (m.address + range.start * Size::PAGE) as *mut c_void,
@@ -128,11 +133,25 @@ pub(super) fn advise(
     };
     // SAFETY: within a mapping that this actor made; no Rust object lives there.
     let call = || Errno::result(unsafe { libc::madvise(span.at, span.bytes, word) });
-    let (done, signal) = access::awaiting(call);
-    if let Some(signal) = signal {
-        return Err(StepResult::Signal {
-            signal: signal.as_str().to_owned(),
+    let (done, came) = access::awaiting(call);
+    if let Some(came) = came {
+        let mut reply = Reply::from(StepResult::Signal {
+            signal: came.signal.as_str().to_owned(),
         });
+        let holds =
+            |m: &Mapping| (m.address..m.address + m.pages * Size::PAGE).contains(&came.address);
+        let of = actor.maps.iter().find(|(_, m)| holds(m));
+        let (map, page) = match of {
+            Some((name, m)) => (name.clone(), (came.address - m.address) / Size::PAGE),
+            None => (String::new(), came.address / Size::PAGE),
+        };
+        reply.facts.push(Fact::Signalled {
+            map,
+            code: came.code,
+            page,
+            lsb: came.lsb,
+        });
+        return Ok(reply);
     }
     done.map_err(|e| errno("madvise", e))?;
     let mut reply = Reply::from(StepResult::Ok {});

@@ -27,6 +27,7 @@ mod serve;
 mod swap;
 mod teardown;
 mod touch;
+mod uffd;
 mod uring;
 
 pub(crate) use serve::serve;

@@ -18,9 +18,9 @@ pub(super) fn poison(undo: bool, context: &Context) -> Result<Reply, StepResult>
     // Who maps it gets a SIGBUS, which may be this process.
     let call = || fs::write(format!("{DIR}/{file}"), format!("{pfn:#x}"));
     let (done, signal) = access::awaiting(call);
-    if let Some(signal) = signal {
+    if let Some(came) = signal {
         return Err(StepResult::Signal {
-            signal: signal.as_str().to_owned(),
+            signal: came.signal.as_str().to_owned(),
         });
     }
     match done {

@@ -1,6 +1,7 @@
 //! An actor's life: connect to PID 1, then one operation after the other.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::SystemTime;
 
@@ -10,7 +11,7 @@ use super::maps::Mapping;
 use super::pins::Held;
 use super::{
     access, ask, change, clone, files, gup, hmm, maps, pins, poison, provision, race, read, swap,
-    touch,
+    touch, uffd,
 };
 use crate::wire::{Announce, Order, Reply, SOCKET, errno, failed};
 
@@ -19,6 +20,8 @@ pub(super) struct Actor {
     pub(super) maps: BTreeMap<String, Mapping>,
     pub(super) pins: BTreeMap<String, Held>,
     pub(super) hmm: BTreeMap<u8, hmm::Mirror>,
+    /// What its mappings are registered with.
+    pub(super) uffd: Option<OwnedFd>,
     /// When files were last modified, as the actor last looked.
     pub(super) mtimes: BTreeMap<String, SystemTime>,
 }
@@ -37,6 +40,7 @@ pub(crate) fn serve(name: &str) -> ! {
         maps: BTreeMap::new(),
         pins: BTreeMap::new(),
         hmm: BTreeMap::new(),
+        uffd: None,
         mtimes: BTreeMap::new(),
     };
     loop {
@@ -54,6 +58,8 @@ pub(crate) fn serve(name: &str) -> ! {
                     // would keep them. Its connection is the parent's as well.
                     actor.pins.values_mut().for_each(Held::disown);
                     actor.pins.clear();
+                    // It is about the parent's address space.
+                    actor.uffd = None;
                     for mirror in actor.hmm.values_mut() {
                         mirror.inherited = true;
                     }
@@ -124,6 +130,12 @@ impl Actor {
                 length,
                 access,
             } => change::protect(self, map, *offset, *length, *access),
+            Op::WriteProtect {
+                map,
+                offset,
+                length,
+                undo,
+            } => uffd::write_protect(self, map, (*offset, *length), *undo),
             Op::Mremap { map, align } => change::remap(self, map, *align),
             Op::Madvise {
                 map,

@@ -386,7 +386,7 @@ impl Agent {
         self.name_files(by, &job.op, &mut facts);
         // Against what was done before this.
         let judged = match result {
-            StepResult::Ok {} => self.ledger.judge(by, &job.op, &facts),
+            StepResult::Ok {} | StepResult::Signal { .. } => self.ledger.judge(by, &job.op, &facts),
             _ => None,
         };
         if let Err(e) = self.ledger.apply(by, &job.op, &result, &facts) {

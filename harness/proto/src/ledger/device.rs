@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{Ledger, LedgerError, Map, Slot};
-use crate::{Backing, DeviceRange, Fact, Memory, Op};
+use crate::{Advice, Backing, DeviceRange, Fact, Memory, Op};
 
 /// HMM_DMIRROR_PROT_* of lib/test_hmm_uapi.h, which are the same in every era.
 mod prot {
@@ -129,6 +129,14 @@ impl Ledger {
         match op {
             Op::HmmSnapshot(_) => self.judge_snapshot(actor, op, facts),
             Op::Touch { write: true, .. } => facts.iter().find_map(|f| self.judge_store(actor, f)),
+            Op::Madvise {
+                map,
+                offset,
+                advice: Advice::Hwpoison,
+                ..
+            } => facts
+                .iter()
+                .find_map(|f| self.judge_poison(actor, map, *offset, f)),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Ledger, LedgerError, Pin, namespace_of};
-use crate::{Op, PageType};
+use crate::{Op, PageType, Protection};
 
 impl Ledger {
     /// Follows an operation that succeeded.
@@ -57,6 +57,20 @@ impl Ledger {
             } => {
                 let range = self.range(actor, map, *offset, *length)?;
                 self.protected(actor, map, range, *access)?;
+            }
+            // Until then no store comes to it, whoever makes it, as after mprotect().
+            Op::WriteProtect {
+                map,
+                offset,
+                length,
+                undo,
+            } => {
+                let range = self.range(actor, map, *offset, *length)?;
+                let access = match undo {
+                    true => Protection::ReadWrite,
+                    false => Protection::Read,
+                };
+                self.protected(actor, map, range, access)?;
             }
             Op::Mremap { map, align } => self.moved(actor, map, *align)?,
             Op::Madvise {

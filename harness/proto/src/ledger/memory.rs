@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{Ledger, LedgerError, Slot};
-use crate::{Advice, Backing, Op, PageType, Protection, Size};
+use crate::{Advice, Backing, Fact, Op, PageType, Protection, Size};
 
 impl Ledger {
     /// munmap(2) of `range` of a mapping; of the whole of it, the mapping goes.
@@ -74,6 +74,45 @@ impl Ledger {
             self.poisoned.insert(*pfn, page_type);
         }
         self.unmap_pfns(pfns);
+    }
+
+    /// Who poisons a page is told at once (BUS_MCEERR_AR) where one of its mappings has it, and how
+    /// much went with it: what one entry of the page tables maps (dev_pagemap_mapping_shift()).
+    pub(super) fn judge_poison(
+        &self,
+        actor: &str,
+        map: &str,
+        offset: Size,
+        fact: &Fact,
+    ) -> Option<String> {
+        const BUS_MCEERR_AR: i32 = 4;
+        let Fact::Signalled {
+            map: told_map,
+            code,
+            page,
+            lsb,
+        } = fact
+        else {
+            return None;
+        };
+        let poisoned = self.dax_pfn(self.map(actor, map).ok()?, offset.bytes() / Size::PAGE)?;
+        let told = self.map(actor, told_map).ok();
+        let fits = told.is_some_and(|m| {
+            let shift = match m.slots.get(*page as usize) {
+                Some(Slot::Pmd) => 21,
+                _ => 12,
+            };
+            // Of a huge page, any is as good.
+            let of_entry = |pfn: u64| pfn >> (shift - 12);
+            *lsb == shift && self.dax_pfn(m, *page).map(of_entry) == Some(of_entry(poisoned))
+        });
+        (*code != BUS_MCEERR_AR || !fits).then(|| {
+            format!(
+                "find the page at {offset} of {map} in the signal as it must be: it tells si_code \
+                 {code} (BUS_MCEERR_AR is {BUS_MCEERR_AR}), page {page} of `{told_map}`, \
+                 si_addr_lsb {lsb}"
+            )
+        })
     }
 
     /// The same, or its opposite, by debugfs.

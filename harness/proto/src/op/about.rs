@@ -53,6 +53,7 @@ impl Op {
             Op::Verify { .. } => "verify",
             Op::Unmap { .. } => "unmap",
             Op::Mprotect { .. } => "mprotect",
+            Op::WriteProtect { .. } => "write-protect",
             Op::Mremap { .. } => "mremap",
             Op::Madvise { .. } => "madvise",
             Op::Mlock { .. } => "mlock",
@@ -120,6 +121,7 @@ impl Op {
             | Op::Verify { map, .. }
             | Op::Unmap { map, .. }
             | Op::Mprotect { map, .. }
+            | Op::WriteProtect { map, .. }
             | Op::Mremap { map, .. }
             | Op::Madvise { map, .. }
             | Op::Mlock { map, .. }
