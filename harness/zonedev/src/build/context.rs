@@ -19,6 +19,9 @@ pub struct BuildCtx {
     pub jobs: usize,
     /// Refuse whatever would change `kernels/sources.lock`.
     pub locked: bool,
+    /// A revision from whose files those of a tree's other revisions are made, so that they are
+    /// built from its objects.
+    pub tree_base: Option<String>,
     /// An agent that is already built; without, cargo builds the project's own.
     pub agent: Option<Utf8PathBuf>,
     pub(crate) lock: SourceLock,
@@ -35,6 +38,7 @@ impl BuildCtx {
             cache,
             jobs,
             locked: false,
+            tree_base: None,
             agent: None,
             lock,
         }

@@ -91,6 +91,11 @@ impl Overlay {
         Ok(())
     }
 
+    /// Adds changes that come after these.
+    pub(crate) fn extend(&mut self, later: Overlay) {
+        self.0.extend(later.0);
+    }
+
     /// The changes of some paths.
     pub(crate) fn only(&self, keep: impl Fn(&Utf8Path) -> bool) -> Self {
         let kept = self.0.iter().filter(|(path, _)| keep(path));

@@ -141,20 +141,28 @@ fn identify_tree(
     let path = ctx.absolute(path);
     if tree::is_git(&path) {
         let commit = tree::commit_of(&path, rev.unwrap_or("HEAD"))?;
-        // The same files are the same source, whatever the commit says.
-        let tree = tree::tree_of(&path, &commit)?;
+        let base = match &ctx.tree_base {
+            Some(base) => tree::commit_of(&path, base)?,
+            None => commit.clone(),
+        };
+        let tree = tree::tree_of(&path, &base)?;
         let mut found = Identified::new(
             spec,
             How::GitTree {
                 path: path.clone(),
                 tree,
-                commit,
+                commit: base.clone(),
             },
         );
-        if rev.is_none() {
-            found.overlay = tree::uncommitted(&path)?;
-            found.record.dirty = !found.overlay.is_empty();
+        if base != commit {
+            found.overlay = tree::between(&path, &base, &commit)?;
         }
+        if rev.is_none() {
+            let uncommitted = tree::uncommitted(&path)?;
+            found.record.dirty = !uncommitted.is_empty();
+            found.overlay.extend(uncommitted);
+        }
+        found.record.version = Some(commit);
         return Ok(found);
     }
     if let Some(rev) = rev {

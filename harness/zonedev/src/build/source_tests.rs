@@ -102,6 +102,63 @@ fn a_revision_is_its_files_and_not_its_commit() {
 }
 
 #[test]
+fn revisions_are_made_of_the_files_of_one_of_them() {
+    let mut p = place();
+    let linux = p.root.join("linux");
+    for n in ["0", "1", "2"] {
+        std::fs::write(linux.join("mm/a.c"), n).unwrap();
+        std::fs::write(linux.join(format!("mm/{n}.c")), "\u{fc}\n").unwrap();
+        git(&linux, &["add", "-A"]);
+        git(&linux, &["commit", "-q", "-m", n]);
+    }
+    std::os::unix::fs::symlink("a.c", linux.join("mm/link.c")).unwrap();
+    std::fs::remove_file(linux.join("Kconfig")).unwrap();
+    git(&linux, &["add", "-A"]);
+    git(&linux, &["update-index", "--chmod=+x", "mm/1.c"]);
+    git(&linux, &["commit", "-q", "-m", "last"]);
+    git(&linux, &["reset", "-q", "--hard"]);
+    let plain = take(&p, &tree(Some("v1"))).unwrap();
+    p.ctx.tree_base = Some("v1".into());
+    let same = take(&p, &tree(Some("v1"))).unwrap();
+    assert_eq!((&same.id, same.overlay.is_empty()), (&plain.id, true));
+    let last = take(&p, &tree(Some("main"))).unwrap();
+    assert_eq!(last.id, plain.id);
+    assert_eq!(
+        last.record.version.as_deref(),
+        Some(git(&linux, &["rev-parse", "main"]).trim())
+    );
+    let paths: Vec<_> = last.overlay.paths().map(Utf8Path::as_str).collect();
+    assert_eq!(
+        paths,
+        [
+            "Kconfig",
+            "mm/0.c",
+            "mm/1.c",
+            "mm/2.c",
+            "mm/a.c",
+            "mm/link.c"
+        ]
+    );
+    // Laid over the files of v1, they are the commit's.
+    let made = p.root.join("made");
+    tree::archive(&linux, "v1", {
+        std::fs::create_dir(&made).unwrap();
+        &made
+    })
+    .unwrap();
+    last.overlay.apply(&made).unwrap();
+    git(&made, &["init", "-q"]);
+    git(&made, &["add", "-A"]);
+    let now = git(&made, &["write-tree"]);
+    assert_eq!(now, git(&linux, &["rev-parse", "main^{tree}"]));
+    // What is not committed comes on top.
+    std::fs::write(linux.join("mm/a.c"), "dirty").unwrap();
+    let dirty = take(&p, &tree(None)).unwrap();
+    assert!(dirty.record.dirty && dirty.overlay != last.overlay);
+    assert_eq!(dirty.id, plain.id);
+}
+
+#[test]
 fn plain_files_are_known_by_their_content() {
     let p = place();
     std::fs::remove_dir_all(p.root.join("linux/.git")).unwrap();

@@ -61,6 +61,59 @@ pub(crate) fn archive(path: &Utf8Path, commit: &str, into: &Utf8Path) -> Result<
     )
 }
 
+/// What makes the files of `commit` of those of `base`.
+pub(crate) fn between(path: &Utf8Path, base: &str, commit: &str) -> Result<Overlay, BuildError> {
+    let what = format!("see what differs between {base} and {commit} of {path}");
+    let raw = proc::run(
+        git(path).args([
+            "diff-tree",
+            "-r",
+            "-z",
+            "--raw",
+            "--no-abbrev",
+            "--no-renames",
+            base,
+            commit,
+        ]),
+        what.clone(),
+    )?;
+    let odd = |detail: &str| BuildError::Command {
+        what: what.clone(),
+        detail: format!("git answered `{}`", detail.escape_debug()),
+    };
+    let mut overlay = Overlay::default();
+    // `:OLDMODE NEWMODE OLDBLOB NEWBLOB STATUS`, then the path.
+    let mut parts = raw.split('\0').filter(|p| !p.is_empty());
+    while let Some(head) = parts.next() {
+        let file = parts.next().ok_or_else(|| odd(head))?;
+        let words: Vec<&str> = head.split(' ').collect();
+        let [_, mode, _, blob, _] = words.as_slice() else {
+            return Err(odd(head));
+        };
+        let bytes = || {
+            let out = proc::output(git(path).args(["cat-file", "blob", blob]))?;
+            match out.status.success() {
+                true => Ok(out.stdout),
+                false => Err(odd(&proc::said(&out))),
+            }
+        };
+        let change = match *mode {
+            "000000" => Change::Remove,
+            "120000" => Change::Link {
+                target: String::from_utf8(bytes()?).map_err(|_| odd(file))?,
+            },
+            // A submodule.
+            "160000" => continue,
+            mode => Change::File {
+                bytes: bytes()?,
+                executable: mode == "100755",
+            },
+        };
+        overlay.set(Utf8PathBuf::from(file), change)?;
+    }
+    Ok(overlay)
+}
+
 /// What differs from HEAD in a working tree, files that git doesn't know (and is not told to
 /// ignore) included.
 pub(crate) fn uncommitted(path: &Utf8Path) -> Result<Overlay, BuildError> {

@@ -117,7 +117,7 @@ async fn registers(
     symbols: &Symbols,
     processors: &mut Vec<String>,
 ) -> Result<String, String> {
-    let text = guest.registers().await.map_err(|e| e.to_string())?;
+    let mut text = guest.registers().await.map_err(|e| e.to_string())?;
     for line in text.lines() {
         let rip = line.split_whitespace().find_map(|w| w.strip_prefix("RIP="));
         let Some(address) = rip.and_then(|r| u64::from_str_radix(r, 16).ok()) else {
@@ -130,6 +130,9 @@ async fn registers(
             Some(function) => format!("in {function}"),
             None => format!("at {address:#x}"),
         });
+    }
+    if let Ok(controllers) = guest.interrupt_controllers().await {
+        text.push_str(&controllers);
     }
     let file = guest.console().path().with_file_name("registers.txt");
     fs_err::write(&file, text).map_err(|e| e.to_string())?;

@@ -286,6 +286,24 @@ impl Guest {
         .await
     }
 
+    /// The local interrupt controller of each vCPU, with its timer, as QEMU's monitor prints them.
+    ///
+    /// # Errors
+    /// Where QEMU is gone.
+    pub async fn interrupt_controllers(&self) -> Result<String> {
+        let mut out = String::new();
+        for cpu in 0..self.machine.cpus {
+            let answer: String = self
+                .ask(qmp::human_monitor_command {
+                    cpu_index: Some(i64::from(cpu)),
+                    command_line: format!("info lapic {cpu}"),
+                })
+                .await?;
+            out.push_str(&answer);
+        }
+        Ok(out)
+    }
+
     /// Types a sysrq on the console: a break, and the letter (CONFIG_MAGIC_SYSRQ_SERIAL).
     ///
     /// # Errors
