@@ -304,6 +304,7 @@ async fn go(
         dump_hung: job.args.dump_hung,
         repeat: Repeat {
             runs: job.args.repeat,
+            until_fails: job.args.until_fails,
             seed: job.args.seed,
             retries: job.args.retries,
         },

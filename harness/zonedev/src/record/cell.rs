@@ -446,6 +446,9 @@ pub struct FailedRun {
     pub seed: Option<u64>,
     /// Why, the first reason.
     pub reason: String,
+    /// The other reasons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
 }
 
 #[cfg(test)]

@@ -11,16 +11,20 @@ use super::error::RunError;
 use super::pages::PageReader;
 use super::session::Session;
 use crate::plan::PlannedCell;
-use crate::record::{CellId, CellRecord, CellVerdict, Event, FailedRun, Repeats, RunFolder};
+use crate::record::{
+    CellId, CellRecord, CellVerdict, End, Event, FailedRun, LogLine, Repeats, RunFolder,
+};
 use crate::spec::{Fixture, PlannedStep};
 use crate::verdict;
-use crate::vm::Guest;
+use crate::vm::{Accel, Guest};
 
 /// How often each cell runs, and with which seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeat {
     /// Runs of each cell, each in a clone of its own.
     pub runs: NonZero<u32>,
+    /// Whether the first run that fails, with all its retries, is the last.
+    pub until_fails: bool,
     /// The seed of every race in every run. Absent: a race's own, and the next one in each
     /// further run.
     pub seed: Option<u64>,
@@ -33,6 +37,7 @@ impl Repeat {
     /// Each cell once, as its case has it.
     pub const ONCE: Repeat = Repeat {
         runs: NonZero::<u32>::MIN,
+        until_fails: false,
         seed: None,
         retries: 0,
     };
@@ -47,6 +52,17 @@ impl Repeat {
         }
         steps
     }
+}
+
+/// What is told of [`lost_timer`].
+const LOST_TIMER: &str = "while it booted, a processor got no timer interrupts from the emulator";
+
+/// Whether a kernel did not boot since a processor's timer interrupts stayed away, as RCU itself says
+/// of it. Under emulation on a busy host that comes with one boot in hundreds; a kernel whose own
+/// timers are broken does not boot the second time either.
+fn lost_timer(record: &CellRecord) -> bool {
+    let says = |line: &LogLine| line.text.contains("Possible timer handling issue on cpu=");
+    matches!(record.end, End::BootFailed { .. }) && record.log.iter().any(says)
 }
 
 /// The seed of the first race.
@@ -103,16 +119,16 @@ impl Engine {
                         .attempt(&cell, fixture, start, reader, Place::new(place.clone()))
                         .await;
                 }
-                let reason = match self.judge(&record) {
-                    CellVerdict::Fail { reasons, .. } => reasons.into_iter().next(),
-                    CellVerdict::Error { reason, .. } => Some(reason),
+                let mut reasons = match self.judge(&record) {
+                    CellVerdict::Fail { reasons, .. } => reasons.into_iter(),
+                    CellVerdict::Error { reason, .. } => vec![reason].into_iter(),
                     CellVerdict::Skip { .. } => {
                         kept = Some(record);
                         break 'runs;
                     }
-                    CellVerdict::Pass {} => None,
+                    CellVerdict::Pass {} => Vec::new().into_iter(),
                 };
-                let Some(reason) = reason else {
+                let Some(reason) = reasons.next() else {
                     let now = verdict::normalised(&record);
                     match &observed {
                         None => observed = Some(now),
@@ -121,6 +137,7 @@ impl Engine {
                             run: repeats.runs,
                             seed: seed(&cell.steps),
                             reason: verdict::line_differences(first, &now),
+                            others: Vec::new(),
                         }),
                     }
                     if repeats.runs > 1 {
@@ -136,12 +153,16 @@ impl Engine {
                     run: repeats.runs,
                     seed: seed(&cell.steps),
                     reason,
+                    others: reasons.collect(),
                 });
                 if retry == repeat.retries || matches!(start, Start::Failed(_)) {
                     if !failed {
                         kept = Some(record);
                     }
                     failed = true;
+                    if repeat.until_fails {
+                        break 'runs;
+                    }
                     break;
                 }
             }
@@ -180,8 +201,11 @@ impl Engine {
     /// Whether it was the harness or the host that failed, a QEMU that crashed for example: that is
     /// told, and tried once more. What a kernel does never is.
     fn try_again(&self, record: &CellRecord) -> bool {
-        let Some(message) = record.end.not_the_kernel() else {
-            return false;
+        let emulated = self.config.accel == Accel::Tcg && lost_timer(record);
+        let message = match record.end.not_the_kernel() {
+            Some(message) => message,
+            None if emulated => LOST_TIMER,
+            None => return false,
         };
         self.tell(Event::Notice {
             message: format!("{}: {message}; tried once more", record.id),
@@ -211,6 +235,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_a_boot_without_timer_interrupts_is_the_emulators() {
+        use crate::record::testing::{cell, log};
+        let mut record = cell("provision", 0, "6.12");
+        let says = "rcu:  Possible timer handling issue on cpu=1 timer-softirq=1";
+        record.log = vec![log("rcu: INFO: rcu_sched detected stalls", None)];
+        let reason = "no answer".to_owned();
+        record.end = End::BootFailed { reason };
+        assert!(!lost_timer(&record));
+        record.log.push(log(says, None));
+        assert!(lost_timer(&record));
+        let at = "no answer".to_owned();
+        record.end = End::Hung { step: 1, at };
+        assert!(!lost_timer(&record), "a case that runs");
+    }
+
+    #[test]
     fn further_runs_take_further_seeds_unless_one_is_given() {
         let race = PlannedStep::must(Op::Race {
             rounds: 1,
@@ -221,6 +261,7 @@ mod tests {
         let steps = [PlannedStep::must(Op::HmmClose { device: None }), race];
         let runs = NonZero::new(3).unwrap();
         let own = Repeat {
+            until_fails: false,
             runs,
             seed: None,
             retries: 0,
@@ -228,6 +269,7 @@ mod tests {
         assert_eq!(seed(&own.steps(&steps, 0)), Some(7));
         assert_eq!(seed(&own.steps(&steps, 2)), Some(9));
         let given = Repeat {
+            until_fails: false,
             runs,
             seed: Some(40),
             retries: 0,

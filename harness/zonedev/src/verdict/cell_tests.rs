@@ -299,6 +299,7 @@ fn a_fixture_without_the_pages_that_it_gives_fails() {
 fn a_cell_that_fails_in_some_of_its_runs_is_told_with_its_rate() {
     let mut c = good();
     let failed = |run| FailedRun {
+        others: Vec::new(),
         run,
         seed: Some(u64::from(run) + 6),
         reason: "a leak".into(),
@@ -325,6 +326,7 @@ fn a_cell_that_fails_in_some_of_its_runs_is_told_with_its_rate() {
 fn runs_that_pass_and_are_observed_otherwise_are_no_pass() {
     let mut c = good();
     let other = FailedRun {
+        others: Vec::new(),
         run: 4,
         seed: None,
         reason: "- a: 8 at refcount 1; + a: 8 at refcount 2".into(),
