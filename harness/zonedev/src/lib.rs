@@ -1,5 +1,6 @@
 //! The host program: boots kernels, drives cases, judges what happened.
 //! The rooms and who may import whom are in ARCHITECTURE.md.
+pub mod bisect;
 pub mod build;
 pub mod cli;
 pub mod observe;

@@ -1,0 +1,11 @@
+//! Which change did it: a search over steps, by trials of which each may miss it.
+
+mod belief;
+mod history;
+mod journal;
+mod search;
+
+pub use belief::{Belief, Trials};
+pub use history::{History, HistoryError};
+pub use journal::{At, Journal, Line, Question, Step, Tried, without_numbers};
+pub use search::{Costs, Next, Search};
