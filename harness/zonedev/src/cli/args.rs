@@ -6,7 +6,9 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
-use super::{bench, build, core, doctor, inspect, list, matrix, mutants, shell};
+use super::{
+    accept, bench, bisect, build, core, diff, doctor, inspect, list, matrix, mutants, shell,
+};
 
 /// Boots Linux kernels side by side and says what a change to the kernel
 /// changed for every ZONE_DEVICE page.
@@ -54,12 +56,38 @@ Examples:
     /// What the kernel of a cell reported, with source lines, and the pages of its checkpoints as a
     /// table, prediction beside observation
     Inspect(InspectArgs),
+    /// Compare any two recorded runs, or cells of them
+    #[command(after_help = "\
+Examples:
+  zonedev diff 20261127T010000Z-1 latest          what changed since that night
+  zonedev diff latest:'pin on 6.12' latest:'pin on 7.3'
+  zonedev diff ./nightly/monday ./nightly/tuesday
+
+Exit codes: 0 no difference, 1 a difference, 4 nothing in common.")]
+    Diff(DiffArgs),
+    /// Make what a run observed the accepted snapshots; a cell that breaks its contract is refused
+    #[command(after_help = "\
+Examples:
+  zonedev accept latest -E 'fsdax-ext4/pin' --reason 'the series waits for pins'
+
+The files are suites/SUITE/snapshots/*.snap: `git diff suites` shows what is accepted, and
+`cargo insta review` works on the same ones.")]
+    Accept(AcceptArgs),
     /// Unpack the memory of a guest that was kept, and say how drgn and crash open it
     Core(CoreArgs),
     /// What finished runs reached, by suite and kernel, as Markdown: docs/coverage.md
     Coverage(CoverageArgs),
     /// Run kernels that are broken on purpose, and say who sees it: kernels/mutants/
     Mutants(MutantsArgs),
+    /// Find the change between a good and a bad kernel that brought a failure
+    #[command(after_help = "\
+Examples:
+  zonedev bisect --good tree:../linux@v6.12 --bad tree:../linux@HEAD -E fsdax/fsdax-ext4/pin-vmsplice \\
+      --run-dir ../bisect
+  zonedev bisect --resume ../bisect               go on with one that was ended
+
+Exit codes: 0 it is found, 1 a range is left.")]
+    Bisect(BisectArgs),
     /// Say what this host has and lacks
     Doctor,
     /// Measure, as ratios, into target/bench.json
@@ -88,11 +116,15 @@ pub(super) struct Selection {
 }
 
 /// Options of building.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct BuildOptions {
     /// Refuse a source whose locked version the mirror no longer has
     #[arg(long)]
     pub(super) locked: bool,
+    /// Make the files of a tree's revisions of those of this one, so that they are built from its
+    /// objects: for many revisions that differ little
+    #[arg(long, value_name = "REV")]
+    pub(super) tree_base: Option<String>,
 }
 
 /// The accelerator as typed.
@@ -133,6 +165,9 @@ pub(super) struct MatrixArgs {
     /// A case that does not always pass is told with its rate
     #[arg(long, value_name = "N", default_value = "1")]
     pub(super) repeat: NonZero<u32>,
+    /// With --repeat: no more runs of a case once it has failed
+    #[arg(long)]
+    pub(super) until_fails: bool,
     /// Run a case that fails again, up to so often; one that passes then is told as a flake, with its
     /// rate, and does not fail the run
     #[arg(long, value_name = "N", default_value = "0")]
@@ -148,7 +183,8 @@ pub(super) struct MatrixArgs {
     pub(super) run_dir: Option<Utf8PathBuf>,
     /// Go on with a run that was cut off, without its finished cells: its folder, or its name
     #[arg(long, value_name = "RUN", conflicts_with_all = ["kernels", "suites", "filters", "full",
-        "fstests", "accel", "isolation", "repeat", "retries", "seed", "dump_hung", "run_dir", "locked"])]
+        "fstests", "accel", "isolation", "repeat", "until_fails", "retries", "seed", "dump_hung", "run_dir", "locked",
+        "tree_base"])]
     pub(super) resume: Option<String>,
 }
 
@@ -223,6 +259,29 @@ pub(super) struct InspectArgs {
     pub(super) checkpoint: Option<String>,
 }
 
+/// `zonedev diff`.
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// RUN or RUN:CELL: a run's folder, its name, or `latest`, and a part of `SUITE/FIXTURE/CASE on
+    /// KERNEL`
+    pub(super) old: String,
+    /// The same of the other one
+    pub(super) new: String,
+}
+
+/// `zonedev accept`.
+#[derive(Debug, Args)]
+pub(super) struct AcceptArgs {
+    /// A run's folder, its name, or `latest`
+    pub(super) run: String,
+    /// Only cells whose `SUITE/FIXTURE/CASE on KERNEL` contains this text (repeatable: all of them)
+    #[arg(short = 'E', long = "filter", value_name = "TEXT")]
+    pub(super) filters: Vec<String>,
+    /// Why this is wanted; it stays with the snapshot
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: String,
+}
+
 /// `zonedev core`.
 #[derive(Debug, Args)]
 pub(super) struct CoreArgs {
@@ -257,6 +316,33 @@ pub(super) struct MutantsArgs {
     pub(super) filters: Vec<String>,
 }
 
+/// `zonedev bisect`.
+#[derive(Debug, Args)]
+pub(super) struct BisectArgs {
+    /// A kernel that does not fail
+    #[arg(long, value_name = "KERNEL")]
+    pub(super) good: Option<String>,
+    /// A kernel that fails
+    #[arg(long, value_name = "KERNEL")]
+    pub(super) bad: Option<String>,
+    /// The case that fails, its whole SUITE/FIXTURE/CASE
+    #[arg(short = 'E', long, value_name = "CASE")]
+    pub(super) case: Option<String>,
+    /// A part of the reason why it fails [default: the first reason at the bad end]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) title: Option<String>,
+    /// How sure the answer must be
+    #[arg(long, value_name = "SHARE", default_value = "0.99")]
+    pub(super) confidence: f64,
+    /// Where the bisection's folder goes
+    #[arg(long, value_name = "DIR")]
+    pub(super) run_dir: Option<Utf8PathBuf>,
+    /// Go on with the bisection in this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["good", "bad", "case", "title",
+        "confidence", "run_dir"])]
+    pub(super) resume: Option<Utf8PathBuf>,
+}
+
 /// `zonedev bench`.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
@@ -281,6 +367,8 @@ impl Cli {
             Command::List(args) => return list::run(&project, &args),
             Command::Inspect(args) => return inspect::run(&project, &args),
             Command::Report(args) => return matrix::report(&project, &args),
+            Command::Diff(args) => return diff::run(&project, &args),
+            Command::Accept(args) => return accept::run(&project, &args),
             Command::Core(args) => return core::run(&project, &args),
             Command::Coverage(args) => return inspect::coverage(&project, &args),
             _ => {}
@@ -290,6 +378,7 @@ impl Cli {
                 Command::Build(args) => build::run(&project, args).await,
                 Command::Shell(args) => shell::run(&project, args).await,
                 Command::Bench(args) => bench::run(&project, args).await,
+                Command::Bisect(args) => bisect::run(&project, &args).await,
                 Command::Mutants(args) => mutants::run(&project, &args).await,
                 _ => doctor::run(&project).await,
             }

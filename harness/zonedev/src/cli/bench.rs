@@ -73,7 +73,7 @@ async fn guest(
     figures: &mut Vec<Figure>,
     left_out: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
+    let ctx = setup::build_context(project, &BuildOptions::default())?;
     let requested = setup::resolve(&ctx, std::slice::from_ref(&args.kernel))?;
     let (events, _receiver) = mpsc::unbounded_channel();
     let artifacts = setup::build_kernels(&ctx, &requested, &events).await?;

@@ -49,7 +49,7 @@ pub(super) fn run(project: &Utf8Path, args: &CoreArgs) -> Result<Exit, Failure> 
         .map_err(|e| Failure::harness(format!("failed to unpack {kept} into {out}: {e}")))?;
     outln!("{out}: {} MiB of {id}", bytes >> 20);
     let kernel = record.kernels.get(id.side);
-    let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
+    let ctx = setup::build_context(project, &BuildOptions::default())?;
     match kernel.and_then(|k| ctx.cache.vmlinux(&k.build_key)) {
         Some(vmlinux) => {
             outln!("  drgn -c {out} -s {vmlinux}");

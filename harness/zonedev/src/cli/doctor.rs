@@ -34,7 +34,7 @@ const PROGRAMS: [(&str, &str); 16] = [
 const KERNEL_GIB: u64 = 4;
 
 pub(super) async fn run(project: &Utf8Path) -> Result<Exit, Failure> {
-    let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
+    let ctx = setup::build_context(project, &BuildOptions::default())?;
     let mut lacks = Vec::new();
     match Host::look(&ctx, None).await {
         Ok(host) => {

@@ -22,7 +22,7 @@ pub(super) fn run(project: &Utf8Path, args: &InspectArgs) -> Result<Exit, Failur
             out!("{trouble}");
             shown += 1;
         }
-        let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
+        let ctx = setup::build_context(project, &BuildOptions::default())?;
         let contract = setup::contract(&ctx.project, &cell.contract)?;
         for checkpoint in &cell.checkpoints {
             if args

@@ -9,7 +9,7 @@ use crate::record::{
     CeilingRecord, CellId, CellRecord, CellVerdict, FlakyRecord, KnownRecord, PairRecord,
     PairVerdict, RunFolder, SkipRecord,
 };
-use crate::spec::{Ceilings, Contract, SpecError};
+use crate::spec::{Case, Ceilings, Contract, SpecError};
 use crate::verdict;
 
 use super::exit::{Exit, Failure};
@@ -49,7 +49,17 @@ impl Accepted {
         })
     }
 
-    fn dir(&self, id: &CellId) -> Utf8PathBuf {
+    /// Of all cases; ceilings are not looked at.
+    pub(super) fn of_cases(cases: &[Case], project: &Utf8Path) -> Self {
+        let path = |c: &Case| ((c.suite.clone(), c.name.clone()), c.path.clone());
+        Self {
+            cases: cases.iter().map(path).collect(),
+            ceilings: BTreeMap::new(),
+            project: project.to_owned(),
+        }
+    }
+
+    pub(super) fn dir(&self, id: &CellId) -> Utf8PathBuf {
         self.project
             .join("suites")
             .join(&id.suite)
@@ -57,7 +67,7 @@ impl Accepted {
     }
 
     /// The file that a cell comes from, relative to the project.
-    fn source(&self, id: &CellId) -> String {
+    pub(super) fn source(&self, id: &CellId) -> String {
         match self.cases.get(&(id.suite.clone(), id.case.clone())) {
             Some(path) => path.strip_prefix(&self.project).unwrap_or(path).to_string(),
             // The boot cells have no case file: their fixture is what they come from.
@@ -152,7 +162,7 @@ pub(super) fn judge(
         let file = folder
             .cell_dir(id)?
             .join(format!("{}.snap", verdict::snapshot_name(id, contract)));
-        fs_err::write(file, verdict::encode(&source, &record.title, &text))?;
+        fs_err::write(file, verdict::encode(&source, &record.title, None, &text))?;
         if let Some(old) = verdict::accepted(&dir, id, contract).map_err(snapshot)? {
             accepted.insert(id.clone(), old);
         }

@@ -54,7 +54,7 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
             selected(any)
         }
         ListWhat::Cells => {
-            let ctx = setup::build_context(project, &BuildOptions { locked: false })?;
+            let ctx = setup::build_context(project, &BuildOptions::default())?;
             let requested = setup::resolve(&ctx, &args.selection.kernels)?;
             let Cases {
                 all: cases,

@@ -25,10 +25,13 @@ macro_rules! errln {
     }};
 }
 
+mod accept;
 mod args;
 mod bench;
+mod bisect;
 mod build;
 mod core;
+mod diff;
 mod doctor;
 mod exit;
 mod inspect;

@@ -31,6 +31,7 @@ pub(super) fn build_context(
 ) -> Result<BuildCtx, Failure> {
     let mut ctx = BuildCtx::new(project, Cache::of_user()?);
     ctx.locked = options.locked;
+    ctx.tree_base.clone_from(&options.tree_base);
     // For tests, and where there is no cargo: an agent that was built before.
     ctx.agent = std::env::var("ZONEDEV_AGENT").ok().map(Utf8PathBuf::from);
     Ok(ctx)

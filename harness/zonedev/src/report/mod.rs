@@ -1,6 +1,7 @@
 //! Records and events -> text. Knows records, and nothing of QEMU; everything that may come from
 //! a guest is escaped.
 
+mod comparison;
 mod coverage;
 mod inspect;
 mod lines;
@@ -10,6 +11,7 @@ mod summary;
 mod text;
 mod trouble;
 
+pub use comparison::{Comparison, accepted, comparison, refused};
 pub use coverage::coverage;
 pub use inspect::inspect;
 pub use lines::{KernelLines, Sources, lines};

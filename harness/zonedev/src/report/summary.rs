@@ -37,7 +37,7 @@ pub fn summary(run: &RunRecord, look: &Look) -> String {
         let pairs: Vec<&PairRecord> = run.pairs.iter().filter(|p| p.verdict == verdict).collect();
         verdict_block(&pairs, title, paint, look, &mut out);
     }
-    log_lines(run, look, &mut out);
+    log_lines(&run.pairs.iter().collect::<Vec<_>>(), look, &mut out);
     flaky(run, look, &mut out);
     known(run, look, &mut out);
     skips(run, look, &mut out);
@@ -219,7 +219,7 @@ pub(super) fn pages_words(pages: Option<(u64, u64)>) -> String {
     }
 }
 
-fn some(names: &[String], most: usize) -> String {
+pub(super) fn some(names: &[String], most: usize) -> String {
     let shown = names
         .iter()
         .take(most)
@@ -232,7 +232,13 @@ fn some(names: &[String], most: usize) -> String {
     }
 }
 
-fn verdict_block(pairs: &[&PairRecord], title: &str, paint: Paint, look: &Look, out: &mut String) {
+pub(super) fn verdict_block(
+    pairs: &[&PairRecord],
+    title: &str,
+    paint: Paint,
+    look: &Look,
+    out: &mut String,
+) {
     let groups = grouped(pairs);
     let quiet = groups.is_empty() && !matches!(paint, Paint::Bad);
     if pairs.is_empty() || quiet {
@@ -270,10 +276,9 @@ fn verdict_block(pairs: &[&PairRecord], title: &str, paint: Paint, look: &Look, 
 }
 
 /// Kinds of log lines on one side only: for information.
-fn log_lines(run: &RunRecord, look: &Look, out: &mut String) {
+pub(super) fn log_lines(pairs: &[&PairRecord], look: &Look, out: &mut String) {
     let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
-    for d in run
-        .pairs
+    for d in pairs
         .iter()
         .flat_map(|p| &p.differences)
         .filter(|d| d.kind == "log-line")

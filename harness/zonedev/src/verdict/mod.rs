@@ -24,5 +24,6 @@ pub use pair::{line_differences, pair};
 pub use predict::predict;
 pub use skips::{over_ceiling, skips};
 pub use snapshot::{
-    SnapshotError, accept, accepted, agrees, decode, encode, propose, snapshot_name, snapshot_path,
+    SnapshotError, accept, accepted, agrees, decode, encode, place, propose, snapshot_name,
+    snapshot_path,
 };

@@ -37,6 +37,21 @@ pub fn pair(
     page_differences(base, other, &mut differences);
     let real = differences.iter().any(|d| d.kind != "log-line");
 
+    if let (Some(a), Some(b)) = (accepted_base, accepted_other)
+        && !agrees(a, b)
+        && agrees(&normalised(base), &normalised(other))
+    {
+        differences.push(Difference {
+            rank: 6,
+            kind: "accepted".into(),
+            at: None,
+            pages: None,
+            text: format!(
+                "the accepted difference no longer occurs: {}",
+                line_differences(a, b)
+            ),
+        });
+    }
     let mut drifted = false;
     let sides = [
         (base, accepted_base, "the baseline"),

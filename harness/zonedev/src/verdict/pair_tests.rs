@@ -117,6 +117,13 @@ fn accepted_differences_are_told_as_such_until_one_side_drifts() {
         PairVerdict::Regressed,
         "both sides alike, and neither as accepted"
     );
+    assert!(
+        told(&p)[0].starts_with("6 -: the accepted difference no longer occurs: "),
+        "{:?}",
+        told(&p)
+    );
+    let p = judge(&old(), &old(), [Some(&b), Some(&b)]);
+    assert_eq!((p.verdict, told(&p)), (PairVerdict::Same, vec![]));
 }
 
 #[test]

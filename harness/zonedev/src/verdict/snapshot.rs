@@ -55,13 +55,23 @@ fn in_use(dir: &Utf8Path, id: &CellId, contract: &str) -> Utf8PathBuf {
     }
 }
 
+/// Where an observation of a cell goes that nobody has accepted yet: to all kernels of its contract,
+/// or to this one alone where its contract's is there already, which others read as.
+pub fn place(dir: &Utf8Path, id: &CellId, contract: &str) -> Utf8PathBuf {
+    let [own, shared] = [id.kernel.as_str(), contract].map(|of| snapshot_path(dir, id, of));
+    if shared.exists() { own } else { shared }
+}
+
 /// The text of a snapshot file. `source` is the file that the snapshot belongs to, relative to
-/// the workspace; `expression` says in words what was looked at.
-pub fn encode(source: &str, expression: &str, contents: &str) -> String {
+/// the workspace; `expression` says in words what was looked at, `reason` why it is accepted.
+pub fn encode(source: &str, expression: &str, reason: Option<&str>, contents: &str) -> String {
     let mut out = String::from("---\n");
     // JSON's strings are YAML's double-quoted ones.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let _ = writeln!(out, "source: {}", quoted(source));
+    if let Some(reason) = reason {
+        let _ = writeln!(out, "description: {}", quoted(reason));
+    }
     let _ = writeln!(out, "expression: {}", quoted(expression));
     out.push_str("---\n");
     out.push_str(contents.trim_end());
@@ -114,7 +124,7 @@ pub fn propose(
     contract: &str,
     observation: &str,
 ) -> Result<Option<Utf8PathBuf>, SnapshotError> {
-    let [own, shared] = [id.kernel.as_str(), contract].map(|of| snapshot_path(dir, id, of));
+    let own = snapshot_path(dir, id, &id.kernel);
     if accepted(dir, id, contract)?.is_some_and(|a| agrees(&a, observation)) {
         match fs::remove_file(pending(&own)) {
             Ok(()) => {}
@@ -123,9 +133,10 @@ pub fn propose(
         }
         return Ok(None);
     }
-    let new = pending(if shared.exists() { &own } else { &shared });
+    let new = pending(&place(dir, id, contract));
     fs::create_dir_all(dir)?;
-    fs::write(&new, encode(source, &expression(id, contract), observation))?;
+    let text = encode(source, &expression(id, contract), None, observation);
+    fs::write(&new, text)?;
     Ok(Some(new))
 }
 
@@ -133,26 +144,29 @@ fn pending(path: &Utf8Path) -> Utf8PathBuf {
     Utf8PathBuf::from(format!("{path}.new"))
 }
 
-/// Writes an observation as the accepted one.
+/// Makes an observation the accepted one of `path` (see [`place`]), for a reason, and removes what
+/// was proposed there.
 ///
 /// # Errors
 /// Where the folder can't be written.
 pub fn accept(
-    dir: &Utf8Path,
+    path: &Utf8Path,
     source: &str,
-    id: &CellId,
-    contract: &str,
+    (id, contract): (&CellId, &str),
+    reason: &str,
     observation: &str,
-) -> Result<Utf8PathBuf, SnapshotError> {
-    let path = snapshot_path(dir, id, contract);
-    fs::create_dir_all(dir)?;
+) -> Result<(), SnapshotError> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
     let part = Utf8PathBuf::from(format!("{path}.part"));
-    fs::write(
-        &part,
-        encode(source, &expression(id, contract), observation),
-    )?;
-    fs::rename(&part, &path)?;
-    Ok(path)
+    let text = encode(source, &expression(id, contract), Some(reason), observation);
+    fs::write(&part, text)?;
+    fs::rename(&part, path)?;
+    match fs::remove_file(pending(path)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 fn expression(id: &CellId, contract: &str) -> String {
@@ -217,7 +231,16 @@ mod tests {
     fn insta_reads_what_is_written() {
         let (_keep, dir) = temp();
         let text = "fsdax: \"quoted\" title\n\n---\n  held by nothing:\n    1 at refcount 1\n";
-        let path = accept(&dir, "suites/src/lib.rs", &id(), "5.10+a", text).unwrap();
+        let path = place(&dir, &id(), "5.10+a");
+        let new = propose(&dir, "suites/src/lib.rs", &id(), "5.10+a", text);
+        assert!(new.unwrap().unwrap().exists());
+        let of = (&id(), "5.10+a");
+        accept(&path, "suites/src/lib.rs", of, "it \"must\"\nbe", text).unwrap();
+        assert_eq!(
+            dir.read_dir_utf8().unwrap().count(),
+            1,
+            "nothing is pending"
+        );
         let snapshot = insta::Snapshot::from_file(path.as_std_path()).unwrap();
         let meta = snapshot.metadata();
         assert_eq!(
@@ -225,6 +248,7 @@ mod tests {
             Some("fsdax/fsdax-ext4/map-touch under the contract 5.10+a")
         );
         assert_eq!(meta.source(), Some("suites/src/lib.rs"));
+        assert_eq!(meta.description(), Some("it \"must\"\nbe"));
         // insta's own comparison, against the same text.
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path(dir.as_std_path());
@@ -240,7 +264,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_reads_back(text in "(\\PC|\n){0,80}", source in "\\PC{0,20}") {
-            let read = decode(&encode(&source, "x", &text));
+            let read = decode(&encode(&source, "x", Some(&source), &text));
             prop_assert_eq!(read, Some(text.trim_end().to_owned()));
         }
 
