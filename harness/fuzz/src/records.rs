@@ -89,7 +89,7 @@ fn predicted(checkpoint: &CheckpointRecord, contract: &Contract) {
 fn written(cell: &CellRecord) -> String {
     let text = verdict::normalised(cell);
     assert_shown_but(&text, "\n");
-    let snapshot = verdict::encode("s", "e", &text);
+    let snapshot = verdict::encode("s", "e", Some("r"), &text);
     let back = verdict::decode(&snapshot);
     assert!(back.is_some_and(|back| verdict::agrees(&back, &text)));
     assert_shown_but(&trouble(cell, &Look::plain(80)), "\n");
