@@ -70,10 +70,10 @@ pub fn comparison(of: &Comparison<'_>, look: &Look) -> String {
         wrap(&mut out, "  ! ", text, look.width);
     }
     for (which, title, paint) in [
-        (Told::FailsNow, "fails now", Paint::Bad),
+        (Told::FailsNow, "now failing", Paint::Bad),
         (Told::Incomparable, "could not be compared", Paint::Bad),
-        (Told::Differs, "differs", Paint::Changed),
-        (Told::PassesNow, "passes now", Paint::Good),
+        (Told::Differs, "differing", Paint::Changed),
+        (Told::PassesNow, "now passing", Paint::Good),
     ] {
         let pairs: Vec<&PairRecord> = (of.pairs.iter())
             .filter(|pair| told(pair) == which)

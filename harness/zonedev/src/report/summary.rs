@@ -452,7 +452,8 @@ fn next(run: &RunRecord) -> Option<String> {
     if worst.accepted != (AcceptState::Accepted {}) {
         let look = cell_of(&worst.other);
         return Some(format!(
-            "{look} shows the pages; where the difference is wanted, `cargo insta review` accepts it"
+            "{look} shows the pages; where the difference is wanted, `zonedev accept {} --reason TEXT` accepts it",
+            run.id
         ));
     }
     Some(cell_of(&worst.other))
