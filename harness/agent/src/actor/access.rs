@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use proto::StepResult;
 
 // zonedev_load(address, out) and zonedev_store(address, value): 0 in rax, or 1
 // where the first instruction faulted and the handler moved rip to
@@ -44,13 +45,22 @@ static LSB: AtomicI32 = AtomicI32::new(0);
 
 /// A signal that came of a system call, and what its siginfo says.
 pub(super) struct Came {
-    pub(super) signal: Signal,
+    signal: Signal,
     /// si_code, such as BUS_MCEERR_AR.
     pub(super) code: i32,
     /// si_addr.
     pub(super) address: u64,
     /// si_addr_lsb: the power of two of bytes that were lost.
     pub(super) lsb: u8,
+}
+
+impl Came {
+    /// What the call came to.
+    pub(super) fn result(&self) -> StepResult {
+        StepResult::Signal {
+            signal: self.signal.as_str().to_owned(),
+        }
+    }
 }
 
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {

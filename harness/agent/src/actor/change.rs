@@ -135,9 +135,7 @@ pub(super) fn advise(
     let call = || Errno::result(unsafe { libc::madvise(span.at, span.bytes, word) });
     let (done, came) = access::awaiting(call);
     if let Some(came) = came {
-        let mut reply = Reply::from(StepResult::Signal {
-            signal: came.signal.as_str().to_owned(),
-        });
+        let mut reply = Reply::from(came.result());
         let holds =
             |m: &Mapping| (m.address..m.address + m.pages * Size::PAGE).contains(&came.address);
         let of = actor.maps.iter().find(|(_, m)| holds(m));

@@ -17,11 +17,9 @@ pub(super) fn poison(undo: bool, context: &Context) -> Result<Reply, StepResult>
     let file = if undo { "unpoison-pfn" } else { "corrupt-pfn" };
     // Who maps it gets a SIGBUS, which may be this process.
     let call = || fs::write(format!("{DIR}/{file}"), format!("{pfn:#x}"));
-    let (done, signal) = access::awaiting(call);
-    if let Some(came) = signal {
-        return Err(StepResult::Signal {
-            signal: came.signal.as_str().to_owned(),
-        });
+    let (done, came) = access::awaiting(call);
+    if let Some(came) = came {
+        return Err(came.result());
     }
     match done {
         Ok(()) => Ok(StepResult::Ok {}.into()),

@@ -51,7 +51,6 @@ pub struct Search {
     history: History,
     belief: Belief,
     seen: Vec<Trials>,
-    built: Vec<bool>,
     /// Could not be tried.
     skipped: Vec<bool>,
     confidence: f64,
@@ -65,7 +64,6 @@ impl Search {
         Search {
             belief: Belief::new(prior),
             seen: vec![Trials::default(); steps],
-            built: vec![false; steps],
             skipped: vec![false; steps],
             history,
             confidence,
@@ -75,7 +73,6 @@ impl Search {
 
     /// Trials of a step that was built for them.
     pub fn tried(&mut self, step: usize, trials: Trials) {
-        self.built[step] = true;
         self.seen[step].trials += trials.trials;
         self.seen[step].shown += trials.shown;
         self.belief.learn(&self.history, step, trials);
@@ -84,6 +81,11 @@ impl Search {
     /// A step did not build or boot, or failed otherwise: it tells nothing.
     pub fn skip(&mut self, step: usize) {
         self.skipped[step] = true;
+    }
+
+    /// Whether a step was built: those that were tried are.
+    fn is_built(&self, step: usize) -> bool {
+        self.seen[step].trials > 0
     }
 
     /// Whether a step could not be tried.
@@ -127,7 +129,7 @@ impl Search {
     /// The steps that are worth most to be built while another is tried, best first.
     pub fn likely_next(&self, most: usize) -> Vec<usize> {
         let unbuilt = self.worth(&BATCHES[..1]).into_iter();
-        let unbuilt = unbuilt.filter(|(step, ..)| !self.built[*step]);
+        let unbuilt = unbuilt.filter(|(step, ..)| !self.is_built(*step));
         unbuilt.map(|(step, ..)| step).take(most).collect()
     }
 
@@ -146,7 +148,7 @@ impl Search {
                 if self.skipped[step] || bits < LEAST {
                     continue;
                 }
-                let build = if self.built[step] {
+                let build = if self.is_built(step) {
                     0.0
                 } else {
                     self.costs.build

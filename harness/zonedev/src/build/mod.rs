@@ -43,6 +43,7 @@ pub use rootfs::{RootArtifact, build_rootfs};
 pub use selftests::{Selftests, build_selftests};
 pub use source::SourceRecord;
 pub use toolchain::Toolchain;
+pub use tree::{Commit, commits_between};
 
 /// Parts of this room that the fuzzing package calls.
 #[doc(hidden)]

@@ -145,6 +145,7 @@ fn identify_tree(
             Some(base) => tree::commit_of(&path, base)?,
             None => commit.clone(),
         };
+        // The same files are the same source, whatever the commit says.
         let tree = tree::tree_of(&path, &base)?;
         let mut found = Identified::new(
             spec,

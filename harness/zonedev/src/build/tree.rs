@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::context::here;
 use super::error::BuildError;
 use super::overlay::{Change, Overlay};
 use super::{proc, source};
@@ -112,6 +113,50 @@ pub(crate) fn between(path: &Utf8Path, base: &str, commit: &str) -> Result<Overl
         overlay.set(Utf8PathBuf::from(file), change)?;
     }
     Ok(overlay)
+}
+
+/// A commit of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Its whole name.
+    pub id: String,
+    /// The first line of its message.
+    pub title: String,
+    /// The commits that it comes from.
+    pub parents: Vec<String>,
+}
+
+/// The commits that `last` contains and `first` does not, parents before children.
+///
+/// # Errors
+/// Where git has no such tree or revisions.
+pub fn commits_between(
+    path: &Utf8Path,
+    first: &str,
+    last: &str,
+) -> Result<Vec<Commit>, BuildError> {
+    let path = &here(path);
+    let range = format!("{}..{}", commit_of(path, first)?, commit_of(path, last)?);
+    let log = proc::run(
+        git(path).args([
+            "log",
+            "--topo-order",
+            "--reverse",
+            "--format=%H %P%x00%s",
+            &range,
+        ]),
+        format!("list the commits {range} of {path}"),
+    )?;
+    let commit = |line: &str| {
+        let (commits, title) = line.split_once('\0').unwrap_or((line, ""));
+        let mut commits = commits.split_whitespace().map(str::to_owned);
+        Some(Commit {
+            id: commits.next()?,
+            title: title.to_owned(),
+            parents: commits.collect(),
+        })
+    };
+    Ok(log.lines().filter_map(commit).collect())
 }
 
 /// What differs from HEAD in a working tree, files that git doesn't know (and is not told to

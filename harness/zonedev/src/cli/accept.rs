@@ -1,6 +1,6 @@
 //! `zonedev accept`: what a run observed becomes what is wanted, for a reason.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -32,7 +32,6 @@ pub(super) fn run(project: &Utf8Path, args: &AcceptArgs) -> Result<Exit, Failure
             "say why the difference is wanted: it stays with the snapshot",
         ));
     }
-    let snapshot = |e: verdict::SnapshotError| Failure::harness(format!("failed to {e}"));
     let (folder, record) = inspect::read(project, &args.run)?;
     let ids: Vec<&CellId> = (record.cells.iter())
         .map(|(id, _)| id)
@@ -80,7 +79,7 @@ pub(super) fn run(project: &Utf8Path, args: &AcceptArgs) -> Result<Exit, Failure
             }
         }
         let (dir, text) = (accepted.dir(id), verdict::normalised(&cell));
-        let before = verdict::accepted(&dir, id, &cell.contract).map_err(snapshot)?;
+        let before = verdict::accepted(&dir, id, &cell.contract)?;
         if before.as_deref().is_some_and(|b| verdict::agrees(b, &text)) {
             as_accepted += 1;
             continue;
@@ -113,7 +112,7 @@ pub(super) fn run(project: &Utf8Path, args: &AcceptArgs) -> Result<Exit, Failure
     let look = super::look(&std::io::stdout());
     for (path, one) in &new {
         let of = (&one.cell, one.contract.as_str());
-        verdict::accept(path, &one.source, of, reason, &one.text).map_err(snapshot)?;
+        verdict::accept(path, &one.source, of, reason, &one.text)?;
         let says = match &one.before {
             Some(before) => verdict::line_differences(before, &one.text),
             None => "there was none".to_owned(),
@@ -124,10 +123,9 @@ pub(super) fn run(project: &Utf8Path, args: &AcceptArgs) -> Result<Exit, Failure
     for (id, why) in &refused {
         out!("{}", report::refused(&id.to_string(), why, &look));
     }
-    let files: BTreeSet<&Utf8PathBuf> = new.keys().collect();
     outln!(
         "{} accepted, {as_accepted} were already, {} refused, {skipped} did not run",
-        files.len(),
+        new.len(),
         refused.len()
     );
     Ok(match refused.is_empty() {

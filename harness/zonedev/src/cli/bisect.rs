@@ -2,16 +2,17 @@
 //!
 //! Every step is built and run by a `zonedev` of its own: what goes wrong in it is not ours.
 
-use std::process::Stdio;
-use std::time::Instant;
+mod answer;
+mod trial;
+
+use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use tokio::process::Command;
 
 use crate::bisect::{
-    At, Costs, History, Journal, Line, Next, Question, Search, Step, Trials, Tried, without_numbers,
+    At, Costs, History, Journal, Line, Next, Question, Search, Step, Trials, Tried,
 };
-use crate::record::{CellVerdict, RunFolder};
+use crate::build::commits_between;
 use crate::spec::{Base, KernelName};
 
 use super::args::BisectArgs;
@@ -24,8 +25,11 @@ const LEAST_SHOWN: u32 = 5;
 const MOST_TRIALS: u32 = 120;
 /// How unlikely it must be that an end or a parent has it and never showed it.
 const UNLIKELY: f64 = 0.005;
-/// How often what the host broke is tried.
-const HOST_TRIES: u32 = 3;
+/// What is thought to be spent before anything was.
+const FIRST_COSTS: Costs = Costs {
+    build: 60.0,
+    trial: 4.0,
+};
 
 /// A bisection that goes on.
 struct Bisection<'a> {
@@ -51,7 +55,7 @@ pub(super) async fn run(project: &Utf8Path, args: &BisectArgs) -> Result<Exit, F
     };
     bisection.ends().await?;
     let next = bisection.steps().await?;
-    let text = bisection.tell(&next).await?;
+    let text = bisection.answer(&next);
     let place = bisection.dir.join("result.txt");
     fs_err::write(&place, &text)?;
     out!("{text}");
@@ -141,56 +145,25 @@ fn steps(good: &str, bad: &str) -> Result<(Vec<Step>, Option<String>), Failure> 
             "use one tree, one flavour and one series for both",
         ));
     }
-    let range = format!("{first}..{last}");
-    let log = git(
-        &path,
-        &[
-            "log",
-            "--topo-order",
-            "--reverse",
-            "--format=%H %P%x00%s",
-            &range,
-        ],
-    )?;
-    let mut numbers = std::collections::BTreeMap::new();
+    let mut numbers = BTreeMap::new();
     let mut steps = Vec::new();
-    for line in log.lines() {
-        let (commits, title) = line.split_once('\0').unwrap_or((line, ""));
-        let mut commits = commits.split(' ').filter(|c| !c.is_empty());
-        let Some(commit) = commits.next() else {
-            continue;
-        };
-        let parents = commits.filter_map(|p| numbers.get(p).copied()).collect();
-        numbers.insert(commit.to_owned(), steps.len());
+    for commit in commits_between(&path, &first, &last)? {
+        let parents = commit.parents.iter();
+        let parents = parents.filter_map(|p| numbers.get(p).copied()).collect();
+        numbers.insert(commit.id.clone(), steps.len());
         let mut name = to.clone();
         name.base = Base::Tree {
             path: path.clone(),
-            rev: Some(commit.to_owned()),
+            rev: Some(commit.id.clone()),
         };
         steps.push(Step {
             kernel: name.to_string(),
-            id: commit.to_owned(),
-            title: title.to_owned(),
+            id: commit.id,
+            title: commit.title,
             parents,
         });
     }
     Ok((steps, Some(first)))
-}
-
-fn git(path: &Utf8Path, args: &[&str]) -> Result<String, Failure> {
-    let out = std::process::Command::new("git")
-        .args(["-C", path.as_str()])
-        .args(args)
-        .env("LC_ALL", "C")
-        .output()?;
-    if !out.status.success() {
-        let said = String::from_utf8_lossy(&out.stderr);
-        return Err(Failure::request(
-            format!("failed to ask git in {path}: {}", said.trim()),
-            "name a git tree and revisions that it has",
-        ));
-    }
-    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
 impl<'a> Bisection<'a> {
@@ -208,14 +181,10 @@ impl<'a> Bisection<'a> {
             )
         })?;
         let prior = vec![1.0; history.steps()];
-        let costs = Costs {
-            build: 60.0,
-            trial: 4.0,
-        };
         Ok(Bisection {
             project,
             dir,
-            search: Search::new(history, &prior, question.confidence, costs),
+            search: Search::new(history, &prior, question.confidence, FIRST_COSTS),
             question,
             journal,
             signature: None,
@@ -261,10 +230,10 @@ impl<'a> Bisection<'a> {
                     self.spent[1].0 += trials_s;
                     self.spent[1].1 += f64::from(seen.trials);
                 }
-                let mean = |(sum, n): (f64, f64), else_: f64| if n > 0.0 { sum / n } else { else_ };
+                let mean = |(sum, n): (f64, f64), first: f64| if n > 0.0 { sum / n } else { first };
                 self.search.costs(Costs {
-                    build: mean(self.spent[0], 60.0),
-                    trial: mean(self.spent[1], 4.0),
+                    build: mean(self.spent[0], FIRST_COSTS.build),
+                    trial: mean(self.spent[1], FIRST_COSTS.trial),
                 });
                 if let Some(vmlinux) = vmlinux {
                     self.tried.push((vmlinux, came));
@@ -362,294 +331,5 @@ impl<'a> Bisection<'a> {
                 Next::Among { .. } => return Ok(next),
             }
         }
-    }
-
-    /// Builds a kernel and runs the case on it, and writes down what came of it.
-    async fn attempt(&mut self, at: At, trials: u32, until_fails: bool) -> Result<(), Failure> {
-        let kernel = self.kernel(at).to_owned();
-        let words = match at {
-            At::Good => "the good end".to_owned(),
-            At::Step(n) if n == self.search.history().last() => "the bad end".to_owned(),
-            At::Step(n) => {
-                let step = &self.question.steps[n];
-                format!("{} {}", &step.id[..step.id.len().min(12)], step.title)
-            }
-        };
-        let clock = Instant::now();
-        let built = self.build(&kernel).await?;
-        let build_s = clock.elapsed().as_secs_f64();
-        let vmlinux = match built {
-            Ok(vmlinux) => vmlinux,
-            Err(reason) => {
-                errln!("{words}: {reason}");
-                let came = Tried::Skipped { reason };
-                return self.told(Line::Tried {
-                    at,
-                    came,
-                    vmlinux: None,
-                    build_s,
-                    trials_s: 0.0,
-                });
-            }
-        };
-        // What is the same file is not tried again.
-        let same = self.tried.iter().find(|(of, came)| {
-            let enough =
-                matches!(came, Tried::Ran { seen } if seen.shown > 0 || seen.trials >= trials);
-            *of == vmlinux && (enough || matches!(came, Tried::Skipped { .. }))
-        });
-        let new = matches!(at, At::Step(n) if self.search.seen(n) == Trials::default());
-        let clock = Instant::now();
-        let came = match same {
-            Some((_, came)) if new => came.clone(),
-            _ => self.trials(&kernel, trials, until_fails).await?,
-        };
-        let says = match &came {
-            Tried::Ran { seen } => format!("failed in {} of {} trials", seen.shown, seen.trials),
-            Tried::Skipped { reason } => format!("skipped: {reason}"),
-        };
-        errln!("{words}: {says}");
-        self.told(Line::Tried {
-            at,
-            came,
-            vmlinux: Some(vmlinux),
-            build_s,
-            trials_s: clock.elapsed().as_secs_f64(),
-        })
-    }
-
-    fn zonedev(&self, word: &str, log: &Utf8Path) -> Result<Command, Failure> {
-        let log = fs_err::File::create(log)?.into_file();
-        let mut command = Command::new(std::env::current_exe()?);
-        command
-            .args(["--project", self.project.as_str(), word])
-            // Nothing of what is looked for is to be accepted.
-            .env("CI", "true")
-            .stdin(Stdio::null())
-            .stderr(log.try_clone()?)
-            .stdout(log)
-            .kill_on_drop(true);
-        if let Some(base) = &self.question.tree_base {
-            command.args(["--tree-base", base]);
-        }
-        Ok(command)
-    }
-
-    /// Builds a kernel: the hash of its vmlinux, or why it can't be tried.
-    async fn build(&self, kernel: &str) -> Result<Result<String, String>, Failure> {
-        let log = self.dir.join("build.log");
-        for _ in 0..HOST_TRIES {
-            let mut command = self.zonedev("build", &log)?;
-            let status = command.args(["--bzimage", kernel]).status().await?;
-            let said = fs_err::read_to_string(&log)?;
-            match status.code() {
-                Some(0) => {
-                    let image = said.lines().next_back().unwrap_or_default();
-                    let vmlinux = Utf8Path::new(image).with_file_name("vmlinux");
-                    let mut hasher = blake3::Hasher::new();
-                    hasher.update_reader(fs_err::File::open(&vmlinux)?)?;
-                    return Ok(Ok(hasher.finalize().to_hex().to_string()));
-                }
-                Some(5) => {
-                    let error = said.lines().find(|line| line.contains("error:"));
-                    let error = error.unwrap_or("see build.log").trim();
-                    return Ok(Err(format!("it does not build: {error}")));
-                }
-                Some(2) => {
-                    return Err(Failure::request(
-                        format!("{kernel} can't be built: {}", said.trim()),
-                        "name kernels that `zonedev build` builds",
-                    ));
-                }
-                _ => {}
-            }
-        }
-        Err(Failure::harness(format!(
-            "failed {HOST_TRIES} times to build {kernel}; see {log}"
-        )))
-    }
-
-    /// Runs the case so often, or until it fails.
-    async fn trials(
-        &mut self,
-        kernel: &str,
-        trials: u32,
-        until_fails: bool,
-    ) -> Result<Tried, Failure> {
-        let (run, log) = (self.dir.join("trial"), self.dir.join("trial.log"));
-        for _ in 0..HOST_TRIES {
-            if run.exists() {
-                fs_err::remove_dir_all(&run)?;
-            }
-            let mut command = self.zonedev("matrix", &log)?;
-            command.args(["-k", kernel, "-E", &self.question.case]);
-            command.args(["--repeat", &trials.to_string(), "--run-dir", run.as_str()]);
-            if until_fails {
-                command.arg("--until-fails");
-            }
-            let status = command.status().await?;
-            let Ok(record) = RunFolder::open(&run).read_record() else {
-                if status.code() == Some(2) || status.code() == Some(4) {
-                    let said = fs_err::read_to_string(&log)?;
-                    return Err(Failure::request(
-                        format!("the case can't be run: {}", said.trim()),
-                        "see `zonedev list cases`",
-                    ));
-                }
-                continue;
-            };
-            let mut host = None;
-            let mut otherwise = None;
-            let mut seen = None;
-            for (id, verdict) in &record.cells {
-                let asked = id.case_path() == self.question.case;
-                match verdict {
-                    CellVerdict::Error { reason, .. } => host = Some(reason.clone()),
-                    CellVerdict::Skip { reason } if asked => otherwise = Some(reason.clone()),
-                    CellVerdict::Fail { reasons, .. } if !asked => {
-                        otherwise = Some(reasons.first().cloned().unwrap_or_default());
-                    }
-                    CellVerdict::Fail { .. } | CellVerdict::Pass {} if asked => {
-                        let cell = RunFolder::open(&run).read_cell(id)?;
-                        seen = Some((cell.repeats, verdict.clone()));
-                    }
-                    _ => {}
-                }
-            }
-            if host.is_some() {
-                continue;
-            }
-            if let Some(reason) = otherwise {
-                return Ok(Tried::Skipped { reason });
-            }
-            let Some((repeats, verdict)) = seen else {
-                return Err(Failure::request(
-                    format!("no cell is called {}", self.question.case),
-                    "give the whole SUITE/FIXTURE/CASE, see `zonedev list cases`",
-                ));
-            };
-            return self.judge(trials, repeats, &verdict);
-        }
-        Err(Failure::harness(format!(
-            "failed {HOST_TRIES} times to run {kernel}; see {log}"
-        )))
-    }
-
-    /// Whether what failed is what is looked for.
-    fn judge(
-        &mut self,
-        trials: u32,
-        repeats: Option<crate::record::Repeats>,
-        verdict: &CellVerdict,
-    ) -> Result<Tried, Failure> {
-        let failed: Vec<Vec<String>> = match (&repeats, verdict) {
-            (Some(repeats), _) => repeats
-                .failed
-                .iter()
-                .map(|run| {
-                    let mut all = vec![run.reason.clone()];
-                    all.extend(run.others.iter().cloned());
-                    all
-                })
-                .collect(),
-            (None, CellVerdict::Fail { reasons, .. }) => vec![reasons.clone()],
-            (None, _) => Vec::new(),
-        };
-        let runs = repeats.map_or(trials, |r| r.runs);
-        if self.signature.is_none()
-            && let Some(first) = failed.iter().flatten().find(|reason| {
-                let part = self.question.title.as_deref().unwrap_or_default();
-                reason.contains(part)
-            })
-        {
-            let reason = without_numbers(first);
-            self.told(Line::Signature { reason })?;
-        }
-        let is = |reason: &String| match (&self.question.title, &self.signature) {
-            (Some(title), _) => reason.contains(title.as_str()),
-            (None, Some(signature)) => without_numbers(reason) == *signature,
-            (None, None) => false,
-        };
-        let shown = failed
-            .iter()
-            .filter(|reasons| reasons.iter().any(is))
-            .count();
-        let other = failed.iter().find(|reasons| !reasons.iter().any(is));
-        match other.and_then(|reasons| reasons.first()) {
-            Some(reason) => Ok(Tried::Skipped {
-                reason: format!("it fails otherwise: {reason}"),
-            }),
-            None => Ok(Tried::Ran {
-                seen: Trials {
-                    trials: runs,
-                    shown: u32::try_from(shown).unwrap_or(u32::MAX),
-                },
-            }),
-        }
-    }
-
-    /// The answer, fit for a mail.
-    async fn tell(&self, next: &Next) -> Result<String, Failure> {
-        use std::fmt::Write as _;
-        let mut out = String::new();
-        let (mean, low, high) = self.search.belief().rate();
-        let tried = |n: usize| {
-            let seen = self.search.seen(n);
-            format!("failed in {} of {} trials", seen.shown, seen.trials)
-        };
-        let name = |n: usize| {
-            let step = &self.question.steps[n];
-            format!("{} (\"{}\")", &step.id[..step.id.len().min(12)], step.title)
-        };
-        match next {
-            Next::Found { step, likely } => {
-                let _ = writeln!(
-                    out,
-                    "{} brought it, {:.2} % sure.\n",
-                    name(*step),
-                    likely * 100.0
-                );
-                let _ = writeln!(out, "  {}: {}", name(*step), tried(*step));
-                for parent in self.search.history().parents(*step) {
-                    let _ = writeln!(out, "  its parent {}: {}", name(*parent), tried(*parent));
-                }
-                if self.search.history().parents(*step).is_empty() {
-                    let good = self.good;
-                    let _ = writeln!(
-                        out,
-                        "  the good end: failed in {} of {} trials",
-                        good.shown, good.trials
-                    );
-                }
-                let _ = writeln!(out, "\nFixes: {}", name(*step));
-            }
-            Next::Among { steps, likely } => {
-                let _ = writeln!(
-                    out,
-                    "One of these {} brought it, {:.2} % sure; the others of them can't be tried:\n",
-                    steps.len(),
-                    likely * 100.0
-                );
-                for step in steps {
-                    let _ = writeln!(out, "  {}", name(*step));
-                }
-            }
-            Next::Try { .. } => {}
-        }
-        let _ = writeln!(out, "\ncase: {}", self.question.case);
-        if let Some(signature) = &self.signature {
-            let _ = writeln!(out, "it fails so: {}", crate::report::escape(signature));
-        }
-        let _ = writeln!(
-            out,
-            "between {} and {}: {} steps; where it is there it shows in {:.0} % of trials ({:.0} to {:.0})",
-            self.question.good,
-            self.question.bad,
-            self.question.steps.len(),
-            mean * 100.0,
-            low * 100.0,
-            high * 100.0
-        );
-        Ok(out)
     }
 }

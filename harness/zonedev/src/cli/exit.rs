@@ -9,6 +9,7 @@ use crate::plan::FilterError;
 use crate::record::RunFolderError;
 use crate::run::RunError;
 use crate::spec::{KernelNameError, SpecError};
+use crate::verdict::SnapshotError;
 use crate::vm::{Fault, VmError};
 
 /// How `zonedev` ends.
@@ -170,6 +171,12 @@ impl From<RunError> for Failure {
 
 impl From<RunFolderError> for Failure {
     fn from(e: RunFolderError) -> Self {
+        Failure::harness(format!("failed to {e}"))
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(e: SnapshotError) -> Self {
         Failure::harness(format!("failed to {e}"))
     }
 }

@@ -121,7 +121,6 @@ pub(super) fn judge(
     run: &Utf8Path,
     propose: bool,
 ) -> Result<Judged, Failure> {
-    let snapshot = |e: verdict::SnapshotError| Failure::harness(format!("failed to {e}"));
     let folder = RunFolder::open(run);
     let mut out = Judged {
         cells: Vec::new(),
@@ -163,12 +162,12 @@ pub(super) fn judge(
             .cell_dir(id)?
             .join(format!("{}.snap", verdict::snapshot_name(id, contract)));
         fs_err::write(file, verdict::encode(&source, &record.title, None, &text))?;
-        if let Some(old) = verdict::accepted(&dir, id, contract).map_err(snapshot)? {
+        if let Some(old) = verdict::accepted(&dir, id, contract)? {
             accepted.insert(id.clone(), old);
         }
         // Only what keeps its contract can be accepted; in CI nobody would (insta does the same).
         if propose && verdict == (CellVerdict::Pass {}) && std::env::var_os("CI").is_none() {
-            verdict::propose(&dir, &source, id, contract, &text).map_err(snapshot)?;
+            verdict::propose(&dir, &source, id, contract, &text)?;
         }
         out.cells.push((id.clone(), verdict));
     }

@@ -40,6 +40,7 @@ mod lines;
 mod list;
 mod matrix;
 mod mutants;
+mod own;
 mod project;
 mod setup;
 mod shell;

@@ -1,10 +1,8 @@
 //! `zonedev mutants`: whether kernels that are broken on purpose are found out, and by what.
 
-use std::process::Stdio;
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use tokio::process::Command;
 use tokio::task::JoinHandle;
 
 use crate::record::RunFolder;
@@ -13,6 +11,7 @@ use crate::spec::Mutant;
 
 use super::args::MutantsArgs;
 use super::exit::{Exit, Failure};
+use super::own::zonedev;
 
 /// Runs each mutant's cases on it, and tells who saw it. While these run, the next one is built.
 pub(super) async fn run(project: &Utf8Path, args: &MutantsArgs) -> Result<Exit, Failure> {
@@ -68,21 +67,6 @@ fn table_name(filters: &[String]) -> String {
 
 fn log_of(place: &Utf8Path, mutant: &Mutant) -> Utf8PathBuf {
     place.join(format!("{}.log", mutant.name))
-}
-
-/// A command of zonedev, as a user would type it: what goes wrong in it is not ours.
-fn zonedev(project: &Utf8Path, word: &str, log: fs_err::File) -> Result<Command, Failure> {
-    let log = log.into_file();
-    let mut command = Command::new(std::env::current_exe()?);
-    command
-        .args(["--project", project.as_str(), word])
-        // Nothing of a broken kernel is to be accepted.
-        .env("CI", "true")
-        .stdin(Stdio::null())
-        .stderr(log.try_clone()?)
-        .stdout(log)
-        .kill_on_drop(true);
-    Ok(command)
 }
 
 /// How a build went.

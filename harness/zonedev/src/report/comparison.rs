@@ -150,27 +150,19 @@ fn reasons(of: &Comparison<'_>, look: &Look, out: &mut String) {
 
 /// A snapshot that was written.
 pub fn accepted(path: &str, says: &str, look: &Look) -> String {
-    let mut out = String::new();
-    wrap(
-        &mut out,
-        "",
-        &format!("{} {path}", look.paint(Paint::Good, "accepted")),
-        look.width,
-    );
-    wrap(&mut out, "    ", says, look.width);
-    out
+    became((Paint::Good, "accepted"), path, says, look)
 }
 
 /// A cell whose observation can't be accepted.
 pub fn refused(cell: &str, why: &str, look: &Look) -> String {
+    became((Paint::Bad, "refused"), cell, why, look)
+}
+
+fn became((paint, word): (Paint, &str), of: &str, says: &str, look: &Look) -> String {
     let mut out = String::new();
-    wrap(
-        &mut out,
-        "",
-        &format!("{} {cell}", look.paint(Paint::Bad, "refused")),
-        look.width,
-    );
-    wrap(&mut out, "    ", why, look.width);
+    let head = format!("{} {of}", look.paint(paint, word));
+    wrap(&mut out, "", &head, look.width);
+    wrap(&mut out, "    ", says, look.width);
     out
 }
 

@@ -1,0 +1,28 @@
+//! A `zonedev` of its own for what may go wrong without us.
+
+use std::process::Stdio;
+
+use camino::Utf8Path;
+use tokio::process::Command;
+
+use super::exit::Failure;
+
+/// A command of zonedev, as a user would type it: what goes wrong in it is not ours. What it says
+/// goes to `log`.
+pub(super) fn zonedev(
+    project: &Utf8Path,
+    word: &str,
+    log: fs_err::File,
+) -> Result<Command, Failure> {
+    let log = log.into_file();
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["--project", project.as_str(), word])
+        // Nothing of a broken kernel is to be accepted.
+        .env("CI", "true")
+        .stdin(Stdio::null())
+        .stderr(log.try_clone()?)
+        .stdout(log)
+        .kill_on_drop(true);
+    Ok(command)
+}
