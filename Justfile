@@ -34,6 +34,10 @@ test *args:
 fuzz seconds="60" target="":
     harness/fuzz/run {{seconds}} {{target}}
 
+# Bisect so many simulated histories of each kind, and tell how many trials that took.
+simulate searches="1000":
+    ZONEDEV_SIMULATED={{searches}} cargo test --release --package zonedev --locked --lib bisect::search -- --nocapture --test-threads 1
+
 # Kill, starve and cut off runs, so often and with this seed, and count what was survived.
 test-faults rounds="60" seed="1":
     ZONEDEV_FAULTS={{rounds}} ZONEDEV_FAULTS_SEED={{seed}} cargo test --package zonedev --locked --test faults -- --nocapture

@@ -105,6 +105,16 @@ impl Belief {
         (mean, at(0.025), at(0.975))
     }
 
+    /// How likely it is that it shows in so many trials of a step.
+    pub fn shows(&self, history: &History, step: usize, trials: u32) -> f64 {
+        let shows = |rate: &f64| 1.0 - power(1.0 - rate, f64::from(trials));
+        let shows: Vec<f64> = self.rates.iter().map(shows).collect();
+        let contained = history.contained(step);
+        let of = self.joint.iter().zip(contained).filter(|(_, is)| *is);
+        of.map(|(of, _)| of.iter().zip(&shows).map(|(p, s)| p * s).sum::<f64>())
+            .sum()
+    }
+
     /// What so many trials of each step would tell, in bits, on the mean. The first trial in which it
     /// shows ends them.
     pub fn tell(&self, history: &History, trials: u32) -> Vec<f64> {

@@ -9,24 +9,46 @@ use super::belief::Trials;
 /// The file in the bisection's folder.
 const JOURNAL: &str = "bisect.jsonl";
 
+/// What the steps are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Commits of a git tree.
+    Commits,
+    /// Releases: tags of a git tree.
+    Releases,
+    /// Patches of a series.
+    Patches,
+    /// Options of a config.
+    Options,
+}
+
 /// A step between the ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// The kernel, as `-k` takes it.
     pub kernel: String,
-    /// Its commit, or its patch's file.
+    /// Its commit, its tag, its patch's file or its options.
     pub id: String,
     /// The first line of what its author says.
     pub title: String,
     /// Those before it, by number.
     pub parents: Vec<usize>,
+    /// The bad end without this step, where that has a name before it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without: Option<String>,
+    /// Later steps that go with it in `without`, by number: they need it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needed_by: Vec<usize>,
 }
 
 /// What is asked, and where the answer may lie.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
+    /// What the steps are.
+    pub kind: Kind,
     /// The good end, as `-k` takes it.
     pub good: String,
     /// The bad end.
@@ -51,6 +73,8 @@ pub enum At {
     Good,
     /// A step; the last is the bad end.
     Step(usize),
+    /// The bad end without a step.
+    Without(usize),
 }
 
 /// What came of trying a kernel.
@@ -77,6 +101,13 @@ pub enum Line {
     Asked {
         /// What.
         question: Question,
+    },
+    /// The bad end without a step, as it was named when it was asked for; none if it can't be had.
+    Reverted {
+        /// The step.
+        step: usize,
+        /// The kernel.
+        kernel: Option<String>,
     },
     /// Why the bad end fails: the answer must, too.
     Signature {
@@ -105,6 +136,11 @@ pub struct Journal {
 }
 
 impl Journal {
+    /// Whether a folder holds one.
+    pub fn is_in(dir: &Utf8Path) -> bool {
+        dir.join(JOURNAL).exists()
+    }
+
     /// Begins one in a new folder.
     ///
     /// # Errors
@@ -182,6 +218,7 @@ mod tests {
 
     fn question() -> Question {
         Question {
+            kind: Kind::Commits,
             good: "tree:l@v1".into(),
             bad: "tree:l@v2".into(),
             case: "fsdax/fsdax-ext4/pin".into(),
@@ -193,6 +230,8 @@ mod tests {
                 id: "abc".into(),
                 title: "mm: x".into(),
                 parents: vec![],
+                without: None,
+                needed_by: vec![],
             }],
         }
     }

@@ -7,5 +7,5 @@ mod search;
 
 pub use belief::{Belief, Trials};
 pub use history::{History, HistoryError};
-pub use journal::{At, Journal, Line, Question, Step, Tried, without_numbers};
+pub use journal::{At, Journal, Kind, Line, Question, Step, Tried, without_numbers};
 pub use search::{Costs, Next, Search};

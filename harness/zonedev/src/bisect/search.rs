@@ -126,11 +126,22 @@ impl Search {
         }
     }
 
-    /// The steps that are worth most to be built while another is tried, best first.
-    pub fn likely_next(&self, most: usize) -> Vec<usize> {
-        let unbuilt = self.worth(&BATCHES[..1]).into_iter();
-        let unbuilt = unbuilt.filter(|(step, ..)| !self.is_built(*step));
-        unbuilt.map(|(step, ..)| step).take(most).collect()
+    /// What is to be built while a step is tried: what comes next if it shows there and if it does
+    /// not, the likelier one first.
+    pub fn likely_next(&self, step: usize, trials: u32) -> Vec<usize> {
+        let shows = self.belief.shows(&self.history, step, trials);
+        let after = |shown: u32| {
+            let mut then = self.clone();
+            then.tried(step, Trials { trials, shown });
+            match then.next() {
+                Next::Try { step, .. } if !then.is_built(step) => Some(step),
+                _ => None,
+            }
+        };
+        let both = if shows >= 0.5 { [1, 0] } else { [0, 1] };
+        let mut out: Vec<usize> = both.into_iter().filter_map(after).collect();
+        out.dedup();
+        out
     }
 
     /// Each step that can be tried with the number of trials that suits it and its worth: bits a

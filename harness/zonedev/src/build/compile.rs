@@ -23,7 +23,7 @@ use super::series::{self, Applied, SeriesFiles};
 use super::source::{self, Identified};
 use super::toolchain::Toolchain;
 use super::{gcov, make, proc, worktree};
-use crate::spec::ResolvedKernel;
+use crate::spec::{Base, ResolvedKernel};
 
 /// Of so many configs of one source the objects are kept: some hundred MB each.
 const KEPT: usize = 4;
@@ -58,10 +58,18 @@ impl Job<'_> {
         if let Some(found) = self.load(&self.key) {
             return Ok(found);
         }
-        let base_name = match self.source.overlay.is_empty() {
-            true => self.kernel.name.without_series().to_string(),
-            false => format!("{}@HEAD", self.kernel.name.without_series()),
-        };
+        let mut base_name = self.kernel.name.without_series();
+        if let (Base::Tree { rev, .. }, false) =
+            (&mut base_name.base, self.source.overlay.is_empty())
+        {
+            *rev = Some(
+                self.ctx
+                    .tree_base
+                    .clone()
+                    .unwrap_or_else(|| "HEAD".to_owned()),
+            );
+        }
+        let base_name = base_name.to_string();
         // A series that does not apply is told before anything is compiled.
         let applied = match self.is_patched() {
             false => None,

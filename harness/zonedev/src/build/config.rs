@@ -73,11 +73,15 @@ pub(crate) fn requests(fragments: &[Fragment]) -> Vec<Request> {
 
 /// What KCONFIG_ALLCONFIG is given.
 pub(crate) fn allconfig(requests: &[Request]) -> String {
-    let line = |r: &Request| match r.value.as_str() {
-        "n" => format!("# CONFIG_{} is not set\n", r.symbol),
-        value => format!("CONFIG_{}={value}\n", r.symbol),
-    };
-    requests.iter().map(line).collect()
+    requests.iter().map(|r| line(&r.symbol, &r.value)).collect()
+}
+
+/// A line of a config.
+pub(super) fn line(symbol: &str, value: &str) -> String {
+    match value {
+        "n" => format!("# CONFIG_{symbol} is not set\n"),
+        value => format!("CONFIG_{symbol}={value}\n"),
+    }
 }
 
 fn parse_line(line: &str) -> Option<(&str, &str)> {

@@ -17,7 +17,8 @@ struct Definition {
     depends: Vec<Expr>,
     /// The condition of its prompt: none if it has no prompt at all.
     prompt: Option<Option<Expr>>,
-    choice: bool,
+    /// The choice that it is one of, by its place.
+    choice: Option<String>,
 }
 
 /// All definitions of a tree.
@@ -31,6 +32,7 @@ pub(crate) struct Kconfig {
 #[derive(Clone)]
 struct Block {
     kind: &'static str,
+    place: String,
     depends: Vec<Expr>,
 }
 
@@ -96,7 +98,7 @@ impl Kconfig {
                     definition.place,
                     self.why_false(condition, config)
                 )),
-                Some(_) if definition.choice => reasons.push(format!(
+                Some(_) if definition.choice.is_some() => reasons.push(format!(
                     "another option of the same choice is set ({})",
                     definition.place
                 )),
@@ -108,6 +110,32 @@ impl Kconfig {
         }
         reasons.dedup();
         reasons.join("; ")
+    }
+
+    /// The symbols that decide whether this one can be set, and those that it selects.
+    pub(super) fn needs(&self, symbol: &str) -> BTreeSet<String> {
+        let mut names = Vec::new();
+        for definition in self.symbols.get(symbol).into_iter().flatten() {
+            definition
+                .depends
+                .iter()
+                .for_each(|e| e.symbols(&mut names));
+            if let Some(Some(condition)) = &definition.prompt {
+                condition.symbols(&mut names);
+            }
+        }
+        for (selected, by) in &self.selects {
+            if by.iter().any(|(selector, _)| selector == symbol) {
+                names.push(selected.clone());
+            }
+        }
+        names.into_iter().collect()
+    }
+
+    /// The choice that a symbol is one of, by its place.
+    pub(super) fn choice(&self, symbol: &str) -> Option<&str> {
+        let mut definitions = self.symbols.get(symbol)?.iter();
+        definitions.find_map(|d| d.choice.as_deref())
     }
 
     fn why_false(&self, expr: &Expr, config: &BTreeMap<String, String>) -> String {
@@ -190,14 +218,14 @@ impl Reader<'_> {
                     self.close(&mut current);
                     let place = format!("{name}:{}", index + 1);
                     let depends = blocks.iter().flat_map(|b| b.depends.clone()).collect();
-                    let choice = blocks.iter().any(|b| b.kind == "choice");
+                    let choice = blocks.iter().rfind(|b| b.kind == "choice");
                     current = Some((
                         rest.to_owned(),
                         Definition {
                             place,
                             depends,
                             prompt: None,
-                            choice,
+                            choice: choice.map(|b| b.place.clone()),
                         },
                     ));
                 }
@@ -214,7 +242,11 @@ impl Reader<'_> {
                         "menu" => "menu",
                         _ => "choice",
                     };
-                    blocks.push(Block { kind, depends });
+                    blocks.push(Block {
+                        kind,
+                        place: format!("{name}:{}", index + 1),
+                        depends,
+                    });
                 }
                 "endif" | "endmenu" | "endchoice" => {
                     self.close(&mut current);

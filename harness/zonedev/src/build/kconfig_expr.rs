@@ -53,6 +53,19 @@ impl Expr {
         }
     }
 
+    /// Adds every symbol that it names.
+    pub(crate) fn symbols(&self, names: &mut Vec<String>) {
+        match self {
+            Expr::Symbol(name) => names.push(name.clone()),
+            Expr::Literal(_) => {}
+            Expr::Not(inner) => inner.symbols(names),
+            Expr::And(a, b) | Expr::Or(a, b) | Expr::Compare(_, a, b) => {
+                a.symbols(names);
+                b.symbols(names);
+            }
+        }
+    }
+
     /// The symbols whose values make it false; empty if it is true.
     pub(crate) fn blame(&self, config: &Config) -> Vec<String> {
         let mut names = Vec::new();

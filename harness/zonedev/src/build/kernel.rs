@@ -7,13 +7,13 @@ use camino::Utf8PathBuf;
 use super::artifact::KernelArtifact;
 use super::compile::Job;
 use super::config::{self, Request};
-use super::context::{BuildCtx, here};
+use super::context::BuildCtx;
 use super::error::{BuildError, ErrorClass};
 use super::event::{BuildSink, Reporter};
 use super::series::SeriesFiles;
 use super::source::{self, Identified};
 use super::toolchain::Toolchain;
-use crate::spec::{ResolvedKernel, SeriesRef};
+use crate::spec::ResolvedKernel;
 
 /// Changes whenever the way we build changes what comes out.
 const RECIPE: &str = "zonedev kernel 1";
@@ -114,10 +114,7 @@ pub fn build_kernel(
         series: kernel
             .series
             .iter()
-            .map(|s| match &s.reference {
-                SeriesRef::Named(_) => SeriesFiles::read(&s.path),
-                SeriesRef::Path(path) => SeriesFiles::read(&here(path)),
-            })
+            .map(SeriesFiles::of)
             .collect::<Result<_, _>>()?,
     };
     let place =

@@ -19,6 +19,7 @@ mod kconfig_expr;
 mod kernel;
 mod lock;
 mod make;
+mod options;
 mod overlay;
 mod proc;
 mod rootfs;
@@ -39,11 +40,13 @@ pub use fstests::{fstests_cases, fstests_disk};
 pub use gcov::{Gcov, ObjectCounts};
 pub use image::{ImageArtifact, SELFTESTS_DIR, build_image};
 pub use kernel::build_kernel;
+pub use options::{OptionChange, OptionStep, options_between};
 pub use rootfs::{RootArtifact, build_rootfs};
 pub use selftests::{Selftests, build_selftests};
+pub use series::{OnePatch, write_patches};
 pub use source::SourceRecord;
 pub use toolchain::Toolchain;
-pub use tree::{Commit, commits_between};
+pub use tree::{Commit, commits_between, releases_between, revert};
 
 /// Parts of this room that the fuzzing package calls.
 #[doc(hidden)]

@@ -9,9 +9,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use proto::text::escape;
 
 use super::cache::{create_dir, remove};
+use super::context::here;
 use super::error::{BuildError, PatchFailure};
 use super::overlay::{Change, Overlay, is_inside};
 use super::proc;
+use crate::spec::{ResolvedSeries, SeriesRef};
 
 /// The files of a series, as they lie on disk.
 #[derive(Debug, Clone)]
@@ -52,6 +54,14 @@ impl SeriesFiles {
         })
     }
 
+    /// Reads one series of a kernel.
+    pub(crate) fn of(series: &ResolvedSeries) -> Result<Self, BuildError> {
+        match &series.reference {
+            SeriesRef::Named(_) => Self::read(&series.path),
+            SeriesRef::Path(path) => Self::read(&here(path)),
+        }
+    }
+
     /// Adds the content, in order, to a key.
     pub(crate) fn hash_into(&self, hasher: &mut blake3::Hasher) {
         for (_, bytes) in &self.files {
@@ -66,6 +76,8 @@ impl SeriesFiles {
 struct Patch {
     /// For people: the file, and the subject where there is one.
     label: String,
+    /// Its subject, or the name of its file.
+    title: String,
     file: Utf8PathBuf,
     text: String,
 }
@@ -102,20 +114,9 @@ fn apply_in(
     base: &str,
     mut on_patch: impl FnMut(&str),
 ) -> Result<Applied, BuildError> {
-    let mails = scratch.join("mails");
     let files = scratch.join("tree");
     create_dir(&files)?;
-    let mut patches = Vec::new();
-    for (index, one) in series.iter().enumerate() {
-        for (number, (path, bytes)) in one.files.iter().enumerate() {
-            split(
-                path,
-                bytes,
-                &mails.join(format!("{index}-{number}")),
-                &mut patches,
-            )?;
-        }
-    }
+    let patches = split_all(series, &scratch.join("mails"))?;
     let mut touched: BTreeSet<Utf8PathBuf> = BTreeSet::new();
     let before = |path: &Utf8Path| match onto.get(path) {
         Some(change) => Ok(change.clone()),
@@ -142,6 +143,54 @@ fn apply_in(
         overlay,
         patches: patches.into_iter().map(|p| p.label).collect(),
     })
+}
+
+fn split_all(series: &[SeriesFiles], mails: &Utf8Path) -> Result<Vec<Patch>, BuildError> {
+    let mut patches = Vec::new();
+    for (index, one) in series.iter().enumerate() {
+        for (number, (path, bytes)) in one.files.iter().enumerate() {
+            let dir = mails.join(format!("{index}-{number}"));
+            split(path, bytes, &dir, &mut patches)?;
+        }
+    }
+    Ok(patches)
+}
+
+/// A patch of a series in a file of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnePatch {
+    /// The file: a bare diff.
+    pub path: Utf8PathBuf,
+    /// What its mail's subject says, or the name of the file that it came in.
+    pub title: String,
+}
+
+/// Writes every patch of some series to a file of its own in `into`, in the order of their
+/// application.
+///
+/// # Errors
+/// Where a series can't be read or holds no patch, and where the files can't be written.
+pub fn write_patches(
+    series: &[ResolvedSeries],
+    into: &Utf8Path,
+) -> Result<Vec<OnePatch>, BuildError> {
+    let series: Vec<SeriesFiles> = series
+        .iter()
+        .map(SeriesFiles::of)
+        .collect::<Result<_, _>>()?;
+    create_dir(into)?;
+    let scratch = into.join("mails");
+    let mut out = Vec::new();
+    for (number, patch) in split_all(&series, &scratch)?.into_iter().enumerate() {
+        let path = into.join(format!("{:04}.patch", number + 1));
+        fs_err::copy(&patch.file, &path).map_err(|e| BuildError::io("write", &path, e))?;
+        out.push(OnePatch {
+            path,
+            title: patch.title,
+        });
+    }
+    remove(&scratch)?;
+    Ok(out)
 }
 
 fn git(dir: &Utf8Path) -> Command {
@@ -172,6 +221,7 @@ fn split(
         fs_err::write(&file, bytes).map_err(|e| BuildError::io("write", &file, e))?;
         patches.push(Patch {
             label: name.to_owned(),
+            title: name.to_owned(),
             file,
             text: text.into_owned(),
         });
@@ -223,11 +273,19 @@ fn split(
             .lines()
             .find_map(|l| l.strip_prefix("Subject: "))
             .unwrap_or_default();
-        let label = match subject {
-            "" => name.to_owned(),
-            subject => format!("{name} (“{}”)", escape(subject)),
+        let (label, title) = match subject {
+            "" => (name.to_owned(), name.to_owned()),
+            subject => (
+                format!("{name} (“{}”)", escape(subject)),
+                subject.to_owned(),
+            ),
         };
-        patches.push(Patch { label, file, text });
+        patches.push(Patch {
+            label,
+            title,
+            file,
+            text,
+        });
     }
     if patches.len() == found_before {
         return Err(BuildError::Request {

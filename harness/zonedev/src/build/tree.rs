@@ -159,6 +159,75 @@ pub fn commits_between(
     Ok(log.lines().filter_map(commit).collect())
 }
 
+/// The releases that `last` contains and `first` does not, oldest first: tags like `v6.12.107`. Each
+/// has the one before it as parent.
+///
+/// # Errors
+/// Where git has no such tree or revisions.
+pub fn releases_between(
+    path: &Utf8Path,
+    first: &str,
+    last: &str,
+) -> Result<Vec<Commit>, BuildError> {
+    let path = &here(path);
+    let (first, last) = (commit_of(path, first)?, commit_of(path, last)?);
+    let tags = proc::run(
+        git(path).args([
+            "-c",
+            "versionsort.suffix=-rc",
+            "for-each-ref",
+            "--sort=version:refname",
+            "--format=%(refname:short)%00%(if)%(*subject)%(then)%(*subject)%(else)%(subject)%(end)",
+            &format!("--merged={last}"),
+            &format!("--no-merged={first}"),
+            "refs/tags/v[0-9]*",
+        ]),
+        format!("list the tags of {path}"),
+    )?;
+    let mut out: Vec<Commit> = Vec::new();
+    for line in tags.lines() {
+        let (tag, title) = line.split_once('\0').unwrap_or((line, ""));
+        out.push(Commit {
+            id: tag.to_owned(),
+            title: title.to_owned(),
+            parents: out
+                .last()
+                .map(|before| before.id.clone())
+                .into_iter()
+                .collect(),
+        });
+    }
+    Ok(out)
+}
+
+/// What takes a commit back, as a patch; none of a merge.
+///
+/// # Errors
+/// Where git has no such tree or commit.
+pub fn revert(path: &Utf8Path, commit: &str) -> Result<Option<Vec<u8>>, BuildError> {
+    let path = &here(path);
+    let commit = commit_of(path, commit)?;
+    let merged = rev_parse(path, &format!("{commit}^2"), "commit");
+    if merged.is_ok() {
+        return Ok(None);
+    }
+    let args = [
+        "diff",
+        "--binary",
+        "--no-renames",
+        &commit,
+        &format!("{commit}^"),
+    ];
+    let out = proc::output(git(path).args(args))?;
+    match out.status.success() {
+        true => Ok(Some(out.stdout)),
+        false => Err(BuildError::Command {
+            what: format!("read the changes of {commit} of {path}"),
+            detail: proc::said(&out),
+        }),
+    }
+}
+
 /// What differs from HEAD in a working tree, files that git doesn't know (and is not told to
 /// ignore) included.
 pub(crate) fn uncommitted(path: &Utf8Path) -> Result<Overlay, BuildError> {

@@ -82,12 +82,24 @@ The files are suites/SUITE/snapshots/*.snap: `git diff suites` shows what is acc
     /// Find the change between a good and a bad kernel that brought a failure
     #[command(after_help = "\
 Examples:
-  zonedev bisect --good tree:../linux@v6.12 --bad tree:../linux@HEAD -E fsdax/fsdax-ext4/pin-vmsplice \\
-      --run-dir ../bisect
-  zonedev bisect --resume ../bisect               go on with one that was ended
+  zonedev bisect --good tree:../linux@v6.12 --bad tree:../linux@HEAD -E fsdax/fsdax-ext4/pin-vmsplice
+  zonedev bisect --good 5.10 --bad 5.10+./my.mbox -E fsdax/fsdax-ext4/pin-vmsplice --series
+  zonedev bisect --good 6.12 --bad 6.12:./my.config -E fsdax/fsdax-ext4/pin-vmsplice --config
+  zonedev bisect --resume target/bisections/ID     go on with one that was ended
+  zonedev bisect --log target/bisections/ID        as `git bisect log`
 
-Exit codes: 0 it is found, 1 a range is left.")]
+Exit codes: 0 it is found, 1 a range is left. docs/bisect.md tells how it works.")]
     Bisect(BisectArgs),
+    /// Try one kernel, for `git bisect run`
+    #[command(
+        name = "bisect-step",
+        after_help = "\
+Example, in a kernel's tree:
+  git bisect run zonedev --project ../zonedev bisect-step -E fsdax/fsdax-ext4/pin-vmsplice
+
+Exit codes: 0 good, 1 bad, 125 can't tell, 128 stop."
+    )]
+    BisectStep(BisectStepArgs),
     /// Say what this host has and lacks
     Doctor,
     /// Measure, as ratios, into target/bench.json
@@ -103,7 +115,8 @@ pub(super) struct Selection {
     /// Only this suite (repeatable)
     #[arg(short, long = "suite", value_name = "SUITE")]
     pub(super) suites: Vec<String>,
-    /// Only cases whose SUITE/FIXTURE/CASE contains this text (repeatable: all of them)
+    /// Only cases whose SUITE/FIXTURE/CASE contains this text, or is it after a `=` (repeatable: all
+    /// of them)
     #[arg(short = 'E', long = "filter", value_name = "TEXT")]
     pub(super) filters: Vec<String>,
     /// All cases and fixtures, those too that run only where they are asked for, and every
@@ -322,7 +335,7 @@ pub(super) struct BisectArgs {
     /// A kernel that does not fail
     #[arg(long, value_name = "KERNEL")]
     pub(super) good: Option<String>,
-    /// A kernel that fails
+    /// A kernel that fails: another revision of the same tree, with a series, or with flavours
     #[arg(long, value_name = "KERNEL")]
     pub(super) bad: Option<String>,
     /// The case that fails, its whole SUITE/FIXTURE/CASE
@@ -331,16 +344,60 @@ pub(super) struct BisectArgs {
     /// A part of the reason why it fails [default: the first reason at the bad end]
     #[arg(long, value_name = "TEXT")]
     pub(super) title: Option<String>,
+    /// Between two revisions of a tree: which release, of the tags between them
+    #[arg(long)]
+    pub(super) releases: bool,
+    /// Which patch of the series that the bad kernel has
+    #[arg(long)]
+    pub(super) series: bool,
+    /// Which option of those that the bad kernel's config asks for
+    #[arg(long, conflicts_with_all = ["releases", "series"])]
+    pub(super) config: bool,
     /// How sure the answer must be
-    #[arg(long, value_name = "SHARE", default_value = "0.99")]
+    #[arg(long, value_name = "SHARE", default_value = "0.99", value_parser = share)]
     pub(super) confidence: f64,
-    /// Where the bisection's folder goes
+    /// How many kernels to build ahead while one is tried [default: one where the host has four
+    /// processors or more]
+    #[arg(long, value_name = "N")]
+    pub(super) ahead: Option<usize>,
+    /// Where the bisection's folder goes [default: target/bisections/ID]
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<Utf8PathBuf>,
     /// Go on with the bisection in this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["good", "bad", "case", "title",
-        "confidence", "run_dir"])]
+        "releases", "series", "config", "confidence", "run_dir"])]
     pub(super) resume: Option<Utf8PathBuf>,
+    /// Print what is known of the bisection in this folder as `git bisect log` would
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["good", "bad", "case", "resume"])]
+    pub(super) log: Option<Utf8PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// A part of 1 that is worth to be believed.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.5..=0.999_999).contains(&share) => Ok(share),
+        _ => Err("give a number from 0.5 to 0.999999".to_owned()),
+    }
+}
+
+/// `zonedev bisect-step`.
+#[derive(Debug, Args)]
+pub(super) struct BisectStepArgs {
+    /// The case that fails, its whole SUITE/FIXTURE/CASE
+    #[arg(short = 'E', long, value_name = "CASE")]
+    pub(super) case: String,
+    /// A part of the reason why it fails; what fails otherwise is told with 125
+    #[arg(long, value_name = "TEXT")]
+    pub(super) title: Option<String>,
+    /// The kernel [default: tree:., the working tree]
+    #[arg(short, long, value_name = "KERNEL", default_value = "tree:.")]
+    pub(super) kernel: String,
+    /// How often to try before the step is called good
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(super) trials: NonZero<u32>,
 }
 
 /// `zonedev bench`.
@@ -379,6 +436,7 @@ impl Cli {
                 Command::Shell(args) => shell::run(&project, args).await,
                 Command::Bench(args) => bench::run(&project, args).await,
                 Command::Bisect(args) => bisect::run(&project, &args).await,
+                Command::BisectStep(args) => bisect::one_step(&project, &args).await,
                 Command::Mutants(args) => mutants::run(&project, &args).await,
                 _ => doctor::run(&project).await,
             }

@@ -3,20 +3,25 @@
 //! Every step is built and run by a `zonedev` of its own: what goes wrong in it is not ours.
 
 mod answer;
+mod attempt;
+mod log;
+mod one_step;
+mod revert;
+mod steps;
 mod trial;
 
-use std::collections::BTreeMap;
+pub(super) use one_step::one_step;
+
+use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use tokio::process::Child;
 
-use crate::bisect::{
-    At, Costs, History, Journal, Line, Next, Question, Search, Step, Trials, Tried,
-};
-use crate::build::commits_between;
-use crate::spec::{Base, KernelName};
+use crate::bisect::{At, Costs, History, Journal, Line, Next, Question, Search, Trials, Tried};
 
 use super::args::BisectArgs;
 use super::exit::{Exit, Failure};
+use trial::Trier;
 
 /// Trials of the bad end, at least, and until it was seen so often.
 const LEAST_TRIALS: u32 = 12;
@@ -30,11 +35,12 @@ const FIRST_COSTS: Costs = Costs {
     build: 60.0,
     trial: 4.0,
 };
+/// Processors from which on a kernel is built while another is tried.
+const CORES_FOR_AHEAD: usize = 4;
 
 /// A bisection that goes on.
 struct Bisection<'a> {
-    project: &'a Utf8Path,
-    dir: Utf8PathBuf,
+    trier: Trier<'a>,
     question: Question,
     journal: Journal,
     search: Search,
@@ -42,24 +48,58 @@ struct Bisection<'a> {
     signature: Option<String>,
     /// What the good end showed.
     good: Trials,
+    /// The bad end without the step that is blamed.
+    reverted: Option<Reverted>,
     /// The vmlinux of each step that ran.
     tried: Vec<(String, Tried)>,
+    /// Everything that was tried, in order, as far as it ran.
+    lines: Vec<(At, Tried)>,
     /// Seconds and how many: of builds, of trials.
     spent: [(f64, f64); 2],
+    /// How many kernels may be built ahead, and which are.
+    ahead: usize,
+    building: Vec<(String, Child)>,
+}
+
+/// The bad end without a step.
+struct Reverted {
+    step: usize,
+    /// None if it can't be had.
+    kernel: Option<String>,
+    seen: Trials,
+    /// Why it could not be tried.
+    why_not: Option<String>,
 }
 
 pub(super) async fn run(project: &Utf8Path, args: &BisectArgs) -> Result<Exit, Failure> {
+    if let Some(dir) = &args.log {
+        out!("{}", resume(project, dir)?.log());
+        return Ok(Exit::Good);
+    }
     let mut bisection = match &args.resume {
         Some(dir) => resume(project, dir)?,
         None => begin(project, args)?,
     };
+    bisection.ahead = args.ahead.unwrap_or_else(|| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        usize::from(cores >= CORES_FOR_AHEAD)
+    });
     bisection.ends().await?;
     let next = bisection.steps().await?;
-    let text = bisection.answer(&next);
-    let place = bisection.dir.join("result.txt");
-    fs_err::write(&place, &text)?;
-    out!("{text}");
-    outln!("written: {place}");
+    if let Next::Found { step, .. } = next {
+        bisection.revert(step).await?;
+    }
+    let answer = bisection.answer(&next)?;
+    let text = answer.text();
+    let json = serde_json::to_string_pretty(&answer).map_err(std::io::Error::from)?;
+    let dir = &bisection.trier.dir;
+    fs_err::write(dir.join("result.txt"), &text)?;
+    fs_err::write(dir.join("result.json"), &json)?;
+    match args.json {
+        true => outln!("{json}"),
+        false => out!("{text}"),
+    }
+    errln!("written: {}", dir.join("result.txt"));
     Ok(match next {
         Next::Found { .. } => Exit::Good,
         _ => Exit::Regressed,
@@ -79,21 +119,17 @@ fn begin<'a>(project: &'a Utf8Path, args: &BisectArgs) -> Result<Bisection<'a>, 
         .case
         .as_ref()
         .ok_or_else(|| missing("-E, the case that fails"))?;
-    let dir = args
-        .run_dir
-        .clone()
-        .ok_or_else(|| missing("--run-dir, a new folder"))?;
-    let dir = std::path::absolute(&dir)?;
-    let dir = Utf8PathBuf::from_path_buf(dir).map_err(|_| missing("a folder in UTF-8"))?;
-    let (steps, tree_base) = steps(good, bad)?;
+    let dir = folder(project, args.run_dir.as_deref())?;
+    let found = steps::find(project, args, good, bad, &dir)?;
     let question = Question {
+        kind: found.kind,
         good: good.clone(),
         bad: bad.clone(),
         case: case.clone(),
         title: args.title.clone(),
         confidence: args.confidence,
-        tree_base,
-        steps,
+        tree_base: found.tree_base,
+        steps: found.steps,
     };
     let journal = Journal::begin(&dir, &question).map_err(|e| {
         Failure::request(
@@ -123,47 +159,23 @@ fn resume<'a>(project: &'a Utf8Path, dir: &Utf8Path) -> Result<Bisection<'a>, Fa
     Ok(bisection)
 }
 
-/// The commits of a tree between the ends, parents first.
-fn steps(good: &str, bad: &str) -> Result<(Vec<Step>, Option<String>), Failure> {
-    let (from, to) = (KernelName::parse(good)?, KernelName::parse(bad)?);
-    let both = |name: &KernelName| match &name.base {
-        Base::Tree {
-            path,
-            rev: Some(rev),
-        } => Some((path.clone(), rev.clone())),
-        _ => None,
+/// A new folder, or one that holds no bisection yet.
+fn folder(project: &Utf8Path, given: Option<&Utf8Path>) -> Result<Utf8PathBuf, Failure> {
+    #[expect(clippy::disallowed_methods, reason = "the date in a folder's name")]
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let id = format!("{}-{}", now.replace([':', '-'], ""), std::process::id());
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None => project.join("target/bisections").join(id),
     };
-    let (Some((path, first)), Some((other, last))) = (both(&from), both(&to)) else {
+    if Journal::is_in(&path) {
         return Err(Failure::request(
-            format!("{good} and {bad} are no two revisions of a tree"),
-            "name both as tree:PATH@REV",
-        ));
-    };
-    if path != other || from.flavours != to.flavours || from.series != to.series {
-        return Err(Failure::request(
-            format!("{good} and {bad} differ in more than the revision"),
-            "use one tree, one flavour and one series for both",
+            format!("{path} holds a bisection"),
+            format!("name another folder, or go on with --resume {path}"),
         ));
     }
-    let mut numbers = BTreeMap::new();
-    let mut steps = Vec::new();
-    for commit in commits_between(&path, &first, &last)? {
-        let parents = commit.parents.iter();
-        let parents = parents.filter_map(|p| numbers.get(p).copied()).collect();
-        numbers.insert(commit.id.clone(), steps.len());
-        let mut name = to.clone();
-        name.base = Base::Tree {
-            path: path.clone(),
-            rev: Some(commit.id.clone()),
-        };
-        steps.push(Step {
-            kernel: name.to_string(),
-            id: commit.id,
-            title: commit.title,
-            parents,
-        });
-    }
-    Ok((steps, Some(first)))
+    fs_err::create_dir_all(&path)?;
+    Ok(path.canonicalize_utf8()?)
 }
 
 impl<'a> Bisection<'a> {
@@ -181,24 +193,26 @@ impl<'a> Bisection<'a> {
             )
         })?;
         let prior = vec![1.0; history.steps()];
-        Ok(Bisection {
+        let trier = Trier {
             project,
             dir,
+            case: question.case.clone(),
+            tree_base: question.tree_base.clone(),
+        };
+        Ok(Bisection {
+            trier,
             search: Search::new(history, &prior, question.confidence, FIRST_COSTS),
             question,
             journal,
             signature: None,
             good: Trials::default(),
+            reverted: None,
             tried: Vec::new(),
+            lines: Vec::new(),
             spent: [(0.0, 0.0); 2],
+            ahead: 0,
+            building: Vec::new(),
         })
-    }
-
-    fn kernel(&self, at: At) -> &str {
-        match at {
-            At::Good => &self.question.good,
-            At::Step(n) => &self.question.steps[n].kernel,
-        }
     }
 
     /// Takes a line of the journal into account.
@@ -206,6 +220,14 @@ impl<'a> Bisection<'a> {
         match line {
             Line::Asked { .. } => {}
             Line::Signature { reason } => self.signature = Some(reason),
+            Line::Reverted { step, kernel } => {
+                self.reverted = Some(Reverted {
+                    step,
+                    kernel,
+                    seen: Trials::default(),
+                    why_not: None,
+                });
+            }
             Line::Tried {
                 at,
                 came,
@@ -221,7 +243,13 @@ impl<'a> Bisection<'a> {
                     (Tried::Ran { seen }, At::Step(n)) => self.search.tried(n, *seen),
                     (Tried::Skipped { .. }, At::Step(n)) => self.search.skip(n),
                     (Tried::Skipped { .. }, At::Good) => {}
+                    (came, At::Without(_)) => {
+                        if let Some(reverted) = &mut self.reverted {
+                            reverted.learn(came);
+                        }
+                    }
                 }
+                self.lines.push((at, came.clone()));
                 if build_s > 0.0 {
                     self.spent[0].0 += build_s;
                     self.spent[0].1 += 1.0;
@@ -240,6 +268,22 @@ impl<'a> Bisection<'a> {
                 }
             }
         }
+    }
+
+    /// The folder of a run at the bad end that failed.
+    fn bad_end(&self) -> Utf8PathBuf {
+        self.trier.dir.join("bad-end")
+    }
+
+    /// The smallest case that shows it, once that is found.
+    fn minimised_case(&self) -> Utf8PathBuf {
+        self.trier.dir.join("minimised/minimised.toml")
+    }
+
+    /// The step that is found, if one is, and how likely that is.
+    fn found(&self) -> Option<(usize, f64)> {
+        let (step, likely) = self.search.belief().best();
+        (likely >= self.question.confidence).then_some((step, likely))
     }
 
     fn told(&mut self, line: Line) -> Result<(), Failure> {
@@ -330,6 +374,18 @@ impl<'a> Bisection<'a> {
                 }
                 Next::Among { .. } => return Ok(next),
             }
+        }
+    }
+}
+
+impl Reverted {
+    fn learn(&mut self, came: &Tried) {
+        match came {
+            Tried::Ran { seen } => {
+                self.seen.trials += seen.trials;
+                self.seen.shown += seen.shown;
+            }
+            Tried::Skipped { reason } => self.why_not = Some(reason.clone()),
         }
     }
 }

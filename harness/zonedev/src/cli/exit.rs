@@ -22,6 +22,8 @@ use crate::vm::{Fault, VmError};
 /// | 3 | the harness or the host failed |
 /// | 4 | nothing was selected |
 /// | 5 | a kernel or an image did not build |
+/// | 125 | `bisect-step` alone: can't tell |
+/// | 128 | `bisect-step` alone: stop |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -37,6 +39,10 @@ pub enum Exit {
     NothingSelected = 4,
     /// 5
     Build = 5,
+    /// 125
+    CannotTell = 125,
+    /// 128
+    Stop = 128,
 }
 
 impl Exit {

@@ -76,7 +76,15 @@ fn wrote(result: std::io::Result<()>) {
 
 /// Runs what was typed. Prints the error, if it ends in one, to standard error.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let one_step = std::env::args_os().any(|word| word == "bisect-step");
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) if one_step && e.use_stderr() => {
+            errln!("{}", e.render().ansi());
+            return Exit::Stop.into();
+        }
+        Err(e) => e.exit(),
+    };
     signals::take();
     // What a panic says may repeat what a guest said.
     std::panic::set_hook(Box::new(|panic| {
@@ -99,7 +107,9 @@ pub fn main() -> ExitCode {
     match (result, UNWRITTEN.get()) {
         (Err(failure), _) => {
             failure.print();
-            failure.exit.into()
+            // `git bisect run` takes any other code for a bad commit.
+            let exit = if one_step { Exit::Stop } else { failure.exit };
+            exit.into()
         }
         (Ok(Exit::Good), Some(why)) => {
             errln!("zonedev: failed to write to standard output: {why}");

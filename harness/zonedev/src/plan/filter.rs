@@ -36,7 +36,8 @@ pub enum FilterError {
 }
 
 impl Filter {
-    /// Suites by name (none: all), and texts of which each must be part of `suite/fixture/case`.
+    /// Suites by name (none: all), and texts of which each must be part of `suite/fixture/case`, or
+    /// after a `=` all of it.
     ///
     /// # Errors
     /// Where a suite does not exist.
@@ -102,17 +103,24 @@ impl Filter {
     fn matches(&self, suite: &str, fixture: &str, case: &str) -> bool {
         let path = format!("{suite}/{fixture}/{case}");
         (self.suites.is_empty() || self.suites.iter().any(|s| s == suite))
-            && self.texts.iter().all(|t| path.contains(t.as_str()))
+            && self.texts.iter().all(|t| is_part(t, &path))
     }
 
     /// Whether a text means this fixture by its name: not a suite, and not the case.
     fn names(&self, suite: &str, fixture: &str, case: &str) -> bool {
         let path = format!("{suite}/{fixture}/{case}");
         self.texts.iter().any(|t| {
-            path.contains(t.as_str())
+            is_part(t, &path)
                 && !case.contains(t.as_str())
                 && !self.known.iter().any(|s| s.contains(t.as_str()))
         })
+    }
+}
+
+fn is_part(text: &str, path: &str) -> bool {
+    match text.strip_prefix('=') {
+        Some(whole) => whole == path,
+        None => path.contains(text),
     }
 }
 
@@ -130,6 +138,16 @@ mod tests {
         let text = "title = \"x\"\nfixtures = [\"usual\"]\n[[step]]\ndo = \"exit\"\n";
         let file = SpecFile::from_text("x.toml".into(), text);
         Case::parse(suite, name, &file).unwrap().remove(0)
+    }
+
+    #[test]
+    fn a_whole_path_means_no_other_case() {
+        assert!(is_part("pin", "fsdax/fsdax-ext4/pin-direct"));
+        assert!(!is_part(
+            "=fsdax/fsdax-ext4/pin",
+            "fsdax/fsdax-ext4/pin-direct"
+        ));
+        assert!(is_part("=fsdax/fsdax-ext4/pin", "fsdax/fsdax-ext4/pin"));
     }
 
     fn selects(texts: &[&str], full: bool, of: &Fixture) -> (bool, bool) {

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::contract::Features;
 use super::error::{SpecError, SpecFile, nearest};
 use super::flavour::Flavour;
-use super::kernel_name::{Base, KernelName, SeriesRef};
+use super::kernel_name::{Base, KernelName, SeriesRef, is_fragment};
 use super::kernel_source::{RawSource, SourceSpec, parse_source};
 
 /// The compiler to use where the host's own is too new.
@@ -344,18 +344,20 @@ impl KernelStore {
             fragments.push(self.fragment(fragment)?);
         }
         let plain = fragments.len();
-        let flavours: Vec<Flavour> = name
-            .flavours
-            .iter()
-            .map(|flavour| self.flavour(flavour))
-            .collect::<Result<_, _>>()?;
+        let mut flavours: Vec<Flavour> = Vec::new();
         let mut references = Vec::new();
-        for flavour in &flavours {
+        for flavour in &name.flavours {
+            if is_fragment(flavour) {
+                fragments.push(read_fragment(flavour, flavour.into())?);
+                continue;
+            }
+            let flavour = self.flavour(flavour)?;
             let of_era = flavour.config_of.get(&spec.name).into_iter().flatten();
             for fragment in flavour.config.iter().chain(of_era) {
                 fragments.push(self.fragment(fragment)?);
             }
             references.extend(flavour.series.iter().cloned().map(SeriesRef::Named));
+            flavours.push(flavour);
         }
         references.extend(name.series.iter().cloned());
         let mut contract = spec.contract.clone();
@@ -418,34 +420,7 @@ impl KernelStore {
     }
 
     fn fragment(&self, name: &str) -> Result<Fragment, SpecError> {
-        let path = self.dir.join("config").join(format!("{name}.config"));
-        let file = SpecFile::read(&path, &format!("the config fragment `{name}`"))?;
-        let mut at = 0;
-        for line in file.text().split_inclusive('\n') {
-            let span = at..at + line.trim_end().len();
-            at += line.len();
-            let line = line.trim_end();
-            let comment = line.starts_with('#') && !line.starts_with("# CONFIG_");
-            let set = line.strip_prefix("CONFIG_").is_some_and(|rest| {
-                rest.split_once('=')
-                    .is_some_and(|(n, v)| is_symbol(n) && !v.is_empty())
-            });
-            let unset = line
-                .strip_prefix("# CONFIG_")
-                .is_some_and(|rest| rest.strip_suffix(" is not set").is_some_and(is_symbol));
-            if !(line.is_empty() || comment || set || unset) {
-                return Err(file.error(
-                    span,
-                    "this is no config option",
-                    "write CONFIG_NAME=value, `# CONFIG_NAME is not set`, or a comment",
-                ));
-            }
-        }
-        Ok(Fragment {
-            name: name.to_owned(),
-            path,
-            text: file.text().to_owned(),
-        })
+        read_fragment(name, self.dir.join("config").join(format!("{name}.config")))
     }
 
     fn stems(&self, dir: &Utf8Path, extension: &str) -> Result<Vec<String>, SpecError> {
@@ -458,6 +433,36 @@ impl KernelStore {
             })
             .collect())
     }
+}
+
+fn read_fragment(name: &str, path: Utf8PathBuf) -> Result<Fragment, SpecError> {
+    let file = SpecFile::read(&path, &format!("the config fragment `{name}`"))?;
+    let mut at = 0;
+    for line in file.text().split_inclusive('\n') {
+        let span = at..at + line.trim_end().len();
+        at += line.len();
+        let line = line.trim_end();
+        let comment = line.starts_with('#') && !line.starts_with("# CONFIG_");
+        let set = line.strip_prefix("CONFIG_").is_some_and(|rest| {
+            rest.split_once('=')
+                .is_some_and(|(n, v)| is_symbol(n) && !v.is_empty())
+        });
+        let unset = line
+            .strip_prefix("# CONFIG_")
+            .is_some_and(|rest| rest.strip_suffix(" is not set").is_some_and(is_symbol));
+        if !(line.is_empty() || comment || set || unset) {
+            return Err(file.error(
+                span,
+                "this is no config option",
+                "write CONFIG_NAME=value, `# CONFIG_NAME is not set`, or a comment",
+            ));
+        }
+    }
+    Ok(Fragment {
+        name: name.to_owned(),
+        path,
+        text: file.text().to_owned(),
+    })
 }
 
 fn is_symbol(name: &str) -> bool {

@@ -4,7 +4,8 @@
 //! NAME[:FLAVOUR[,FLAVOUR]…][+SERIES]…        5.10   5.10:up+zone-device-refcount   6.12+./my.mbox
 //! tree:PATH[@REV][:FLAVOUR…][+SERIES]…       tree:../linux   tree:../linux@HEAD~3
 //! ```
-//! A series is a name under `kernels/series/`, or a path: it has a `/`, starts with a `.`, or ends
+//! A flavour is a name under `kernels/flavours/`, or the path of a config fragment, which has a `/`
+//! or starts with a `.` and ends in `.config`. A series is a name under `kernels/series/`, or a path: it has a `/`, starts with a `.`, or ends
 //! like a patch does. Paths here can't hold `+`, and a tree's path no `@` or `:`.
 
 use std::fmt;
@@ -42,7 +43,7 @@ pub enum SeriesRef {
 pub struct KernelName {
     /// What it is built from.
     pub base: Base,
-    /// Other ways to build it, `kernels/flavours/NAME.toml`.
+    /// Other ways to build it, `kernels/flavours/NAME.toml`, or paths of config fragments.
     pub flavours: Vec<String>,
     /// Patches, in the order of their application.
     pub series: Vec<SeriesRef>,
@@ -103,7 +104,7 @@ impl KernelName {
             None => Vec::new(),
             Some(list) => list.split(',').map(str::to_owned).collect(),
         };
-        if let Some(bad) = flavours.iter().find(|f| !is_word(f)) {
+        if let Some(bad) = flavours.iter().find(|f| !is_word(f) && !is_fragment(f)) {
             return Err(fail(format!("`{bad}` is no name of a flavour")));
         }
         let mut series = Vec::new();
@@ -152,6 +153,11 @@ fn is_word(word: &str) -> bool {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
         && !is_path(word)
+}
+
+/// Whether a flavour is the path of a config fragment.
+pub(super) fn is_fragment(flavour: &str) -> bool {
+    flavour.ends_with(".config") && (flavour.contains('/') || flavour.starts_with('.'))
 }
 
 fn is_path(part: &str) -> bool {
@@ -229,6 +235,7 @@ mod tests {
         assert_eq!(n.flavours, ["up"]);
         assert_eq!(n.series, [SeriesRef::Named("zone-device-refcount".into())]);
         assert_eq!(n.without_series(), name("5.10:up"));
+        assert_eq!(name("5.10:up,./my.config").flavours, ["up", "./my.config"]);
         assert_eq!(
             name("6.12+./my.mbox").series,
             [SeriesRef::Path("./my.mbox".into())]
@@ -262,6 +269,7 @@ mod tests {
             ("5.10+", "no series"),
             ("5.10:", "no name of a flavour"),
             ("5.10:up,,x", "no name of a flavour"),
+            ("5.10:./my.txt", "no name of a flavour"),
             ("5.10+a:up", "flavour stands before"),
             ("tree:", "path is missing"),
             ("tree:x@", "no revision"),
@@ -284,7 +292,7 @@ mod tests {
         #[test]
         fn a_listed_name_never_leaves_its_directory(text in "\\PC{0,16}") {
             if let Ok(KernelName { base: Base::Listed(name), flavours, .. }) = KernelName::parse(&text) {
-                for word in flavours.iter().chain([&name]) {
+                for word in flavours.iter().filter(|f| !is_fragment(f)).chain([&name]) {
                     prop_assert!(!word.contains('/') && !word.starts_with('.'));
                 }
             }

@@ -212,6 +212,20 @@ fn a_line_of_a_fragment_that_is_no_option_is_told() {
 }
 
 #[test]
+fn a_config_fragment_may_stand_for_a_flavour() {
+    let (dir, store) = small_store();
+    let path = Utf8Path::from_path(dir.path()).unwrap().join("my.config");
+    let resolve = || store.resolve(&KernelName::parse(&format!("5.10:{path}")).unwrap());
+    assert_eq!(resolve().unwrap_err().file(), path);
+    std::fs::write(&path, "CONFIG_B=y\n").unwrap();
+    let found = resolve().unwrap();
+    assert_eq!((found.plain, found.fragments.len()), (1, 2));
+    assert_eq!(found.fragments[1].text, "CONFIG_B=y\n");
+    std::fs::write(&path, "B=y\n").unwrap();
+    assert_eq!(resolve().unwrap_err().line(), Some(1));
+}
+
+#[test]
 fn a_kernel_lacks_features_of_its_contract_by_name() {
     let text =
         format!("{HEAD}lacks = [\"coherent\"]\n[[source]]\nkind = \"tree\"\npath = \"/a\"\n");

@@ -1,90 +1,115 @@
-//! One step: built, and tried so often.
+//! Building a kernel, and running a case on it so often.
 
 use std::slice;
-use std::time::Instant;
 
-use camino::Utf8Path;
-use tokio::process::Command;
+use camino::{Utf8Path, Utf8PathBuf};
+use tokio::process::{Child, Command};
 
-use super::Bisection;
-use super::answer::how_often;
-use crate::bisect::{At, Line, Trials, Tried, without_numbers};
+use crate::bisect::{Trials, Tried, without_numbers};
 use crate::cli::exit::Failure;
 use crate::cli::own;
-use crate::record::{CellVerdict, Repeats, RunFolder};
-use crate::report::escape;
+use crate::record::{CellVerdict, RunFolder};
 
 /// How often what the host broke is tried.
 const HOST_TRIES: u32 = 3;
 
-impl Bisection<'_> {
-    /// Builds a kernel and runs the case on it, and writes down what came of it.
-    pub(super) async fn attempt(
-        &mut self,
-        at: At,
-        trials: u32,
-        until_fails: bool,
-    ) -> Result<(), Failure> {
-        let kernel = self.kernel(at).to_owned();
-        let words = match at {
-            At::Good => "the good end".to_owned(),
-            At::Step(n) if n == self.search.history().last() => "the bad end".to_owned(),
-            At::Step(n) => self.name(n),
-        };
-        let clock = Instant::now();
-        let built = self.build(&kernel).await?;
-        let build_s = clock.elapsed().as_secs_f64();
-        let vmlinux = match built {
-            Ok(vmlinux) => vmlinux,
-            Err(reason) => {
-                errln!("{words}: {}", escape(&reason));
-                let came = Tried::Skipped { reason };
-                return self.told(Line::Tried {
-                    at,
-                    came,
-                    vmlinux: None,
-                    build_s,
-                    trials_s: 0.0,
-                });
-            }
-        };
-        // What is the same file is not tried again.
-        let same = self.tried.iter().find(|(of, came)| {
-            let enough =
-                matches!(came, Tried::Ran { seen } if seen.shown > 0 || seen.trials >= trials);
-            *of == vmlinux && (enough || matches!(came, Tried::Skipped { .. }))
-        });
-        let new = matches!(at, At::Step(n) if self.search.seen(n) == Trials::default());
-        let clock = Instant::now();
-        let came = match same {
-            Some((_, came)) if new => came.clone(),
-            _ => self.trials(&kernel, trials, until_fails).await?,
-        };
-        let says = match &came {
-            Tried::Ran { seen } => how_often(*seen),
-            Tried::Skipped { reason } => format!("skipped: {}", escape(reason)),
-        };
-        errln!("{words}: {says}");
-        self.told(Line::Tried {
-            at,
-            came,
-            vmlinux: Some(vmlinux),
-            build_s,
-            trials_s: clock.elapsed().as_secs_f64(),
-        })
+/// Who tries kernels.
+pub(super) struct Trier<'a> {
+    pub(super) project: &'a Utf8Path,
+    /// Where its files are.
+    pub(super) dir: Utf8PathBuf,
+    /// SUITE/FIXTURE/CASE.
+    pub(super) case: String,
+    /// A revision of whose objects others are built.
+    pub(super) tree_base: Option<String>,
+}
+
+/// What came of building a kernel.
+pub(super) enum Built {
+    /// The hash of its vmlinux.
+    Kernel(String),
+    /// Why it can't be built.
+    Not(String),
+    /// Why it is no kernel that could be built.
+    NoSuch(String),
+}
+
+/// What came of running the case.
+pub(super) enum Runs {
+    /// It ran.
+    Ran {
+        /// How often.
+        runs: u32,
+        /// The reasons of each run that failed.
+        failed: Vec<Vec<String>>,
+    },
+    /// Why it can't run.
+    Not(String),
+}
+
+/// What the failure is that is looked for.
+#[derive(Clone, Copy)]
+pub(super) enum Signature<'a> {
+    /// A part of a reason.
+    Part(&'a str),
+    /// A reason, numbers left out.
+    Whole(&'a str),
+    /// Any.
+    Any,
+}
+
+impl Signature<'_> {
+    fn is(self, reason: &str) -> bool {
+        match self {
+            Signature::Part(part) => reason.contains(part),
+            Signature::Whole(whole) => without_numbers(reason) == whole,
+            Signature::Any => true,
+        }
     }
 
-    /// A command that is told what the steps are built from.
+    /// What runs tell of it. One that fails otherwise tells nothing.
+    pub(super) fn judge(self, runs: u32, failed: &[Vec<String>]) -> Tried {
+        let shows = |reasons: &&Vec<String>| reasons.iter().any(|r| self.is(r));
+        match failed.iter().find(|reasons| !shows(reasons)) {
+            Some(reasons) => Tried::Skipped {
+                reason: format!(
+                    "it fails otherwise: {}",
+                    reasons.first().map_or("", String::as_str)
+                ),
+            },
+            None => Tried::Ran {
+                seen: Trials {
+                    trials: runs,
+                    shown: u32::try_from(failed.len()).unwrap_or(u32::MAX),
+                },
+            },
+        }
+    }
+}
+
+impl Trier<'_> {
+    /// A command that is told what trees are built from.
     fn zonedev(&self, word: &str, log: &Utf8Path) -> Result<Command, Failure> {
         let mut command = own::zonedev(self.project, word, fs_err::File::create(log)?)?;
-        if let Some(base) = &self.question.tree_base {
+        if let Some(base) = &self.tree_base {
             command.args(["--tree-base", base]);
         }
         Ok(command)
     }
 
-    /// Builds a kernel: the hash of its vmlinux, or why it can't be tried.
-    async fn build(&self, kernel: &str) -> Result<Result<String, String>, Failure> {
+    /// The folder of the last run.
+    pub(super) fn run_dir(&self) -> Utf8PathBuf {
+        self.dir.join("trial")
+    }
+
+    /// Begins to build a kernel. Who drops the child ends it.
+    pub(super) fn build_ahead(&self, kernel: &str) -> Result<Child, Failure> {
+        let mut command = self.zonedev("build", &self.dir.join("ahead.log"))?;
+        Ok(command.args(["--bzimage", kernel]).spawn()?)
+    }
+
+    /// Builds a kernel.
+    pub(super) async fn build(&self, kernel: &str) -> Result<Built, Failure> {
         let log = self.dir.join("build.log");
         for _ in 0..HOST_TRIES {
             let mut command = self.zonedev("build", &log)?;
@@ -96,19 +121,10 @@ impl Bisection<'_> {
                     let vmlinux = Utf8Path::new(image).with_file_name("vmlinux");
                     let mut hasher = blake3::Hasher::new();
                     hasher.update_reader(fs_err::File::open(&vmlinux)?)?;
-                    return Ok(Ok(hasher.finalize().to_hex().to_string()));
+                    return Ok(Built::Kernel(hasher.finalize().to_hex().to_string()));
                 }
-                Some(5) => {
-                    let error = said.lines().find(|line| line.contains("error:"));
-                    let error = error.unwrap_or("see build.log").trim();
-                    return Ok(Err(format!("it does not build: {error}")));
-                }
-                Some(2) => {
-                    return Err(Failure::request(
-                        format!("{kernel} can't be built: {}", said.trim()),
-                        "name kernels that `zonedev build` builds",
-                    ));
-                }
+                Some(5) => return Ok(Built::Not(first_error(&said))),
+                Some(2) => return Ok(Built::NoSuch(said.trim().to_owned())),
                 _ => {}
             }
         }
@@ -118,19 +134,19 @@ impl Bisection<'_> {
     }
 
     /// Runs the case so often, or until it fails.
-    async fn trials(
-        &mut self,
+    pub(super) async fn run(
+        &self,
         kernel: &str,
         trials: u32,
         until_fails: bool,
-    ) -> Result<Tried, Failure> {
-        let (run, log) = (self.dir.join("trial"), self.dir.join("trial.log"));
+    ) -> Result<Runs, Failure> {
+        let (run, log) = (self.run_dir(), self.dir.join("trial.log"));
         for _ in 0..HOST_TRIES {
             if run.exists() {
                 fs_err::remove_dir_all(&run)?;
             }
             let mut command = self.zonedev("matrix", &log)?;
-            command.args(["-k", kernel, "-E", &self.question.case]);
+            command.args(["-k", kernel, "-E", &format!("={}", self.case)]);
             command.args(["--repeat", &trials.to_string(), "--run-dir", run.as_str()]);
             if until_fails {
                 command.arg("--until-fails");
@@ -146,89 +162,100 @@ impl Bisection<'_> {
                 }
                 continue;
             };
-            let mut host = None;
+            let mut host = false;
             let mut otherwise = None;
             let mut seen = None;
             for (id, verdict) in &record.cells {
-                let asked = id.case_path() == self.question.case;
+                let asked = id.case_path() == self.case;
                 match verdict {
-                    CellVerdict::Error { reason, .. } => host = Some(reason.clone()),
+                    CellVerdict::Error { .. } => host = true,
                     CellVerdict::Skip { reason } if asked => otherwise = Some(reason.clone()),
+                    // Its fixture's boot.
                     CellVerdict::Fail { reasons, .. } if !asked => {
                         otherwise = Some(reasons.first().cloned().unwrap_or_default());
                     }
                     CellVerdict::Fail { .. } | CellVerdict::Pass {} if asked => {
-                        let cell = RunFolder::open(&run).read_cell(id)?;
-                        seen = Some((cell.repeats, verdict.clone()));
+                        seen = Some((RunFolder::open(&run).read_cell(id)?.repeats, verdict));
                     }
                     _ => {}
                 }
             }
-            if host.is_some() {
+            if host {
                 continue;
             }
             if let Some(reason) = otherwise {
-                return Ok(Tried::Skipped { reason });
+                return Ok(Runs::Not(reason));
             }
-            let Some((repeats, verdict)) = seen else {
-                return Err(Failure::request(
-                    format!("no cell is called {}", self.question.case),
+            return match seen {
+                Some((Some(repeats), _)) => {
+                    let all = |run: &crate::record::FailedRun| {
+                        [slice::from_ref(&run.reason), &run.others].concat()
+                    };
+                    Ok(Runs::Ran {
+                        runs: repeats.runs,
+                        failed: repeats.failed.iter().map(all).collect(),
+                    })
+                }
+                Some((None, CellVerdict::Fail { reasons, .. })) => Ok(Runs::Ran {
+                    runs: trials,
+                    failed: vec![reasons.clone()],
+                }),
+                Some((None, _)) => Ok(Runs::Ran {
+                    runs: trials,
+                    failed: Vec::new(),
+                }),
+                None => Err(Failure::request(
+                    format!("no cell is called {}", self.case),
                     "give the whole SUITE/FIXTURE/CASE, see `zonedev list cases`",
-                ));
+                )),
             };
-            return self.judge(trials, repeats, &verdict);
         }
         Err(Failure::harness(format!(
             "failed {HOST_TRIES} times to run {kernel}; see {log}"
         )))
     }
+}
 
-    /// Whether what failed is what is looked for.
-    fn judge(
-        &mut self,
-        trials: u32,
-        repeats: Option<Repeats>,
-        verdict: &CellVerdict,
-    ) -> Result<Tried, Failure> {
-        let failed: Vec<Vec<String>> = match (&repeats, verdict) {
-            (Some(repeats), _) => repeats
-                .failed
-                .iter()
-                .map(|run| [slice::from_ref(&run.reason), &run.others].concat())
-                .collect(),
-            (None, CellVerdict::Fail { reasons, .. }) => vec![reasons.clone()],
-            (None, _) => Vec::new(),
+/// What a build ended with: the compiler's first error, or our own words.
+fn first_error(said: &str) -> String {
+    let compiler = said.lines().find(|line| line.contains("error:"));
+    let ours = || said.lines().find_map(|line| line.trim().strip_prefix("× "));
+    let error = compiler.or_else(ours).unwrap_or("see build.log");
+    format!("it does not build: {}", error.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_otherwise_is_no_answer() {
+        let runs = |reasons: &[&[&str]]| -> Vec<Vec<String>> {
+            let own = |r: &&[&str]| r.iter().map(|s| (*s).to_owned()).collect();
+            reasons.iter().map(own).collect()
         };
-        let runs = repeats.map_or(trials, |r| r.runs);
-        if self.signature.is_none()
-            && let Some(first) = failed.iter().flatten().find(|reason| {
-                let part = self.question.title.as_deref().unwrap_or_default();
-                reason.contains(part)
-            })
-        {
-            let reason = without_numbers(first);
-            self.told(Line::Signature { reason })?;
-        }
-        let is = |reason: &String| match (&self.question.title, &self.signature) {
-            (Some(title), _) => reason.contains(title.as_str()),
-            (None, Some(signature)) => without_numbers(reason) == *signature,
-            (None, None) => false,
+        let leaks = runs(&[&["at \"released\": refcount 2 at pfn 0x1002ff", "a WARNING"]]);
+        let whole = Signature::Whole("at \"released\": refcount N at pfn N");
+        let shown = |shown| Tried::Ran {
+            seen: Trials { trials: 4, shown },
         };
-        let shown = failed
-            .iter()
-            .filter(|reasons| reasons.iter().any(is))
-            .count();
-        let other = failed.iter().find(|reasons| !reasons.iter().any(is));
-        match other.and_then(|reasons| reasons.first()) {
-            Some(reason) => Ok(Tried::Skipped {
-                reason: format!("it fails otherwise: {reason}"),
-            }),
-            None => Ok(Tried::Ran {
-                seen: Trials {
-                    trials: runs,
-                    shown: u32::try_from(shown).unwrap_or(u32::MAX),
-                },
-            }),
-        }
+        assert_eq!(whole.judge(4, &leaks), shown(1));
+        assert_eq!(Signature::Part("WARN").judge(4, &leaks), shown(1));
+        assert_eq!(Signature::Any.judge(4, &[]), shown(0));
+        let both = [leaks, runs(&[&["it hung"]])].concat();
+        let Tried::Skipped { reason } = whole.judge(4, &both) else {
+            panic!("a hang is no leak");
+        };
+        assert_eq!(reason, "it fails otherwise: it hung");
+        assert_eq!(Signature::Any.judge(4, &both), shown(2));
+    }
+
+    #[test]
+    fn the_first_error_of_a_build_is_told() {
+        let said =
+            "build x\n  CC mm/gup.o\nmm/gup.c:3:2: error: #error \"no\"\nmm/gup.c:4: error: y\n";
+        assert!(first_error(said).ends_with("build: mm/gup.c:3:2: error: #error \"no\""));
+        assert!(first_error("zonedev:   × a patch\n").ends_with("see build.log"));
+        assert!(first_error("  × p.patch does not apply\n").ends_with("p.patch does not apply"));
     }
 }
