@@ -5,12 +5,15 @@
 //! would build everything again elsewhere. What is kept of a build without patches is
 //! `trees/TREE/kept/KEY`, of the last few. A build starts from what is kept of the kernel without
 //! its patches, or without its flavours, or of the last one that was built there: one option more
-//! costs what depends on it.
+//! costs what depends on it. Where many revisions of a tree are built (`tree_base`), the last one's
+//! objects are kept, too, in `trees/TREE/last`, and the next begins with them if they are nearer.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
 
 use super::artifact::{self, KernelArtifact, KernelRecord, RECORD_VERSION, Took};
 use super::cache::{CacheLock, KERNEL_NEEDS, create_dir, remove};
@@ -18,7 +21,7 @@ use super::config::{self, Request};
 use super::context::BuildCtx;
 use super::error::BuildError;
 use super::event::{Phase, Reporter};
-use super::overlay::Overlay;
+use super::overlay::{Change, Overlay, is_inside};
 use super::series::{self, Applied, SeriesFiles};
 use super::source::{self, Identified};
 use super::toolchain::Toolchain;
@@ -48,6 +51,27 @@ struct Run<'a> {
     key: &'a str,
     applied: Option<Applied>,
     started: Instant,
+}
+
+/// What the build of a patched kernel begins with.
+struct Start {
+    /// Another build's objects.
+    objects: Utf8PathBuf,
+    /// The changed files, and those that the other build had changed.
+    laid_out: Overlay,
+    /// Files that are as they were for the other build.
+    same: BTreeSet<Utf8PathBuf>,
+    /// How many objects are old then, and how many there are.
+    outdated: (u64, u64),
+}
+
+/// What is known of the objects in `last`.
+#[derive(Serialize, Deserialize)]
+struct Last {
+    /// The build without patches that they come from.
+    base: String,
+    /// What was changed for them.
+    changed: BTreeMap<Utf8PathBuf, String>,
 }
 
 impl Job<'_> {
@@ -177,13 +201,19 @@ impl Job<'_> {
         let pristine = source::pristine(self.ctx, self.source);
         let none = Overlay::default();
         let overlay = run.applied.as_ref().map_or(&none, |a| &a.overlay);
+        let start = match &run.applied {
+            Some(_) => Some(self.start(&kept, &pristine, overlay)?),
+            None => None,
+        };
+        let laid_out = start.as_ref().map_or(overlay, |s| &s.laid_out);
         report.phase(Phase::Prepare, "laying out the tree");
         create_dir(&self.tree())?;
-        worktree::lay_out(&pristine, work, &self.tree().join("changed.json"), overlay)?;
+        worktree::lay_out(&pristine, work, &self.tree().join("changed.json"), laid_out)?;
         let mut expected = self.kernel.objects;
-        if run.applied.is_some() {
-            worktree::copy_objects(&kept, &build)?;
-            let (old, all) = worktree::outdated(&build, overlay)?;
+        if let Some(start) = &start {
+            worktree::make_old(work, &pristine, start.same.iter())?;
+            worktree::copy_objects(&start.objects, &build)?;
+            let (old, all) = start.outdated;
             expected = Some(old);
             self.foretell(old, all, overlay, report);
         } else if let Some(nearest) = self.nearest() {
@@ -207,7 +237,10 @@ impl Job<'_> {
             jobs: self.ctx.jobs,
             variables: &self.kernel.make,
         };
-        let has_config = run.applied.is_some() && !overlay.paths().any(decides_config);
+        let decides = |path: &Utf8Path| {
+            decides_config(path) && !start.as_ref().is_some_and(|s| s.same.contains(path))
+        };
+        let has_config = start.is_some() && !laid_out.paths().any(decides);
         let config = session.configure(self.requests, has_config, &mut log)?;
         let prepare = run.started.elapsed().as_secs_f64();
 
@@ -267,6 +300,10 @@ impl Job<'_> {
             remove(&place)?;
         }
         self.ctx.cache.publish(&temp, &place)?;
+        if run.applied.is_some() && self.ctx.tree_base.is_some() {
+            drop_final_products(&build)?;
+            self.keep_last(&build, overlay)?;
+        }
         if run.applied.is_none() {
             drop_final_products(&build)?;
             remove(&kept)?;
@@ -279,6 +316,70 @@ impl Job<'_> {
             }
         }
         Ok(())
+    }
+
+    /// From whose objects a patched kernel is built: the unpatched one's, or the last one's where
+    /// that leaves less to do.
+    fn start(
+        &self,
+        kept: &Utf8Path,
+        pristine: &Utf8Path,
+        overlay: &Overlay,
+    ) -> Result<Start, BuildError> {
+        let plain = Start {
+            objects: kept.to_owned(),
+            laid_out: overlay.clone(),
+            same: BTreeSet::new(),
+            outdated: worktree::outdated(kept, overlay)?,
+        };
+        let Some(last) = self.last() else {
+            return Ok(plain);
+        };
+        // What the last one changed and this one does not must come back, younger than its objects.
+        let mut laid_out = overlay.clone();
+        for path in last.changed.keys().filter(|p| overlay.get(p).is_none()) {
+            laid_out.set(path.clone(), Change::read(&pristine.join(path))?)?;
+        }
+        let digests = laid_out.digests();
+        let same: BTreeSet<Utf8PathBuf> = (digests.into_iter())
+            .filter(|(path, digest)| last.changed.get(path) == Some(digest))
+            .map(|(path, _)| path)
+            .collect();
+        let objects = self.tree().join("last");
+        let outdated = worktree::outdated(&objects, &laid_out.only(|p| !same.contains(p)))?;
+        Ok(match outdated.0 < plain.outdated.0 {
+            true => Start {
+                objects,
+                laid_out,
+                same,
+                outdated,
+            },
+            false => plain,
+        })
+    }
+
+    /// What is known of the objects in `last`; none if they are of other ones than these.
+    fn last(&self) -> Option<Last> {
+        self.ctx.tree_base.as_ref()?;
+        let text = fs_err::read_to_string(self.tree().join("last.json")).ok()?;
+        let last: Last = serde_json::from_str(&text).ok()?;
+        (last.base == self.base_key && last.changed.keys().all(|p| is_inside(p))).then_some(last)
+    }
+
+    fn keep_last(&self, build: &Utf8Path, overlay: &Overlay) -> Result<(), BuildError> {
+        let (objects, about) = (self.tree().join("last"), self.tree().join("last.json"));
+        remove(&about)?;
+        remove(&objects)?;
+        let last = Last {
+            base: self.base_key.clone(),
+            changed: overlay.digests(),
+        };
+        let text = serde_json::to_vec(&last).map_err(|e| BuildError::Command {
+            what: format!("write {about}"),
+            detail: e.to_string(),
+        })?;
+        fs_err::rename(build, &objects).map_err(|e| BuildError::io("move to", &objects, e))?;
+        fs_err::write(&about, text).map_err(|e| BuildError::io("write", &about, e))
     }
 
     /// Says beforehand that a patch to a header that all use takes long.

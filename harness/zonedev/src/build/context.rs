@@ -25,6 +25,8 @@ pub struct BuildCtx {
     /// An agent that is already built; without, cargo builds the project's own.
     pub agent: Option<Utf8PathBuf>,
     pub(crate) lock: SourceLock,
+    /// Releases that were asked for by name; they are no matter of the project's.
+    pub(crate) releases: SourceLock,
 }
 
 impl BuildCtx {
@@ -32,6 +34,7 @@ impl BuildCtx {
     pub fn new(project: impl Into<Utf8PathBuf>, cache: Cache) -> Self {
         let project = project.into();
         let lock = SourceLock::at(project.join("kernels/sources.lock"));
+        let releases = SourceLock::at(cache.root().join("releases.lock"));
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             project,
@@ -41,6 +44,7 @@ impl BuildCtx {
             tree_base: None,
             agent: None,
             lock,
+            releases,
         }
     }
 

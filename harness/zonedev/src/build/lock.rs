@@ -74,6 +74,33 @@ impl SourceLock {
         Ok(content.debian.pop())
     }
 
+    /// What is locked of one release of a package of kernel sources.
+    pub(crate) fn release(
+        &self,
+        suite: &str,
+        package: &str,
+        release: &str,
+    ) -> Result<Option<LockedDebian>, BuildError> {
+        let mut content = self.read()?;
+        content.debian.retain(|d| {
+            d.suite == suite && d.package == package && release_in(&d.version) == release
+        });
+        Ok(content.debian.pop())
+    }
+
+    /// Locks one release of a package beside others of it.
+    pub(crate) fn set_release(&self, new: LockedDebian) -> Result<(), BuildError> {
+        let key = |d: &LockedDebian| {
+            let release = release_in(&d.version).to_owned();
+            (d.package.clone(), d.suite.clone(), release)
+        };
+        self.change(|content| {
+            content.debian.retain(|d| key(d) != key(&new));
+            content.debian.push(new);
+            content.debian.sort_by_key(key);
+        })
+    }
+
     pub(crate) fn git(&self, url: &str, tag: &str) -> Result<Option<LockedGit>, BuildError> {
         let mut content = self.read()?;
         content.git.retain(|g| g.url == url && g.tag == tag);
@@ -120,6 +147,11 @@ impl SourceLock {
     }
 }
 
+/// The release of Linux in a Debian version, such as `6.12.107` of `6.12.107-1~deb12u1`.
+pub(crate) fn release_in(version: &str) -> &str {
+    version.split('-').next().unwrap_or(version)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +164,19 @@ mod tests {
             sha256: "0".repeat(64),
             size: 7,
         }
+    }
+
+    #[test]
+    fn releases_are_locked_beside_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = SourceLock::at(Utf8Path::from_path(dir.path()).unwrap().join("l"));
+        for version in ["6.12.9-1", "6.12.11-1~deb12u1", "6.12.9-2"] {
+            lock.set_release(debian("a", version)).unwrap();
+        }
+        let locked = |release: &str| lock.release("s", "a", release).unwrap().map(|d| d.version);
+        assert_eq!(locked("6.12.9").as_deref(), Some("6.12.9-2"));
+        assert_eq!(locked("6.12.11").as_deref(), Some("6.12.11-1~deb12u1"));
+        assert_eq!(locked("6.12.1"), None);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub use options::{OptionChange, OptionStep, options_between};
 pub use rootfs::{RootArtifact, build_rootfs};
 pub use selftests::{Selftests, build_selftests};
 pub use series::{OnePatch, write_patches};
-pub use source::SourceRecord;
+pub use source::{SourceRecord, releases_offered};
 pub use toolchain::Toolchain;
 pub use tree::{Commit, commits_between, releases_between, revert};
 

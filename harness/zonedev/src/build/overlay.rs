@@ -115,6 +115,18 @@ impl Overlay {
         Ok(())
     }
 
+    /// What each path becomes, as a digest.
+    pub(crate) fn digests(&self) -> BTreeMap<Utf8PathBuf, String> {
+        let digest = |path: &Utf8Path| {
+            let mut hasher = blake3::Hasher::new();
+            self.only(|p| p == path).hash_into(&mut hasher);
+            hasher.finalize().to_hex().to_string()
+        };
+        self.paths()
+            .map(|path| (path.to_owned(), digest(path)))
+            .collect()
+    }
+
     /// Adds all of it to a key.
     pub(crate) fn hash_into(&self, hasher: &mut blake3::Hasher) {
         for (path, change) in &self.0 {

@@ -111,6 +111,30 @@ pub(crate) fn link_sources(from: &Utf8Path, to: &Utf8Path) -> Result<(), BuildEr
     })
 }
 
+/// Gives files of `work` the time of the pristine tree's Makefile: older than any object.
+pub(crate) fn make_old<'a>(
+    work: &Utf8Path,
+    pristine: &Utf8Path,
+    files: impl Iterator<Item = &'a Utf8PathBuf>,
+) -> Result<(), BuildError> {
+    let makefile = pristine.join("Makefile");
+    for path in files {
+        let path = work.join(path);
+        if !path.is_file() || path.is_symlink() {
+            continue;
+        }
+        let set = || -> std::io::Result<()> {
+            let old = makefile.metadata()?.modified()?;
+            std::fs::File::options()
+                .write(true)
+                .open(&path)?
+                .set_modified(old)
+        };
+        set().map_err(|e| BuildError::io("write", &path, e))?;
+    }
+    Ok(())
+}
+
 /// What the last steps of a build make anew each time; not worth keeping.
 pub(crate) fn is_final_product(path: &Utf8Path) -> bool {
     let name = path.file_name().unwrap_or_default();

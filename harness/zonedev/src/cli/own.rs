@@ -15,7 +15,8 @@ pub(super) fn zonedev(
     log: fs_err::File,
 ) -> Result<Command, Failure> {
     let log = log.into_file();
-    let mut command = Command::new(std::env::current_exe()?);
+    // Not by its path: who bisects for hours may compile another one meanwhile.
+    let mut command = Command::new("/proc/self/exe");
     command
         .args(["--project", project.as_str(), word])
         // Nothing of a broken kernel is to be accepted.

@@ -45,6 +45,13 @@ impl Era {
     }
 }
 
+/// Takes `6.12.107` apart: the listed kernel, and the number of the release.
+pub fn release_of(name: &str) -> Option<(&str, u32)> {
+    let (listed, number) = name.rsplit_once('.')?;
+    Era::parse(listed)?;
+    Some((listed, number.parse().ok()?))
+}
+
 impl fmt::Display for Era {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.version, self.patchlevel)
@@ -200,10 +207,20 @@ impl KernelStore {
         Ok(names)
     }
 
-    /// The listed kernel `name`.
+    /// The listed kernel `name`, or a release of one: `6.12.107` is 6.12 at that release.
     pub fn kernel(&self, name: &str) -> Result<KernelSpec, SpecError> {
         let path = self.dir.join(format!("{name}.toml"));
         if !path.is_file() {
+            if let Some((listed, _)) = release_of(name)
+                && self.dir.join(format!("{listed}.toml")).is_file()
+            {
+                let mut spec = self.kernel(listed)?;
+                spec.title = format!("Linux {name}");
+                spec.sources = (spec.sources.iter())
+                    .filter_map(|source| source.at_release(name))
+                    .collect();
+                return Ok(spec);
+            }
             let names = self.names()?;
             let help = match nearest(name, names.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`? Listed are: {}", names.join(", ")),

@@ -18,6 +18,9 @@ pub enum SourceSpec {
         suite: String,
         /// The package's name.
         package: String,
+        /// The release of Linux, such as `6.12.107`, where it is one by name and not the locked one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<String>,
     },
     /// A git remote.
     Git {
@@ -45,7 +48,16 @@ pub enum SourceSpec {
 impl fmt::Display for SourceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SourceSpec::Debian { suite, package } => write!(f, "Debian's {package} of {suite}"),
+            SourceSpec::Debian {
+                suite,
+                package,
+                release: None,
+            } => write!(f, "Debian's {package} of {suite}"),
+            SourceSpec::Debian {
+                suite,
+                package,
+                release: Some(release),
+            } => write!(f, "Debian's {package} of {suite}, Linux {release}"),
             SourceSpec::Git { url, tag } => write!(f, "{url} at {tag}"),
             SourceSpec::Tarball { at, .. } => write!(f, "the tarball {at}"),
             SourceSpec::Tree {
@@ -53,6 +65,24 @@ impl fmt::Display for SourceSpec {
                 rev: Some(rev),
             } => write!(f, "the tree {path} at {rev}"),
             SourceSpec::Tree { path, rev: None } => write!(f, "the tree {path}"),
+        }
+    }
+}
+
+impl SourceSpec {
+    /// The same at one release of Linux; none where a source has but one.
+    pub(super) fn at_release(&self, release: &str) -> Option<Self> {
+        match self {
+            SourceSpec::Debian { suite, package, .. } => Some(SourceSpec::Debian {
+                suite: suite.clone(),
+                package: package.clone(),
+                release: Some(release.to_owned()),
+            }),
+            SourceSpec::Git { url, .. } => Some(SourceSpec::Git {
+                url: url.clone(),
+                tag: format!("v{release}"),
+            }),
+            SourceSpec::Tarball { .. } | SourceSpec::Tree { .. } => None,
         }
     }
 }
@@ -143,6 +173,7 @@ pub(super) fn parse_source(
         "debian" => SourceSpec::Debian {
             suite: need("suite", take("suite"))?,
             package: need("package", take("package"))?,
+            release: None,
         },
         "git" => SourceSpec::Git {
             url: need("url", take("url"))?,

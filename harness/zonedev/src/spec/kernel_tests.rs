@@ -212,6 +212,28 @@ fn a_line_of_a_fragment_that_is_no_option_is_told() {
 }
 
 #[test]
+fn a_release_is_its_listed_kernel_from_other_sources() {
+    let (_dir, store) = small_store();
+    let sources = "[[source]]\nkind = \"debian\"\nsuite = \"s\"\npackage = \"p\"\n\
+        [[source]]\nkind = \"git\"\nurl = \"u\"\ntag = \"v5.10.9\"\n\
+        [[source]]\nkind = \"tree\"\npath = \"/l\"\n";
+    std::fs::write(store.dir().join("5.10.toml"), format!("{HEAD}{sources}")).unwrap();
+    let resolve = |text: &str| store.resolve(&KernelName::parse(text).unwrap());
+    let found = resolve("5.10.7+s").unwrap();
+    assert_eq!(found.contract, "5.10+s");
+    let from: Vec<String> = found.sources.iter().map(ToString::to_string).collect();
+    assert_eq!(from, ["Debian's p of s, Linux 5.10.7", "u at v5.10.7"]);
+    for none in ["5.11.7", "5.10.x", "5.10.7.1"] {
+        let e = resolve(none).unwrap_err();
+        assert!(
+            e.message().contains("there is no kernel"),
+            "{none}: {}",
+            e.message()
+        );
+    }
+}
+
+#[test]
 fn a_config_fragment_may_stand_for_a_flavour() {
     let (dir, store) = small_store();
     let path = Utf8Path::from_path(dir.path()).unwrap().join("my.config");

@@ -31,6 +31,7 @@ pub use flavour::Flavour;
 pub use image::{Applets, DeviceNode, ImageFile, ImageSpec, Program};
 pub use kernel::{
     Compiler, Era, Fragment, KernelSpec, KernelStore, ResolvedKernel, ResolvedSeries, SeriesSpec,
+    release_of,
 };
 pub use kernel_name::{Base, KernelName, KernelNameError, SeriesRef};
 pub use kernel_source::SourceSpec;

@@ -7,11 +7,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::bisect::{Kind, Step};
 use crate::build::{
     BuildCtx, Cache, Commit, OnePatch, OptionChange, OptionStep, Quiet, commits_between,
-    options_between, releases_between, write_patches,
+    options_between, releases_between, releases_offered, write_patches,
 };
 use crate::cli::args::BisectArgs;
 use crate::cli::exit::Failure;
-use crate::spec::{Base, KernelName, ResolvedKernel, SeriesRef};
+use crate::spec::{Base, KernelName, ResolvedKernel, SeriesRef, release_of};
 
 /// The steps, and the revision whose objects they are built from.
 pub(super) struct Steps {
@@ -36,6 +36,7 @@ fn kind(args: &BisectArgs, good: &KernelName, bad: &KernelName) -> Result<Kind, 
     let does = match differ {
         (true, false, false) => match asked {
             Some(Kind::Releases) => Kind::Releases,
+            _ if matches!(bad.base, Base::Listed(_)) => Kind::Releases,
             _ => Kind::Commits,
         },
         (false, true, false) => Kind::Options,
@@ -80,6 +81,7 @@ pub(super) fn find(
     let kind = kind(args, &good, &bad)?;
     let mut tree_base = None;
     let steps = match kind {
+        Kind::Releases if matches!(bad.base, Base::Listed(_)) => offered(project, &good, &bad)?,
         Kind::Commits | Kind::Releases => {
             let (path, first, last) = revisions(&good, &bad)?;
             tree_base = Some(first.clone());
@@ -175,6 +177,42 @@ fn of_releases(
         });
     }
     of_tree(like, path, releases)
+}
+
+/// Releases that the kernel's sources offer.
+fn offered(project: &Utf8Path, good: &KernelName, bad: &KernelName) -> Result<Vec<Step>, Failure> {
+    let no_releases = || {
+        Failure::request(
+            format!("{good} and {bad} are no two releases of a listed kernel"),
+            "name two like 6.12.107 and 6.12.117, or two revisions of a tree",
+        )
+    };
+    let (Base::Listed(from), Base::Listed(to)) = (&good.base, &bad.base) else {
+        return Err(no_releases());
+    };
+    let (first, last) = (release_of(from), release_of(to));
+    let (Some((listed, first)), Some((other, last))) = (first, last) else {
+        return Err(no_releases());
+    };
+    if listed != other || first >= last {
+        return Err(no_releases());
+    }
+    let ctx = BuildCtx::new(project, Cache::of_user()?);
+    let spec = ctx.kernels().kernel(listed)?;
+    let releases = releases_offered(&ctx, &spec.sources, from, to, &Quiet)?;
+    let step = |(n, release): (usize, String)| {
+        let mut name = bad.clone();
+        name.base = Base::Listed(release.clone());
+        Step {
+            kernel: name.to_string(),
+            title: format!("Linux {release}"),
+            id: release,
+            parents: n.checked_sub(1).into_iter().collect(),
+            without: None,
+            needed_by: Vec::new(),
+        }
+    };
+    Ok(releases.into_iter().enumerate().map(step).collect())
 }
 
 /// The patches that `bad` has and `good` has not, each in a file of its own.
