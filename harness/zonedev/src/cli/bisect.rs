@@ -21,6 +21,7 @@ use crate::bisect::{At, Costs, History, Journal, Line, Next, Question, Search, T
 
 use super::args::BisectArgs;
 use super::exit::{Exit, Failure};
+use super::setup;
 use trial::Trier;
 
 /// Trials of the bad end, at least, and until it was seen so often.
@@ -119,13 +120,14 @@ fn begin<'a>(project: &'a Utf8Path, args: &BisectArgs) -> Result<Bisection<'a>, 
         .case
         .as_ref()
         .ok_or_else(|| missing("-E, the case that fails"))?;
+    let case = setup::one_case(project, case)?;
     let dir = folder(project, args.run_dir.as_deref())?;
     let found = steps::find(project, args, good, bad, &dir)?;
     let question = Question {
         kind: found.kind,
         good: good.clone(),
         bad: bad.clone(),
-        case: case.clone(),
+        case,
         title: args.title.clone(),
         confidence: args.confidence,
         tree_base: found.tree_base,

@@ -14,7 +14,7 @@ use crate::record::{Event, KernelRecord};
 use crate::run::{RunError, Side};
 use crate::spec::{
     Case, Contract, Fixture, FixtureStore, ImageSpec, KernelName, ResolvedKernel, SelftestSpec,
-    SpecFile, SuiteStore,
+    SpecFile, SuiteStore, nearest,
 };
 use crate::vm::{self, Accel, AccelProbe, Launcher, MemoryDir, Qemu, Spawner};
 
@@ -101,6 +101,37 @@ pub(super) fn cases(project: &Utf8Path, selection: &Selection) -> Result<Cases, 
         fixtures,
         filter,
     })
+}
+
+/// The whole SUITE/FIXTURE/CASE that `text` is, or of which it is a part, as long as it is one.
+pub(super) fn one_case(project: &Utf8Path, text: &str) -> Result<String, Failure> {
+    let all = SuiteStore::new(project.join("suites")).cases()?;
+    let path = |case: &Case, fixture: &String| format!("{}/{fixture}/{}", case.suite, case.name);
+    let paths: Vec<String> = (all.iter())
+        .flat_map(|case| case.fixtures.iter().map(move |fixture| path(case, fixture)))
+        .collect();
+    if paths.iter().any(|path| path == text) {
+        return Ok(text.to_owned());
+    }
+    let parts: Vec<&String> = paths.iter().filter(|path| path.contains(text)).collect();
+    match parts.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => {
+            let near = nearest(text, paths.iter().map(String::as_str));
+            let hint = near.map(|near| format!("did you mean {near}? "));
+            Err(Failure::request(
+                format!("no case is called {text}"),
+                format!("{}see `zonedev list cases`", hint.unwrap_or_default()),
+            ))
+        }
+        [first, second, ..] => Err(Failure::request(
+            format!(
+                "{text} is a part of {} cases, such as {first} and {second}",
+                parts.len()
+            ),
+            "give the whole SUITE/FIXTURE/CASE",
+        )),
+    }
 }
 
 /// Hands a build's events on as the run's.

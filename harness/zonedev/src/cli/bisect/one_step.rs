@@ -6,6 +6,7 @@ use super::trial::{Built, Runs, Signature, Trier};
 use crate::bisect::Tried;
 use crate::cli::args::BisectStepArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::setup;
 use crate::report::escape;
 
 /// Good, bad, or can't tell. Whatever else goes wrong must end `git bisect run`: see `cli::main`.
@@ -19,7 +20,7 @@ pub(in crate::cli) async fn one_step(
     let trier = Trier {
         project,
         dir,
-        case: args.case.clone(),
+        case: setup::one_case(project, &args.case)?,
         tree_base: None,
     };
     let cannot = |reason: &str| {
