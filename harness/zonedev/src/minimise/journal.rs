@@ -1,0 +1,148 @@
+//! What a minimisation leaves behind, line by line: enough to go on with after it was killed.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use super::signature::Signature;
+
+/// The file in the minimisation's folder.
+const JOURNAL: &str = "minimise.jsonl";
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// The run's folder, absolute.
+    pub run: String,
+    /// SUITE/FIXTURE/CASE of it.
+    pub case: String,
+    /// The kernel that fails, as `-k` takes it.
+    pub kernel: String,
+    /// A kernel on which a candidate must pass.
+    pub good: Option<String>,
+    /// Why it fails.
+    pub signature: Signature,
+    /// Seconds that an operation is waited for while there are many candidates, where it hangs.
+    pub hurry_s: Option<u64>,
+    /// Hash of the whole case's steps.
+    pub program: String,
+}
+
+/// What a trial came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Came {
+    /// It failed as the whole case does.
+    Shows {},
+    /// It did not.
+    Passes {},
+    /// It failed in another way.
+    Otherwise {
+        /// How.
+        reason: String,
+    },
+}
+
+/// A line of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Line {
+    /// The first one.
+    Asked {
+        /// What.
+        question: Question,
+    },
+    /// A trial of the whole case, before anything is left out.
+    Whole {
+        /// What came of it.
+        came: Came,
+        /// What it said.
+        reasons: Vec<String>,
+        /// Seconds that it took.
+        took_s: f64,
+    },
+    /// A trial of a candidate.
+    Trial {
+        /// Its hash.
+        program: String,
+        /// On the good kernel.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        good: bool,
+        /// What came of it.
+        came: Came,
+        /// Seconds that it took.
+        took_s: f64,
+    },
+    /// From here on nothing is hurried: what was refused before may fail after all.
+    Patient {},
+    /// Time that passed from the beginning, or from going on, to the end of the search.
+    Searched {
+        /// Seconds.
+        took_s: f64,
+    },
+    /// A trial of the result.
+    Result {
+        /// Its hash.
+        program: String,
+        /// What came of it.
+        came: Came,
+        /// Seconds that it took.
+        took_s: f64,
+    },
+}
+
+/// A minimisation's journal, open to be appended to.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    path: Utf8PathBuf,
+}
+
+impl Journal {
+    /// Begins one in a new folder.
+    ///
+    /// # Errors
+    /// Where there is one already, or it can't be written.
+    pub fn begin(dir: &Utf8Path, question: &Question) -> std::io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let path = dir.join(JOURNAL);
+        fs::File::create_new(&path)?;
+        let journal = Journal { path };
+        let question = question.clone();
+        journal.tell(&Line::Asked { question })?;
+        Ok(journal)
+    }
+
+    /// Opens one to go on with: its lines, but for one that is torn, which goes.
+    ///
+    /// # Errors
+    /// Where there is none, or it is none.
+    pub fn resume(dir: &Utf8Path) -> std::io::Result<(Self, Vec<Line>)> {
+        let path = dir.join(JOURNAL);
+        let text = fs::read_to_string(&path)?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let lines: Vec<Line> = text[..whole]
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?;
+        if whole < text.len() {
+            fs::OpenOptions::new()
+                .write(true)
+                .open(&path)?
+                .set_len(whole as u64)?;
+        }
+        Ok((Journal { path }, lines))
+    }
+
+    /// Appends a line.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn tell(&self, line: &Line) -> std::io::Result<()> {
+        use std::io::Write;
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        let mut file = fs::OpenOptions::new().append(true).open(&self.path)?;
+        file.write_all(&text)
+    }
+}
