@@ -55,7 +55,8 @@ impl World {
         if matches!(step.op, Op::Checkpoint { .. } | Op::End {}) {
             return Some(step.clone());
         }
-        let ok = step.expected == "ok";
+        // What blocks does what it was asked for later.
+        let ok = matches!(step.expected.as_str(), "ok" | "blocked");
         if let Op::Wait {} = step.op {
             return self.wait(step);
         }
@@ -86,12 +87,16 @@ impl World {
             op if !self.can(&step.actor, op, ok) => return None,
             _ => {}
         }
-        if ok || step.expected == "blocked" {
+        if ok {
             self.does(&step.actor, &step.op);
+        }
+        if let (Some(file), "blocked") = (step.op.file(), step.expected.as_str()) {
+            // Nobody knows when.
+            self.files.insert(file.to_owned(), None);
         }
         let actor = self.actors.get_mut(&step.actor)?;
         actor.busy = step.expected == "blocked";
-        actor.gone = step.expected == "died" || matches!(step.op, Op::Exit {}) && ok;
+        actor.gone = step.expected == "died" || matches!(step.op, Op::Exit {});
         Some(out)
     }
 

@@ -155,7 +155,7 @@ mod tests {
         let signature = Signature::of(&own(&[LEAK, LATER]), None).unwrap();
         assert_eq!(
             signature.reason,
-            "at \"released\": namespace0.0 FS_DAX refcount: more than expected"
+            "at \"released\": namespace0.N FS_DAX refcount: more than expected"
         );
         let smaller = "at \"released\": namespace0.0 FS_DAX refcount of 1 page from pfn 0x9 (page 9): expected 1, found 3 (idle 1)";
         let is = |reasons: &[&str]| signature.judge(&fails(reasons)).unwrap();
