@@ -94,8 +94,7 @@ async fn go(project: &Utf8Path, asked: Asked, jobs: Option<usize>) -> Result<Exi
         let hints = asked.hints(&best);
         best = minimise(&best, hints, device, &mut trials).await?;
         trials.searched(clock)?;
-        let head = answer::head(&lab.head, &asked.question, &whole, &best, None);
-        let again = read_back(&write(&head, &best), &asked, &lab.head)?;
+        let again = read_back(&write(&lab.head, &best), &asked, &lab.head)?;
         if again != best {
             return Err(Failure::harness(
                 "the case that was written reads otherwise: a bug of zonedev",
@@ -105,7 +104,13 @@ async fn go(project: &Utf8Path, asked: Asked, jobs: Option<usize>) -> Result<Exi
         let of_result = trials.result(&again, hurry.is_some()).await?;
         let holds = trials.is_enough(of_result);
         if holds || patient {
-            let head = answer::head(&lab.head, &asked.question, &whole, &best, Some(of_result));
+            let words = trials.reason.as_deref();
+            let head = answer::head(
+                &lab.head,
+                &asked.question,
+                (&whole, &best),
+                (words, of_result),
+            );
             break (best, write(&head, &again), of_result);
         }
         errln!("the result does not fail so when it is waited for: once more, without a hurry");

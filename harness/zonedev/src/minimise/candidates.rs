@@ -112,10 +112,20 @@ fn smaller(at: &SizeAt) -> Vec<u64> {
     out
 }
 
-/// All sizes halved, then all those that are equal made smaller together, then each by itself.
+/// All sizes as small as they come, or halved, then all those that are equal made smaller together, then each by itself.
 pub(super) fn smaller_sizes(of: &Program) -> Vec<Program> {
     let all = of.sizes();
     let mut out = Vec::new();
+    let least = |at: &SizeAt| match (at.key.ends_with("offset"), at.bytes) {
+        (true, _) => 0,
+        (false, n) => n.min(Size::PAGE),
+    };
+    out.extend(of.resized(least));
+    let huge = |at: &SizeAt| match (at.key.ends_with("offset"), at.bytes) {
+        (true, n) if n < Size::PMD => 0,
+        (_, n) => n.min(Size::PMD),
+    };
+    out.extend(of.resized(huge));
     let halved = |at: &SizeAt| match at.bytes {
         n if n >= 2 * Size::PAGE => n / 2 / Size::PAGE * Size::PAGE,
         n => n,

@@ -87,6 +87,9 @@ pub enum Line {
         program: String,
         /// What came of it.
         came: Came,
+        /// The reason, with its numbers, where it shows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
         /// Seconds that it took.
         took_s: f64,
     },

@@ -92,7 +92,9 @@ impl World {
         }
         if let (Some(file), "blocked") = (step.op.file(), step.expected.as_str()) {
             // Nobody knows when.
-            self.files.insert(file.to_owned(), None);
+            if let Some(size) = self.files.get_mut(file) {
+                *size = None;
+            }
         }
         let actor = self.actors.get_mut(&step.actor)?;
         actor.busy = step.expected == "blocked";

@@ -59,6 +59,12 @@ impl Signature {
         self.beside.extend(said.map(|r| anywhere(&r).to_owned()));
     }
 
+    /// The reason that it is recognised by, among others.
+    pub fn find<'a>(&self, reasons: &'a [String]) -> Option<&'a String> {
+        let is = |r: &&String| title(r).is_some_and(|t| t == self.reason);
+        reasons.iter().find(is)
+    }
+
     /// What a trial's verdict is. `None`: the host or the harness broke it.
     pub fn judge(&self, verdict: &CellVerdict) -> Option<Is> {
         let reasons = match verdict {

@@ -25,7 +25,7 @@ pub struct Head {
 
 /// The keys that come first, as a person would say them; the others follow by name.
 const FIRST: [&str; 18] = [
-    "do", "map", "pin", "file", "to", "child", "name", "how", "mode", "advice", "memory", "size",
+    "do", "pin", "how", "map", "file", "to", "child", "name", "mode", "advice", "memory", "size",
     "offset", "length", "rounds", "turns", "seed", "access",
 ];
 

@@ -35,9 +35,8 @@ fn how_often(seen: Seen) -> String {
 pub(super) fn head(
     head: &Head,
     question: &Question,
-    whole: &Program,
-    small: &Program,
-    seen: Option<Seen>,
+    (whole, small): (&Program, &Program),
+    (words, seen): (Option<&str>, Seen),
 ) -> Head {
     let mut out = head.clone();
     let mut say = |line: String| out.comment.push(line);
@@ -48,20 +47,18 @@ pub(super) fn head(
         whole.steps.len(),
         small.steps.len()
     ));
-    if let Some(seen) = seen {
-        say(format!(
-            "On {} it fails in {}:",
-            question.kernel,
-            how_often(seen)
-        ));
-    }
-    say(format!("  {}", question.signature.reason));
+    say(format!(
+        "On {} it fails in {}:",
+        question.kernel,
+        how_often(seen)
+    ));
+    say(format!("  {}", words.unwrap_or(&question.signature.reason)));
     if let Some(good) = &question.good {
         say(format!("On {good} it passes."));
     }
-    let more = match seen {
-        Some(seen) if seen.shown < seen.trials => " --repeat 40 --until-fails",
-        _ => "",
+    let more = match seen.shown < seen.trials {
+        true => " --repeat 40 --until-fails",
+        false => "",
     };
     say(format!(
         "  zonedev matrix -k {} --case {CASE}{more}",

@@ -61,9 +61,10 @@ pub(super) struct Trials {
     /// Seconds of searching, and of all trials together.
     pub(super) searched_s: f64,
     pub(super) trials_s: f64,
-    patient: bool,
     /// Of the whole case.
     whole: Seen,
+    /// Why the result fails, in a trial's own words.
+    pub(super) reason: Option<String>,
 }
 
 /// What one trial was.
@@ -103,8 +104,8 @@ impl Trials {
             ours: 0,
             searched_s: 0.0,
             trials_s: 0.0,
-            patient: false,
             whole: Seen::default(),
+            reason: None,
         }
     }
 
@@ -131,7 +132,6 @@ impl Trials {
         self.journal.tell(&Line::Patient {})?;
         self.known
             .retain(|_, known| known.test.decided() == Some(true));
-        self.patient = true;
         Ok(())
     }
 
@@ -171,7 +171,7 @@ impl Trials {
                 false => MOST - self.whole.trials,
             };
             let begun = self.whole.trials;
-            for trial in self.several(program, begun, many, &enough).await? {
+            for trial in self.several(program, begun, many).await? {
                 let (came, reasons) = self.came(&trial.verdict)?;
                 let line = Line::Whole {
                     came: came.clone(),
@@ -241,9 +241,15 @@ impl Trials {
         let digest = program.digest();
         let mut seen = Seen::default();
         for line in &self.lines {
-            if let Line::Result { program, came, .. } = line
+            if let Line::Result {
+                program,
+                came,
+                reason,
+                ..
+            } = line
                 && *program == digest
             {
+                self.reason = self.reason.take().or_else(|| reason.clone());
                 seen.trials += 1;
                 seen.shown += u32::from(*came == Came::Shows {});
             }
@@ -261,13 +267,16 @@ impl Trials {
                 false => RESULT_MOST - seen.trials,
             };
             let before = seen.trials;
-            for trial in self.several(program, before, many, &enough).await? {
-                let (came, _) = self.came(&trial.verdict)?;
+            for trial in self.several(program, before, many).await? {
+                let (came, reasons) = self.came(&trial.verdict)?;
                 seen.trials += 1;
                 seen.shown += u32::from(came == Came::Shows {});
+                let reason = self.signature.find(&reasons).cloned();
+                self.reason = self.reason.take().or_else(|| reason.clone());
                 self.journal.tell(&Line::Result {
                     program: digest.clone(),
                     came,
+                    reason,
                     took_s: trial.took_s,
                 })?;
                 self.count(trial.took_s, true);
@@ -398,14 +407,12 @@ impl Trials {
         }
     }
 
-    /// So many trials of one program, several at a time, until enough is seen or one more has nothing
-    /// to do with the last: in the order of their ends.
+    /// As many trials of one program as run at a time, and no more than `many`.
     async fn several(
         &mut self,
         program: &Program,
         begun: u32,
         many: u32,
-        _enough: &impl Fn(Seen) -> bool,
     ) -> Result<Vec<Trial>, Failure> {
         let mut set = JoinSet::new();
         let many = many.min(u32::try_from(self.jobs).unwrap_or(1));
