@@ -61,7 +61,7 @@ impl World {
             return self.wait(step);
         }
         if step.op.by_init() {
-            if self.worker_of.is_some() || !self.by_init(&step.op) {
+            if self.worker_of.is_some() || ok && !self.by_init(&step.op) {
                 return None;
             }
             if step.expected == "blocked" {

@@ -277,9 +277,9 @@ length = "12K"
 
 [[step]]
 do = "pin"
-map = "m"
 pin = "p"
 how = "vmsplice"
+map = "m"
 length = "12K"
 "#;
     assert_eq!(text, wanted);

@@ -96,8 +96,7 @@ fn title(reason: &str) -> Option<String> {
         return Some(without_numbers(&text));
     }
     let text = if reason.starts_with("step ") {
-        // Where it hangs, not who else holds what.
-        reason.split(", pfn ").next().unwrap_or(reason).to_owned()
+        hang(reason)
     } else if let Some((of, at)) = reason
         .split_once(" at step ")
         .or_else(|| reason.split_once(" at before the first step"))
@@ -111,6 +110,22 @@ fn title(reason: &str) -> Option<String> {
         reason.to_owned()
     };
     Some(without_numbers(&text))
+}
+
+/// What an actor does that has nothing to do, and the server of a network block device.
+const IDLE: [&str; 2] = ["waits in unix_stream_read_generic", "waits in nbd_ioctl"];
+
+/// Where it hangs, not who else is there and holds what.
+fn hang(reason: &str) -> String {
+    let Some((what, places)) = reason.split_once("; ") else {
+        return reason.to_owned();
+    };
+    let places = places.split(", ").filter(|place| {
+        !place.starts_with("pfn ") && !IDLE.iter().any(|idle| place.contains(idle))
+    });
+    let places: BTreeSet<String> = places.map(without_numbers).collect();
+    let places: Vec<String> = places.into_iter().collect();
+    format!("{what}; {}", places.join(", "))
 }
 
 /// A break of the contract: where and what, whether there is too much or too little, and not how the
@@ -205,7 +220,7 @@ mod tests {
     fn a_hang_is_where_it_waits_and_not_who_pins() {
         let hang = "step 6 truncate did not end: no answer within 60 s; agent/66 waits in ext4_break_layouts (fs/ext4/inode.c:3982), pfn 0x101204 is pinned by vmsplice of main";
         let signature = Signature::of(&own(&[hang]), None).unwrap();
-        let sooner = "step 3 truncate did not end: no answer within 12 s; agent/61 waits in ext4_break_layouts (fs/ext4/inode.c:3982)";
+        let sooner = "step 3 truncate did not end: no answer within 12 s; agent/60 waits in unix_stream_read_generic (net/unix/af_unix.c:2874), agent/61 waits in ext4_break_layouts (fs/ext4/inode.c:3982)";
         assert_eq!(signature.judge(&fails(&[sooner])), Some(Is::Shows));
         let elsewhere = sooner.replace("ext4_break_layouts", "folio_wait_bit_common");
         let is = signature.judge(&fails(&[&elsewhere]));
