@@ -23,8 +23,10 @@ pub struct Question {
     pub good: Option<String>,
     /// Why it fails.
     pub signature: Signature,
-    /// Seconds that an operation is waited for while there are many candidates, where it hangs.
-    pub hurry_s: Option<u64>,
+    /// Whether it hangs.
+    pub hangs: bool,
+    /// Seconds that an operation is waited for while there are many candidates.
+    pub hurry_s: u64,
     /// Hash of the whole case's steps.
     pub program: String,
 }

@@ -9,7 +9,7 @@ use super::names::World;
 use crate::spec::PlannedStep;
 
 /// Keys of operations that are a place or a length in a file or a mapping.
-const SIZES: [&str; 4] = ["length", "offset", "size", "to-offset"];
+pub(super) const SIZES: [&str; 4] = ["length", "offset", "size", "to-offset"];
 
 /// The steps of a case, which may be left out and made smaller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,10 +79,7 @@ impl Program {
             threads: 0,
             actors: 0,
             rounds: 0,
-            bytes: self.sizes().iter().fold(0u64, |sum, at| {
-                // So that a place is no simpler for being a byte of nothing.
-                sum.saturating_add(at.bytes)
-            }),
+            bytes: (self.sizes().iter()).fold(0u64, |sum, at| sum.saturating_add(at.bytes)),
             words: 0,
         };
         let mut actors = BTreeSet::new();

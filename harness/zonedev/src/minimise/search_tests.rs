@@ -232,10 +232,20 @@ do = "checkpoint"
 name = "after"
 "#;
 
+fn words(program: &Program) -> Vec<&str> {
+    program.steps.iter().map(|s| s.op.word()).collect()
+}
+
+#[test]
+fn a_case_of_which_nothing_is_looked_at_passes_nowhere() {
+    let whole = of_text(PINNED);
+    let mut oracle = Simulated::new(Figures::ALWAYS, 1, |_| 1.0);
+    assert_eq!(words(&search(&whole, &mut oracle)), ["checkpoint"]);
+}
+
 #[test]
 fn what_is_made_by_a_step_goes_with_it() {
     let whole = of_text(PINNED);
-    let words = |p: &Program| -> Vec<&str> { p.steps.iter().map(|s| s.op.word()).collect() };
     let without = |n: usize| whole.without(|i| i == n);
     assert_eq!(words(&without(0)), ["fork", "exit", "checkpoint"]);
     // Who waits for nothing is not waited for.
@@ -281,6 +291,10 @@ pin = "p"
 how = "vmsplice"
 map = "m"
 length = "12K"
+
+[[step]]
+do = "checkpoint"
+name = "after"
 "#;
     assert_eq!(text, wanted);
 }
@@ -340,8 +354,7 @@ fn races_lose_their_threads_and_rounds_and_end_as_plain_operations() {
     };
     let mut oracle = Simulated::new(Figures::ALWAYS, 1, |p| always(touches(p)));
     let found = search(&whole, &mut oracle);
-    let words: Vec<&str> = found.steps.iter().map(|s| s.op.word()).collect();
-    assert_eq!(words, ["create", "map-file", "touch"]);
+    assert_eq!(words(&found), ["create", "map-file", "touch"]);
 }
 
 fn head(title: &str, fixture: &str, device: u8) -> Head {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use proto::Op;
 use proto::text::escape;
 
-use super::program::{Program, keys};
+use super::program::{Program, SIZES, keys};
 use crate::spec::PlannedStep;
 
 /// What a case's file says beside its steps.
@@ -91,7 +91,14 @@ fn operation(out: &mut String, op: &Op, device: u8) {
     };
     keys.sort_by_key(|key| (place(key), key.clone()));
     for key in keys {
-        let _ = writeln!(out, "{key} = {}", table[&key]);
+        match table[&key].as_str() {
+            Some("0") if SIZES.contains(&key.as_str()) => {
+                let _ = writeln!(out, "{key} = 0");
+            }
+            _ => {
+                let _ = writeln!(out, "{key} = {}", table[&key]);
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use proto::Op;
 
-use super::{hurry, place};
+use super::{hangs, hurry, place};
 use crate::cli::args::{AccelArg, BuildOptions, MinimiseArgs};
 use crate::cli::exit::Failure;
 use crate::cli::setup::{self, Cases};
@@ -65,15 +65,16 @@ pub(super) fn begin(project: &Utf8Path, args: &MinimiseArgs) -> Result<Asked, Fa
     let found = find(project, &folder, id)?;
     let old: CellRecord = folder.read_cell(id)?;
     same(&old, &found.program)?;
-    let longest = old.steps.iter().filter_map(|s| s.outcome.as_ref());
-    let longest = longest.map(|o| Duration::from_micros(o.took_us)).max();
+    let outcomes = old.steps.iter().filter_map(|s| s.outcome.as_ref());
+    let longest = outcomes.map(|o| Duration::from_micros(o.took_us)).max();
     let good = args.good.clone().or_else(|| passes(&record, id));
     let question = Question {
         run: path.to_string(),
         case: id.case_path(),
         kernel: id.kernel.clone(),
         good,
-        hurry_s: hurry(kinds, &signature.reason, longest.unwrap_or_default()),
+        hangs: hangs(kinds, &signature.reason),
+        hurry_s: hurry(longest.unwrap_or_default()).as_secs(),
         signature,
         program: found.program.digest(),
     };
