@@ -76,7 +76,7 @@ async fn go(project: &Utf8Path, asked: Asked, jobs: Option<usize>) -> Result<Exi
     }
     let hurry = Some(Duration::from_secs(asked.question.hurry_s));
     let whole = lab.program.clone();
-    let mut trials = Trials::new(&asked, lab.bad, lab.good, lab.contracts, jobs.max(1));
+    let mut trials = Trials::new(&asked, lab.bad, lab.good, lab.contracts, jobs.max(1), clock);
     trials.hurry(hurry);
     let seen = trials.whole(&whole).await?;
     let rate = answer::rate(seen);
@@ -94,7 +94,7 @@ async fn go(project: &Utf8Path, asked: Asked, jobs: Option<usize>) -> Result<Exi
         }
         let hints = asked.hints(&best);
         best = minimise(&best, hints, device, &mut trials).await?;
-        trials.searched(clock)?;
+        trials.searched()?;
         let again = read_back(&write(&lab.head, &best), &asked)?;
         if again != best {
             return Err(Failure::harness(

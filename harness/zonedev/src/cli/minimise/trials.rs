@@ -58,9 +58,9 @@ pub(super) struct Trials {
     /// Trials in all, those before it went on among them, and those of them by this process.
     pub(super) ran: u32,
     ours: u32,
-    /// Seconds of searching, and of all trials together.
+    /// Seconds of searching, without what was cut off, and from when on they are to be counted.
     pub(super) searched_s: f64,
-    pub(super) trials_s: f64,
+    since: Instant,
     /// Of the whole case.
     whole: Seen,
     /// Why the result fails, in a trial's own words.
@@ -87,6 +87,7 @@ impl Trials {
         good: Option<Stand>,
         contracts: Vec<Contract>,
         jobs: usize,
+        since: Instant,
     ) -> Self {
         Trials {
             bad: Arc::new(bad),
@@ -103,7 +104,7 @@ impl Trials {
             ran: 0,
             ours: 0,
             searched_s: 0.0,
-            trials_s: 0.0,
+            since,
             whole: Seen::default(),
             reason: None,
         }
@@ -139,13 +140,8 @@ impl Trials {
     pub(super) async fn whole(&mut self, program: &Program) -> Result<Seen, Failure> {
         let lines = std::mem::take(&mut self.lines);
         for line in &lines {
-            if let Line::Whole {
-                came,
-                reasons,
-                took_s,
-            } = line
-            {
-                self.count(*took_s, false);
+            if let Line::Whole { came, reasons, .. } = line {
+                self.count(false);
                 self.of_whole(came, reasons);
             }
         }
@@ -179,7 +175,7 @@ impl Trials {
                     took_s: trial.took_s,
                 };
                 self.journal.tell(&line)?;
-                self.count(trial.took_s, true);
+                self.count(true);
                 self.of_whole(&came, &reasons);
             }
             if self.whole.trials == begun {
@@ -220,9 +216,9 @@ impl Trials {
                     program,
                     good,
                     came,
-                    took_s,
+                    ..
                 } => {
-                    self.count(*took_s, false);
+                    self.count(false);
                     self.learn(program, *good, came);
                 }
                 Line::Patient {} => {
@@ -279,7 +275,7 @@ impl Trials {
                     reason,
                     took_s: trial.took_s,
                 })?;
-                self.count(trial.took_s, true);
+                self.count(true);
             }
             if seen.trials == before {
                 break;
@@ -294,13 +290,13 @@ impl Trials {
         rate >= (self.figures.enough + self.figures.rare) / 2.0
     }
 
-    /// The search is over, or was gone on with and is over.
-    pub(super) fn searched(&mut self, since: Instant) -> Result<(), Failure> {
+    /// Writes down how long it took since the last time.
+    pub(super) fn searched(&mut self) -> Result<(), Failure> {
         if self.ours > 0 {
-            let took_s = since.elapsed().as_secs_f64();
+            let took_s = self.since.elapsed().as_secs_f64();
             self.searched_s += took_s;
             self.journal.tell(&Line::Searched { took_s })?;
-            self.ours = 0;
+            (self.ours, self.since) = (0, Instant::now());
         }
         Ok(())
     }
@@ -310,10 +306,9 @@ impl Trials {
         let _ = fs_err::remove_dir_all(&self.dir);
     }
 
-    fn count(&mut self, took_s: f64, ours: bool) {
+    fn count(&mut self, ours: bool) {
         self.ran += 1;
         self.ours += u32::from(ours);
-        self.trials_s += took_s;
     }
 
     fn came(&self, verdict: &CellVerdict) -> Result<(Came, Vec<String>), Failure> {
@@ -500,7 +495,7 @@ impl Oracle for Trials {
                 came,
                 took_s: trial.took_s,
             })?;
-            self.count(trial.took_s, true);
+            self.count(true);
         };
         // What still runs has nothing to say any more; its guests end with it.
         set.shutdown().await;
@@ -514,6 +509,6 @@ impl Oracle for Trials {
             self.ran,
             escape(what)
         );
-        Ok(())
+        self.searched()
     }
 }
