@@ -76,7 +76,12 @@ async fn go(project: &Utf8Path, asked: Asked, jobs: Option<usize>) -> Result<Exi
     }
     let hurry = Some(Duration::from_secs(asked.question.hurry_s));
     let whole = lab.program.clone();
-    let mut trials = Trials::new(&asked, lab.bad, lab.good, lab.contracts, jobs.max(1), clock);
+    let mut trials = Trials::new(
+        &asked,
+        (lab.bad, lab.good),
+        (lab.contracts, lab.head.clone()),
+        (jobs.max(1), clock),
+    );
     trials.hurry(hurry);
     let seen = trials.whole(&whole).await?;
     let rate = answer::rate(seen);

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use camino::Utf8PathBuf;
 use tokio::task::JoinSet;
 
-use super::Shared;
 use super::begin::Asked;
+use super::{CASE, Shared};
 use crate::bisect::Trials as Seen;
 use crate::cli::exit::Failure;
-use crate::minimise::{Came, Figures, Is, Journal, Line, Oracle, Program, Sequential, Signature};
+use crate::minimise::{
+    Came, Figures, Head, Is, Journal, Line, Oracle, Program, Sequential, Signature, write,
+};
 use crate::record::CellVerdict;
 use crate::report::escape;
 use crate::run::Stand;
@@ -61,6 +63,9 @@ pub(super) struct Trials {
     /// Seconds of searching, without what was cut off, and from when on they are to be counted.
     pub(super) searched_s: f64,
     since: Instant,
+    /// Where the best so far is written, and what is said of it.
+    place: Utf8PathBuf,
+    head: Head,
     /// Of the whole case.
     whole: Seen,
     /// Why the result fails, in a trial's own words.
@@ -83,11 +88,9 @@ struct Which {
 impl Trials {
     pub(super) fn new(
         asked: &Asked,
-        bad: Stand,
-        good: Option<Stand>,
-        contracts: Vec<Contract>,
-        jobs: usize,
-        since: Instant,
+        (bad, good): (Stand, Option<Stand>),
+        (contracts, head): (Vec<Contract>, Head),
+        (jobs, since): (usize, Instant),
     ) -> Self {
         Trials {
             bad: Arc::new(bad),
@@ -105,6 +108,8 @@ impl Trials {
             ours: 0,
             searched_s: 0.0,
             since,
+            place: asked.dir.join(CASE),
+            head,
             whole: Seen::default(),
             reason: None,
         }
@@ -509,6 +514,11 @@ impl Oracle for Trials {
             self.ran,
             escape(what)
         );
+        let mut head = self.head.clone();
+        head.comment.push(
+            "The search goes on: this is the best so far, and is not confirmed yet.".to_owned(),
+        );
+        fs_err::write(&self.place, write(&head, program))?;
         self.searched()
     }
 }
