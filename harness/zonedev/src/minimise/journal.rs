@@ -151,3 +151,51 @@ impl Journal {
         file.write_all(&text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_line_is_lost_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap().join("m");
+        let reasons = ["WARNING in x at step 3 touch".to_owned()];
+        let question = Question {
+            run: "/runs/1".into(),
+            case: "fsdax/fsdax-ext4/pin".into(),
+            kernel: "6.12".into(),
+            good: None,
+            signature: Signature::of(&reasons, None).unwrap(),
+            hangs: false,
+            hurry_s: 10,
+            program: "abc".into(),
+        };
+        let journal = Journal::begin(&dir, &question).unwrap();
+        assert!(Journal::begin(&dir, &question).is_err(), "it is there");
+        let trial = |good, came| Line::Trial {
+            program: "abc".into(),
+            good,
+            came,
+            took_s: 1.5,
+        };
+        let reason = "it hangs".to_owned();
+        let lines = [
+            trial(false, Came::Shows {}),
+            trial(true, Came::Passes {}),
+            trial(false, Came::Otherwise { reason }),
+            Line::Patient {},
+        ];
+        for line in &lines {
+            journal.tell(line).unwrap();
+        }
+        let path = dir.join(JOURNAL);
+        let whole = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{whole}{{\"event\":\"tri")).unwrap();
+        let (again, read) = Journal::resume(&dir).unwrap();
+        assert_eq!(read[0], Line::Asked { question });
+        assert_eq!(read[1..], lines);
+        again.tell(&lines[0]).unwrap();
+        assert_eq!(Journal::resume(&dir).unwrap().1.len(), 6);
+    }
+}
