@@ -49,7 +49,10 @@ pub(super) fn begin(project: &Utf8Path, args: &MinimiseArgs) -> Result<Asked, Fa
     let verdict = verdict(&record, id);
     let Some(CellVerdict::Fail { reasons, kinds, .. }) = verdict else {
         return Err(Failure::request(
-            format!("{id} did not fail"),
+            format!(
+                "{} did not fail on any kernel that is meant",
+                id.case_path()
+            ),
             "name a cell that the run tells as failed",
         ));
     };

@@ -159,9 +159,13 @@ impl Trials {
         };
         if let (Some(good), 0) = (&self.good, self.whole.trials) {
             let verdict = self.once(Arc::clone(good), program, 0, true).await?.verdict;
-            if verdict != (CellVerdict::Pass {}) {
+            if let CellVerdict::Fail { reasons, .. } = &verdict {
+                let why = reasons.first().map(String::as_str).unwrap_or_default();
                 return Err(Failure::request(
-                    format!("the whole case does not pass on the good kernel: {verdict:?}"),
+                    format!(
+                        "the whole case fails on the good kernel, too: {}",
+                        escape(why)
+                    ),
                     "name another one with --good",
                 ));
             }
