@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
 use super::{
-    accept, bench, bisect, build, core, diff, doctor, inspect, list, matrix, mutants, shell,
+    accept, bench, bisect, build, core, diff, doctor, inspect, list, matrix, minimise, mutants,
+    shell,
 };
 
 /// Boots Linux kernels side by side and says what a change to the kernel
@@ -100,6 +101,17 @@ Example, in a kernel's tree:
 Exit codes: 0 good, 1 bad, 125 can't tell, 128 stop."
     )]
     BisectStep(BisectStepArgs),
+    /// Make a case that failed as small as it can be and still fail so (docs/minimise.md)
+    #[command(after_help = "\
+Examples:
+  zonedev minimise latest fsdax-ext4/pin-direct-read
+  zonedev minimise latest truncate-pinned -k 6.12+./my.mbox --title 'did not end'
+  zonedev minimise --resume ../small                go on with one that was ended
+
+Writes minimised.toml, a case that stands on its own: `zonedev matrix -k KERNEL --case minimised.toml`.
+
+Exit codes: 0 it is written, 2 it does not fail so any more.")]
+    Minimise(MinimiseArgs),
     /// Say what this host has and lacks
     Doctor,
     /// Measure, as ratios, into target/bench.json
@@ -126,6 +138,9 @@ pub(super) struct Selection {
     /// A built checkout of fstests: its dax group becomes cases of the suite upstream
     #[arg(long, value_name = "PATH")]
     pub(super) fstests: Option<Utf8PathBuf>,
+    /// A case file of one's own, instead of the suites: the suite `own` (repeatable)
+    #[arg(long = "case", value_name = "FILE")]
+    pub(super) cases: Vec<Utf8PathBuf>,
 }
 
 /// Options of building.
@@ -196,7 +211,7 @@ pub(super) struct MatrixArgs {
     pub(super) run_dir: Option<Utf8PathBuf>,
     /// Go on with a run that was cut off, without its finished cells: its folder, or its name
     #[arg(long, value_name = "RUN", conflicts_with_all = ["kernels", "suites", "filters", "full",
-        "fstests", "accel", "isolation", "repeat", "until_fails", "retries", "seed", "dump_hung", "run_dir", "locked",
+        "fstests", "cases", "accel", "isolation", "repeat", "until_fails", "retries", "seed", "dump_hung", "run_dir", "locked",
         "tree_base"])]
     pub(super) resume: Option<String>,
 }
@@ -400,6 +415,37 @@ pub(super) struct BisectStepArgs {
     pub(super) trials: NonZero<u32>,
 }
 
+/// `zonedev minimise`.
+#[derive(Debug, Args)]
+pub(super) struct MinimiseArgs {
+    /// A run's folder, its name, or `latest`
+    #[arg(required_unless_present = "resume")]
+    pub(super) run: Option<String>,
+    /// A part of SUITE/FIXTURE/CASE that names one case, which failed
+    #[arg(required_unless_present = "resume")]
+    pub(super) cell: Option<String>,
+    /// The kernel on which it failed, where it did on several
+    #[arg(short, long, value_name = "KERNEL")]
+    pub(super) kernel: Option<String>,
+    /// A part of the reason why it fails [default: the first reason]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) title: Option<String>,
+    /// A kernel without the failure, which must pass what is left of the case [default: one of the run
+    /// that has the same contract and passed]
+    #[arg(long, value_name = "KERNEL")]
+    pub(super) good: Option<String>,
+    /// Guests at a time [default: one more than the host has processors]
+    #[arg(short, value_name = "N")]
+    pub(super) jobs: Option<usize>,
+    /// Where its folder goes [default: target/minimised/ID]
+    #[arg(long, value_name = "DIR")]
+    pub(super) run_dir: Option<Utf8PathBuf>,
+    /// Go on with the one in this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["run", "cell", "kernel", "title", "good",
+        "run_dir"])]
+    pub(super) resume: Option<Utf8PathBuf>,
+}
+
 /// `zonedev bench`.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
@@ -426,6 +472,7 @@ impl Cli {
             Command::Report(args) => return matrix::report(&project, &args),
             Command::Diff(args) => return diff::run(&project, &args),
             Command::Accept(args) => return accept::run(&project, &args),
+            Command::Minimise(args) => return minimise::run(&project, &args).await,
             Command::Core(args) => return core::run(&project, &args),
             Command::Coverage(args) => return inspect::coverage(&project, &args),
             _ => {}

@@ -35,7 +35,8 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
         #[expect(clippy::disallowed_methods, reason = "the date in a run's name")]
         let started = SystemTime::now();
         let job = Job::of(project, args)?;
-        let (path, id) = run_folder(project, job.args.run_dir.as_deref(), started)?;
+        let runs = project.join("target/runs");
+        let (path, id) = run_folder_in(&runs, job.args.run_dir.as_deref(), started)?;
         let folder = RunFolder::create(&path).map_err(|e| {
             Failure::request(
                 format!("failed to {e}"),
@@ -102,7 +103,7 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
     Ok(Exit::Good)
 }
 
-fn begun(folder: &RunFolder) -> Result<Begun, Failure> {
+pub(super) fn begun(folder: &RunFolder) -> Result<Begun, Failure> {
     folder.read_begun().map_err(|e| {
         Failure::request(
             format!("failed to {e}"),
@@ -112,7 +113,7 @@ fn begun(folder: &RunFolder) -> Result<Begun, Failure> {
 }
 
 /// What was typed when a run began.
-fn command(begun: &Begun) -> Result<MatrixArgs, Failure> {
+pub(super) fn command(begun: &Begun) -> Result<MatrixArgs, Failure> {
     std::env::set_current_dir(&begun.directory)?;
     let cli = Cli::try_parse_from(&begun.command).ok();
     cli.and_then(Cli::into_matrix).ok_or_else(|| {
@@ -490,8 +491,8 @@ async fn listen(mut folder: RunFolder, mut receiver: UnboundedReceiver<Event>, t
     }
 }
 
-fn run_folder(
-    project: &Utf8Path,
+pub(super) fn run_folder_in(
+    runs: &Utf8Path,
     given: Option<&Utf8Path>,
     started: SystemTime,
 ) -> Result<(Utf8PathBuf, String), Failure> {
@@ -501,7 +502,7 @@ fn run_folder(
     let id = format!("{stamp}-{}", std::process::id());
     let path = match given {
         Some(path) => path.to_owned(),
-        None => project.join("target/runs").join(&id),
+        None => runs.join(&id),
     };
     fs_err::create_dir_all(&path)?;
     Ok((path.canonicalize_utf8()?, id))

@@ -39,6 +39,7 @@ mod judge;
 mod lines;
 mod list;
 mod matrix;
+mod minimise;
 mod mutants;
 mod own;
 mod project;

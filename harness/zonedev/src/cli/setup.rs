@@ -21,6 +21,9 @@ use crate::vm::{self, Accel, AccelProbe, Launcher, MemoryDir, Qemu, Spawner};
 use super::args::{AccelArg, BuildOptions, Selection};
 use super::exit::Failure;
 
+/// The suite of cases of one's own.
+pub(super) const OWN: &str = "own";
+
 /// The kernels of a run whose request names none.
 pub(super) const DEFAULT_KERNELS: [&str; 2] = ["5.10", "5.10+zone-device-refcount"];
 
@@ -83,7 +86,10 @@ pub(super) struct Cases {
 
 /// Reads all cases and fixtures.
 pub(super) fn cases(project: &Utf8Path, selection: &Selection) -> Result<Cases, Failure> {
-    let mut cases = SuiteStore::new(project.join("suites")).cases()?;
+    let mut cases = match selection.cases.as_slice() {
+        [] => SuiteStore::new(project.join("suites")).cases()?,
+        own => own_cases(own)?,
+    };
     if let Some(path) = &selection.fstests {
         cases.extend(build::fstests_cases(path)?);
     }
@@ -95,7 +101,12 @@ pub(super) fn cases(project: &Utf8Path, selection: &Selection) -> Result<Cases, 
             store.load(name)?;
         }
     }
-    let filter = Filter::new(&selection.suites, &selection.filters, &cases)?.full(selection.full);
+    // Whoever names a case's file means it, on whatever fixture.
+    let own = match selection.cases.is_empty() || !selection.suites.is_empty() {
+        true => selection.suites.clone(),
+        false => vec![OWN.to_owned()],
+    };
+    let filter = Filter::new(&own, &selection.filters, &cases)?.full(selection.full);
     Ok(Cases {
         all: cases,
         fixtures,
@@ -132,6 +143,25 @@ pub(super) fn one_case(project: &Utf8Path, text: &str) -> Result<String, Failure
             "give the whole SUITE/FIXTURE/CASE",
         )),
     }
+}
+
+/// Cases of one's own, each in a file of its own.
+fn own_cases(files: &[Utf8PathBuf]) -> Result<Vec<Case>, Failure> {
+    let mut cases: Vec<Case> = Vec::new();
+    for path in files {
+        let name = path.file_stem().unwrap_or("case");
+        let file = SpecFile::read(path, &format!("the case `{name}`"))?;
+        for case in Case::parse(OWN, name, &file)? {
+            if cases.iter().any(|other| other.name == case.name) {
+                return Err(Failure::request(
+                    format!("two cases are called `{}`", case.name),
+                    "give one of the files another name",
+                ));
+            }
+            cases.push(case);
+        }
+    }
+    Ok(cases)
 }
 
 /// Hands a build's events on as the run's.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 use guestmem::KernelInfo;
@@ -93,6 +93,8 @@ pub struct Engine {
     pub(super) guests: Arc<Semaphore>,
     /// Groups at a time: each holds one template in memory.
     groups: Arc<Semaphore>,
+    /// How long an operation may take, where that is less than usual.
+    pub(super) step_limit: Option<Duration>,
 }
 
 /// The title of the cell that stands for boot and provisioning.
@@ -107,6 +109,7 @@ impl Engine {
             events,
             guests: Arc::new(Semaphore::new(jobs)),
             groups: Arc::new(Semaphore::new(jobs)),
+            step_limit: None,
             config,
         }
     }
@@ -347,7 +350,11 @@ impl Engine {
     }
 
     pub(super) fn limits(&self, side: usize) -> Limits {
-        Limits::of(self.config.accel, self.sides[side].patience)
+        let mut limits = Limits::of(self.config.accel, self.sides[side].patience);
+        if let Some(limit) = self.step_limit {
+            limits.step = limits.step.min(limit);
+        }
+        limits
     }
 
     pub(super) fn behaviour(&self, side: usize) -> Behaviour {

@@ -12,6 +12,7 @@ mod profile;
 mod progress;
 mod repeat;
 mod session;
+mod stand;
 mod trust;
 
 pub use engine::{Engine, EngineConfig, Isolation, Side};
@@ -20,3 +21,4 @@ pub use pages::PageReader;
 pub use progress::Silence;
 pub use repeat::Repeat;
 pub use session::{Session, SessionError};
+pub use stand::Stand;

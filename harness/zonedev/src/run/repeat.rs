@@ -43,7 +43,7 @@ impl Repeat {
     };
 
     /// The steps of run `n`, from 0.
-    fn steps(&self, steps: &[PlannedStep], n: u32) -> Vec<PlannedStep> {
+    pub(super) fn steps(&self, steps: &[PlannedStep], n: u32) -> Vec<PlannedStep> {
         let mut steps = steps.to_vec();
         for step in &mut steps {
             if let Op::Race { seed, .. } = &mut step.op {
@@ -200,7 +200,7 @@ impl Engine {
 
     /// Whether it was the harness or the host that failed, a QEMU that crashed for example: that is
     /// told, and tried once more. What a kernel does never is.
-    fn try_again(&self, record: &CellRecord) -> bool {
+    pub(super) fn try_again(&self, record: &CellRecord) -> bool {
         let emulated = self.config.accel == Accel::Tcg && lost_timer(record);
         let message = match record.end.not_the_kernel() {
             Some(message) => message,

@@ -10,6 +10,7 @@
 //! | `expect_if` | `{ "fsdax.pins=refused" = "ENOMEM" }`: another expectation where the contract says so |
 //! | `splats` | titles of kernel reports that belong to this step |
 //! | `splats_if` | the same under a condition |
+//! | `may_block` | watch it: a step that sleeps is told as `blocked`, and not waited for |
 //! | `when`, `unless` | run the step only where the contract says so, or does not |
 //!
 //! Conditions (see [`super::Facts`]) joined with `&` must all hold. Where several expectations
@@ -170,17 +171,20 @@ struct Common {
     splats_if: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     every_splat: bool,
+    #[serde(default)]
+    may_block: bool,
     when: Option<String>,
     unless: Option<String>,
 }
 
-const COMMON: [&str; 8] = [
+const COMMON: [&str; 9] = [
     "actor",
     "expect",
     "expect_if",
     "splats",
     "splats_if",
     "every_splat",
+    "may_block",
     "when",
     "unless",
 ];
@@ -470,8 +474,9 @@ fn step(mut table: toml::Table) -> Result<Step, (String, String)> {
             "use one of those that proto::Op::Race names".to_owned(),
         ));
     }
-    let may_block =
-        common.expect == "blocked" || common.expect_if.values().any(|word| word == "blocked");
+    let may_block = (common.expect_if.values().chain([&common.expect]))
+        .any(|word| word == "blocked")
+        || common.may_block;
     Ok(Step {
         actor: common.actor,
         op,
