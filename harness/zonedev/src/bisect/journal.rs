@@ -124,8 +124,11 @@ pub enum Line {
         vmlinux: Option<String>,
         /// Seconds that building took.
         build_s: f64,
-        /// Seconds that the trials took.
+        /// Seconds that the trials took, with what comes before them.
         trials_s: f64,
+        /// Seconds of that before the first trial: the boot.
+        #[serde(default)]
+        start_s: f64,
     },
 }
 
@@ -248,6 +251,7 @@ mod tests {
             vmlinux: None,
             build_s: 1.5,
             trials_s: 0.0,
+            start_s: 0.0,
         };
         let seen = Trials {
             trials: 3,

@@ -15,6 +15,8 @@ const DOUBTFUL: f64 = 1.0 / 32.0;
 pub struct Costs {
     /// Of building a step that is not built yet.
     pub build: f64,
+    /// Of what comes before the first of some trials: the boot.
+    pub start: f64,
     /// Of one trial.
     pub trial: f64,
 }
@@ -164,8 +166,8 @@ impl Search {
                 } else {
                     self.costs.build
                 };
-                let worth =
-                    bits * (1.0 - doubt[step]) / (build + f64::from(trials) * self.costs.trial);
+                let worth = bits * (1.0 - doubt[step])
+                    / (build + self.costs.start + f64::from(trials) * self.costs.trial);
                 if best[step].is_none_or(|(_, so_far)| worth > so_far) {
                     best[step] = Some((trials, worth));
                 }

@@ -32,6 +32,7 @@ struct Went {
 
 const COSTS: Costs = Costs {
     build: 30.0,
+    start: 10.0,
     trial: 3.0,
 };
 

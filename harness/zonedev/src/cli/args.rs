@@ -375,6 +375,9 @@ pub(super) struct BisectArgs {
     /// processors or more]
     #[arg(long, value_name = "N")]
     pub(super) ahead: Option<usize>,
+    /// Leave out the search for the smallest case that shows it
+    #[arg(long)]
+    pub(super) no_minimise: bool,
     /// Where the bisection's folder goes [default: target/bisections/ID]
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<Utf8PathBuf>,

@@ -5,6 +5,7 @@
 mod answer;
 mod attempt;
 mod log;
+mod minimised;
 mod one_step;
 mod revert;
 mod steps;
@@ -34,8 +35,11 @@ const UNLIKELY: f64 = 0.005;
 /// What is thought to be spent before anything was.
 const FIRST_COSTS: Costs = Costs {
     build: 60.0,
-    trial: 4.0,
+    start: 12.0,
+    trial: 3.0,
 };
+/// Seconds in which nothing is built.
+const CACHED: f64 = 3.0;
 /// Processors from which on a kernel is built while another is tried.
 const CORES_FOR_AHEAD: usize = 4;
 
@@ -55,8 +59,8 @@ struct Bisection<'a> {
     tried: Vec<(String, Tried)>,
     /// Everything that was tried, in order, as far as it ran.
     lines: Vec<(At, Tried)>,
-    /// Seconds and how many: of builds, of trials.
-    spent: [(f64, f64); 2],
+    /// Seconds and how many: of builds, of boots, of trials.
+    spent: [(f64, f64); 3],
     /// How many kernels may be built ahead, and which are.
     ahead: usize,
     building: Vec<(String, Child)>,
@@ -89,6 +93,9 @@ pub(super) async fn run(project: &Utf8Path, args: &BisectArgs) -> Result<Exit, F
     let next = bisection.steps().await?;
     if let Next::Found { step, .. } = next {
         bisection.revert(step).await?;
+    }
+    if !args.no_minimise {
+        bisection.minimise().await?;
     }
     let answer = bisection.answer(&next)?;
     let text = answer.text();
@@ -211,7 +218,7 @@ impl<'a> Bisection<'a> {
             reverted: None,
             tried: Vec::new(),
             lines: Vec::new(),
-            spent: [(0.0, 0.0); 2],
+            spent: [(0.0, 0.0); 3],
             ahead: 0,
             building: Vec::new(),
         })
@@ -236,6 +243,7 @@ impl<'a> Bisection<'a> {
                 vmlinux,
                 build_s,
                 trials_s,
+                start_s,
             } => {
                 match (&came, at) {
                     (Tried::Ran { seen }, At::Good) => {
@@ -252,18 +260,22 @@ impl<'a> Bisection<'a> {
                     }
                 }
                 self.lines.push((at, came.clone()));
-                if build_s > 0.0 {
+                // What was in the cache says nothing of what is not.
+                if build_s > CACHED {
                     self.spent[0].0 += build_s;
                     self.spent[0].1 += 1.0;
                 }
-                if let Tried::Ran { seen } = &came {
-                    self.spent[1].0 += trials_s;
-                    self.spent[1].1 += f64::from(seen.trials);
+                if let (Tried::Ran { seen }, true) = (&came, trials_s > 0.0) {
+                    self.spent[1].0 += start_s;
+                    self.spent[1].1 += 1.0;
+                    self.spent[2].0 += trials_s - start_s;
+                    self.spent[2].1 += f64::from(seen.trials);
                 }
                 let mean = |(sum, n): (f64, f64), first: f64| if n > 0.0 { sum / n } else { first };
                 self.search.costs(Costs {
                     build: mean(self.spent[0], FIRST_COSTS.build),
-                    trial: mean(self.spent[1], FIRST_COSTS.trial),
+                    start: mean(self.spent[1], FIRST_COSTS.start),
+                    trial: mean(self.spent[2], FIRST_COSTS.trial),
                 });
                 if let Some(vmlinux) = vmlinux {
                     self.tried.push((vmlinux, came));
@@ -275,11 +287,6 @@ impl<'a> Bisection<'a> {
     /// The folder of a run at the bad end that failed.
     fn bad_end(&self) -> Utf8PathBuf {
         self.trier.dir.join("bad-end")
-    }
-
-    /// The smallest case that shows it, once that is found.
-    fn minimised_case(&self) -> Utf8PathBuf {
-        self.trier.dir.join("minimised/minimised.toml")
     }
 
     /// The step that is found, if one is, and how likely that is.

@@ -65,18 +65,22 @@ impl Bisection<'_> {
                     vmlinux: None,
                     build_s,
                     trials_s: 0.0,
+                    start_s: 0.0,
                 });
             }
         };
         let clock = Instant::now();
-        let came = match self.same(at, &vmlinux, trials) {
+        let mut trials_s = 0.0;
+        let (came, running_s) = match self.same(at, &vmlinux, trials) {
             Some(came) => {
                 errln!("{words}: the same vmlinux as one that was tried");
-                came
+                (came, 0.0)
             }
             None => {
                 self.build_ahead(at, trials)?;
-                self.trials(at, &kernel, trials, until_fails).await?
+                let came = self.trials(at, &kernel, trials, until_fails).await?;
+                trials_s = clock.elapsed().as_secs_f64();
+                came
             }
         };
         let says = match &came {
@@ -89,7 +93,8 @@ impl Bisection<'_> {
             came,
             vmlinux: Some(vmlinux),
             build_s,
-            trials_s: clock.elapsed().as_secs_f64(),
+            trials_s,
+            start_s: (trials_s - running_s).max(0.0),
         })
     }
 
@@ -130,16 +135,21 @@ impl Bisection<'_> {
         Ok(())
     }
 
+    /// What the trials told, and how many seconds they took without the boot.
     async fn trials(
         &mut self,
         at: At,
         kernel: &str,
         trials: u32,
         until_fails: bool,
-    ) -> Result<Tried, Failure> {
-        let (runs, failed) = match self.trier.run(kernel, trials, until_fails).await? {
-            Runs::Ran { runs, failed } => (runs, failed),
-            Runs::Not(reason) => return Ok(Tried::Skipped { reason }),
+    ) -> Result<(Tried, f64), Failure> {
+        let (runs, failed, took_s) = match self.trier.run(kernel, trials, until_fails).await? {
+            Runs::Ran {
+                runs,
+                failed,
+                took_s,
+            } => (runs, failed, took_s),
+            Runs::Not(reason) => return Ok((Tried::Skipped { reason }, 0.0)),
         };
         if self.signature.is_none() {
             let part = self.question.title.as_deref().unwrap_or_default();
@@ -163,6 +173,6 @@ impl Bisection<'_> {
                 fs_err::rename(self.trier.run_dir(), kept)?;
             }
         }
-        Ok(came)
+        Ok((came, took_s))
     }
 }

@@ -38,7 +38,7 @@ pub(in crate::cli) async fn one_step(
         }
     }
     let (runs, failed) = match trier.run(&args.kernel, args.trials.get(), true).await? {
-        Runs::Ran { runs, failed } => (runs, failed),
+        Runs::Ran { runs, failed, .. } => (runs, failed),
         Runs::Not(reason) => return cannot(&reason),
     };
     let signature = args

@@ -8,7 +8,7 @@ use tokio::process::{Child, Command};
 use crate::bisect::{Trials, Tried, without_numbers};
 use crate::cli::exit::Failure;
 use crate::cli::own;
-use crate::record::{CellVerdict, RunFolder};
+use crate::record::{CellVerdict, FailedRun, RunFolder};
 
 /// How often what the host broke is tried.
 const HOST_TRIES: u32 = 3;
@@ -42,6 +42,8 @@ pub(super) enum Runs {
         runs: u32,
         /// The reasons of each run that failed.
         failed: Vec<Vec<String>>,
+        /// Seconds that the runs took, one after the other.
+        took_s: f64,
     },
     /// Why it can't run.
     Not(String),
@@ -175,7 +177,7 @@ impl Trier<'_> {
                         otherwise = Some(reasons.first().cloned().unwrap_or_default());
                     }
                     CellVerdict::Fail { .. } | CellVerdict::Pass {} if asked => {
-                        seen = Some((RunFolder::open(&run).read_cell(id)?.repeats, verdict));
+                        seen = Some((RunFolder::open(&run).read_cell(id)?, verdict));
                     }
                     _ => {}
                 }
@@ -186,29 +188,23 @@ impl Trier<'_> {
             if let Some(reason) = otherwise {
                 return Ok(Runs::Not(reason));
             }
-            return match seen {
-                Some((Some(repeats), _)) => {
-                    let all = |run: &crate::record::FailedRun| {
-                        [slice::from_ref(&run.reason), &run.others].concat()
-                    };
-                    Ok(Runs::Ran {
-                        runs: repeats.runs,
-                        failed: repeats.failed.iter().map(all).collect(),
-                    })
-                }
-                Some((None, CellVerdict::Fail { reasons, .. })) => Ok(Runs::Ran {
-                    runs: trials,
-                    failed: vec![reasons.clone()],
-                }),
-                Some((None, _)) => Ok(Runs::Ran {
-                    runs: trials,
-                    failed: Vec::new(),
-                }),
-                None => Err(Failure::request(
+            let Some((cell, verdict)) = seen else {
+                return Err(Failure::request(
                     format!("no cell is called {}", self.case),
                     "give the whole SUITE/FIXTURE/CASE, see `zonedev list cases`",
-                )),
+                ));
             };
+            let all = |run: &FailedRun| [slice::from_ref(&run.reason), &run.others].concat();
+            let (runs, failed) = match (&cell.repeats, verdict) {
+                (Some(repeats), _) => (repeats.runs, repeats.failed.iter().map(all).collect()),
+                (None, CellVerdict::Fail { reasons, .. }) => (trials, vec![reasons.clone()]),
+                (None, _) => (trials, Vec::new()),
+            };
+            return Ok(Runs::Ran {
+                runs,
+                failed,
+                took_s: cell.took_ms as f64 / 1000.0,
+            });
         }
         Err(Failure::harness(format!(
             "failed {HOST_TRIES} times to run {kernel}; see {log}"
@@ -219,8 +215,16 @@ impl Trier<'_> {
 /// What a build ended with: the compiler's first error, or our own words.
 fn first_error(said: &str) -> String {
     let compiler = said.lines().find(|line| line.contains("error:"));
-    let ours = || said.lines().find_map(|line| line.trim().strip_prefix("× "));
-    let error = compiler.or_else(ours).unwrap_or("see build.log");
+    // Wrapped by its printer: its lines begin with bars.
+    let ours = said.split_once("× ").map(|(_, words)| {
+        let lines = words
+            .lines()
+            .map(|line| line.trim().trim_start_matches("│ "));
+        let lines: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+        lines.join(" ")
+    });
+    let error = compiler.map(str::to_owned).or(ours);
+    let error = error.unwrap_or_else(|| "see build.log".to_owned());
     format!("it does not build: {}", error.trim())
 }
 
@@ -255,7 +259,8 @@ mod tests {
         let said =
             "build x\n  CC mm/gup.o\nmm/gup.c:3:2: error: #error \"no\"\nmm/gup.c:4: error: y\n";
         assert!(first_error(said).ends_with("build: mm/gup.c:3:2: error: #error \"no\""));
-        assert!(first_error("zonedev:   × a patch\n").ends_with("see build.log"));
-        assert!(first_error("  × p.patch does not apply\n").ends_with("p.patch does not apply"));
+        assert!(first_error("killed\n").ends_with("build: see build.log"));
+        let wrapped = "zonedev:   × the patch p.patch does\n  │ not apply\n\n";
+        assert!(first_error(wrapped).ends_with("build: the patch p.patch does not apply"));
     }
 }
