@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
 use super::{
-    accept, bench, bisect, build, core, diff, doctor, inspect, list, matrix, mutants, shell,
+    accept, bench, bisect, build, c_program, core, diff, doctor, inspect, list, matrix, mutants, shell,
 };
 
 /// Boots Linux kernels side by side and says what a change to the kernel
@@ -73,6 +73,14 @@ Examples:
 The files are suites/SUITE/snapshots/*.snap: `git diff suites` shows what is accepted, and
 `cargo insta review` works on the same ones.")]
     Accept(AcceptArgs),
+    /// A case as a C program that needs nothing of ours, to be mailed
+    #[command(after_help = "\
+Examples:
+  zonedev c-program -k 6.12 fsdax/fsdax-ext4/umount-pinned > umount-pinned.c
+  zonedev c-program -k 6.12+./my.mbox ./found.toml
+
+The commands that set its machine up stand in its first comment.")]
+    CProgram(CProgramArgs),
     /// Unpack the memory of a guest that was kept, and say how drgn and crash open it
     Core(CoreArgs),
     /// What finished runs reached, by suite and kernel, as Markdown: docs/coverage.md
@@ -282,6 +290,19 @@ pub(super) struct AcceptArgs {
     pub(super) reason: String,
 }
 
+/// `zonedev c-program`.
+#[derive(Debug, Args)]
+pub(super) struct CProgramArgs {
+    /// The whole SUITE/FIXTURE/CASE, or a case's file
+    pub(super) case: String,
+    /// The kernel whose outcomes are expected
+    #[arg(short, long, value_name = "KERNEL", default_value = "6.12")]
+    pub(super) kernel: String,
+    /// The fixture of a case's file [default: its first]
+    #[arg(long)]
+    pub(super) fixture: Option<String>,
+}
+
 /// `zonedev core`.
 #[derive(Debug, Args)]
 pub(super) struct CoreArgs {
@@ -369,6 +390,7 @@ impl Cli {
             Command::Report(args) => return matrix::report(&project, &args),
             Command::Diff(args) => return diff::run(&project, &args),
             Command::Accept(args) => return accept::run(&project, &args),
+            Command::CProgram(args) => return c_program::run(&project, &args),
             Command::Core(args) => return core::run(&project, &args),
             Command::Coverage(args) => return inspect::coverage(&project, &args),
             _ => {}
