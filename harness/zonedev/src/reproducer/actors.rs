@@ -106,6 +106,8 @@ pub(super) fn deal(
         match &said.op {
             Op::Fork { child } if !said.dies => {
                 alive.push(child.clone());
+                // Also one that does nothing is there.
+                body(&mut bodies, child);
                 started += 1;
             }
             Op::Exit {} => {

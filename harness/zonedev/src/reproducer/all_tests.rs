@@ -42,23 +42,34 @@ fn program(case: &Case, fixture: &Fixture, contract: &Contract) -> Option<(Vec<O
     Some((ops.chain(steps.into_iter().map(|s| s.op)).collect(), text))
 }
 
-/// Compiles each, two at a time; what the compiler says of those that it does not take.
+/// Compiles each, two at a time; what the compiler says of those that it does not take. Programs
+/// whose functions are others' are only looked at; the rest is compiled and linked.
 fn compile(programs: &[(String, String)], dir: &Utf8Path) -> Vec<String> {
-    let next = Mutex::new(programs.iter().enumerate());
+    let mut functions = BTreeSet::new();
+    let whole: Vec<bool> = programs
+        .iter()
+        .map(|(_, text)| functions_of(text).fold(false, |new, f| functions.insert(f) || new))
+        .collect();
+    let next = Mutex::new(programs.iter().zip(whole).enumerate());
     let said = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
-                    let Some((n, (name, text))) = next.lock().unwrap().next() else {
+                    let one = next.lock().unwrap().next();
+                    let Some((n, ((name, text), whole))) = one else {
                         return;
                     };
-                    let source = dir.join(format!("{n}.c"));
+                    let plain = name.replace(['/', ' '], "_");
+                    let source = dir.join(format!("{n}-{plain}.c"));
                     std::fs::write(&source, text).unwrap();
                     let mut cc = Command::new("cc");
-                    cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-pthread", "-S"])
-                        .args(["-o", "/dev/null", source.as_str()]);
-                    let out = cc.output().unwrap();
+                    cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+                    match whole {
+                        true => cc.args(["-O2", "-static", "-o", "/dev/null"]),
+                        false => cc.arg("-fsyntax-only"),
+                    };
+                    let out = cc.arg(source.as_str()).output().unwrap();
                     if !out.status.success() {
                         let errors = String::from_utf8_lossy(&out.stderr).into_owned();
                         said.lock().unwrap().push(format!("{name}:\n{errors}"));
@@ -68,6 +79,12 @@ fn compile(programs: &[(String, String)], dir: &Utf8Path) -> Vec<String> {
         }
     });
     said.into_inner().unwrap()
+}
+
+/// The helpers of a program: functions with names of their own.
+fn functions_of(text: &str) -> impl Iterator<Item = &str> {
+    let starts = text.lines().filter(|l| l.starts_with("static ") && l.contains('('));
+    starts.filter(|l| !l.chars().any(|c| c.is_ascii_digit()) && !l.contains(" run_"))
 }
 
 /// The words of all operations, as the schema of cases has them.
@@ -88,6 +105,8 @@ do = "mount-root"
 do = "torn-down"
 expect = "EBUSY"
 [[step]]
+do = "destroy-region"
+[[step]]
 do = "end"
 [[step]]
 do = "torn-down"
@@ -101,7 +120,7 @@ fn every_case_is_a_program_that_compiles_without_a_warning() {
     let rare = SpecFile::from_text("suites/x/rare.toml".into(), RARE);
     cases.extend(Case::parse("x", "rare", &rare).unwrap());
     let mut seen = BTreeSet::new();
-    let mut programs: BTreeMap<String, String> = BTreeMap::new();
+    let mut programs: BTreeMap<String, (String, String)> = BTreeMap::new();
     for name in ["5.10", "6.12", "7.3"] {
         let contract = contract(name);
         for case in &cases {
@@ -113,15 +132,18 @@ fn every_case_is_a_program_that_compiles_without_a_warning() {
                 // Fixtures and kernels often differ in the comment only.
                 let code = text.split_once(" */\n").unwrap().1.to_owned();
                 let name = format!("{}/{fixture}/{} on {name}", case.suite, case.name);
-                programs.entry(code).or_insert(name);
+                programs.entry(code).or_insert((name, text));
             }
         }
     }
     let missing: Vec<String> = all_words().difference(&seen).cloned().collect();
     assert!(missing.is_empty(), "no program has {missing:?}");
     assert!(programs.len() > 300, "{}", programs.len());
-    let programs: Vec<(String, String)> = programs.into_iter().map(|(t, n)| (n, t)).collect();
-    let dir = tempfile::tempdir().unwrap();
-    let said = compile(&programs, Utf8Path::from_path(dir.path()).unwrap());
+    let programs: Vec<(String, String)> = programs.into_values().collect();
+    let temp = tempfile::tempdir().unwrap();
+    // To look at them.
+    let kept = std::env::var("ZONEDEV_KEEP_PROGRAMS").ok();
+    let dir = kept.map_or_else(|| temp.path().to_owned(), std::path::PathBuf::from);
+    let said = compile(&programs, Utf8Path::from_path(&dir).unwrap());
     assert!(said.is_empty(), "{} of {}:\n{}", said.len(), programs.len(), said.join("\n"));
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::{DaxMode, Op};
+use proto::DaxMode;
 
 use crate::spec::Fixture;
 
@@ -32,18 +32,12 @@ pub(super) struct Devices {
     made: BTreeMap<u32, u32>,
     /// Whether namespaces have no labels.
     unlabelled: bool,
-    /// Whether something changed since the program began, so that numbers may have moved on.
-    region_of_dax: bool,
 }
 
 impl Devices {
     pub(super) fn new(fixture: &Fixture) -> Self {
         Devices {
             unlabelled: fixture.nvdimms.is_empty() && has_e820(fixture),
-            region_of_dax: fixture
-                .provision
-                .iter()
-                .any(|op| matches!(op, Op::CreateDax { .. })),
             ..Devices::default()
         }
     }
@@ -51,11 +45,6 @@ impl Devices {
     /// Whether namespaces have no labels: there is one in each region from the start.
     pub(super) fn unlabelled(&self) -> bool {
         self.unlabelled
-    }
-
-    /// Whether instances of device-dax are made by hand.
-    pub(super) fn are_of_a_region(&self) -> bool {
-        self.region_of_dax
     }
 
     /// One more namespace.
@@ -80,7 +69,6 @@ impl Devices {
 
     /// One more instance of device-dax in its region: the first number that is free.
     pub(super) fn created_dax(&mut self) {
-        self.region_of_dax = true;
         let mut numbers = (0..).map(|n| format!("dax0.{n}"));
         let free = numbers.find(|dev| self.all.iter().all(|d| d.dev != *dev));
         let dev = free.unwrap_or_default();

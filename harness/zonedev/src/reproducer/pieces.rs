@@ -34,7 +34,7 @@ static NUMBERS: [Piece; 6] = lines! {
 };
 
 /// In the order of a program.
-static PIECES: [Piece; 79] = pieces! {
+static PIECES: [Piece; 80] = pieces! {
     "word": "WORD";
     "fs_shutdown": "FS_IOC_SHUTDOWN";
     "expect": "expect(" "came(" "failures";
@@ -106,7 +106,8 @@ static PIECES: [Piece; 79] = pieces! {
     "create_dax": "create_dax(";
     "read_attributes": "read_attributes(";
     "torn_down": "torn_down(";
-    "blocks": "blocks(" "ended(" "blocked";
+    "blocks": "blocks(" "blocked";
+    "ended": "ended(";
     "turn": "turn(" "pass(" "now";
     "start": "start(";
     "supervise": "supervise(";
