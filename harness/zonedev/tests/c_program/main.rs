@@ -342,8 +342,8 @@ async fn a_program_shows_the_report_that_its_case_does() {
     println!("{}", common::said(&output));
     let folder = RunFolder::open(&run);
     let record = folder.read_record().unwrap();
-    let cell = record.cells.iter().find(|c| c.id.case == "migrate-and-back").unwrap();
-    let cell = folder.read_cell(&cell.id).unwrap();
+    let cell = record.cells.iter().find(|c| c.0.case == "migrate-and-back").unwrap();
+    let cell = folder.read_cell(&cell.0).unwrap();
     let wanted: BTreeSet<String> = cell.splats.iter().map(|s| s.title.clone()).collect();
     assert!(!wanted.is_empty());
 
