@@ -1,8 +1,6 @@
 //! What the devices of a case are called: namespaces as ndctl and the kernel number them, instances
 //! of device-dax, mount points.
 
-use std::collections::BTreeMap;
-
 use proto::DaxMode;
 
 use crate::spec::Fixture;
@@ -16,6 +14,8 @@ pub(super) struct Device {
     pub(super) mode: String,
     /// Such as `pmem0` or `dax0.0`.
     pub(super) dev: String,
+    /// Its region and its number there, the first that was free.
+    pub(super) namespace: Option<(u32, u32)>,
     /// Whether a partition stands for it.
     pub(super) partition: bool,
     /// The file system on it.
@@ -28,8 +28,6 @@ pub(super) struct Device {
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     all: Vec<Device>,
-    /// How many namespaces each region ever had.
-    made: BTreeMap<u32, u32>,
     /// Whether namespaces have no labels.
     unlabelled: bool,
 }
@@ -47,11 +45,10 @@ impl Devices {
         self.unlabelled
     }
 
-    /// One more namespace.
+    /// One more namespace: the first number of its region that is free.
     pub(super) fn created(&mut self, mode: &str, name: Option<&str>, region: u32) {
-        let made = self.made.entry(region).or_default();
-        let n = if self.unlabelled { 0 } else { *made };
-        *made += 1;
+        let taken = |n| (self.all.iter()).any(|d| d.namespace == Some((region, n)));
+        let n = (0..).find(|n| !taken(*n)).unwrap_or_default();
         let dev = match (mode, n) {
             ("devdax", n) => format!("dax{region}.{n}"),
             (_, 0) => format!("pmem{region}"),
@@ -61,6 +58,7 @@ impl Devices {
             name: name.map(str::to_owned),
             mode: mode.to_owned(),
             dev,
+            namespace: Some((region, n)),
             partition: false,
             fs: None,
             driver: DaxMode::Devdax,
@@ -76,6 +74,7 @@ impl Devices {
             name: Some(dev.clone()),
             mode: "devdax".to_owned(),
             dev,
+            namespace: None,
             partition: false,
             fs: None,
             driver: DaxMode::Devdax,
