@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
 use super::{
-    accept, bench, bisect, build, c_program, core, diff, doctor, inspect, list, matrix, mutants, shell,
+    accept, bench, bisect, build, c_program, core, diff, doctor, inspect, list, matrix, mutants,
+    shell,
 };
 
 /// Boots Linux kernels side by side and says what a change to the kernel

@@ -27,6 +27,16 @@ pub(super) fn run(project: &Utf8Path, args: &CProgramArgs) -> Result<Exit, Failu
         contract: &kernel.contract,
         fixture: &fixture,
     };
+    let skipped = match fixture.skip_reason(&kernel.contract)? {
+        Some(reason) => Some(reason),
+        None => meant.case.skip_reason(facts)?,
+    };
+    if let Some(reason) = skipped {
+        return Err(Failure::nothing_selected(
+            format!("{} does not run on {}: {reason}", args.case, kernel.name),
+            "name another kernel with -k",
+        ));
+    }
     let steps = meant.case.steps(facts)?;
     let program = c_program(&Reproduced {
         name: &meant.case.name,
@@ -47,7 +57,11 @@ fn of_file(path: &str, fixture: Option<&str>) -> Result<Meant, Failure> {
     let file = SpecFile::read(&path, "the case")?;
     let name = path.file_stem().unwrap_or("case");
     let case = Case::parse("", name, &file)?.into_iter().next();
-    let fixture = |case: &Case| fixture.map(str::to_owned).or(case.fixtures.first().cloned());
+    let fixture = |case: &Case| {
+        fixture
+            .map(str::to_owned)
+            .or(case.fixtures.first().cloned())
+    };
     case.and_then(|case| Some((fixture(&case)?, case)))
         .map(|(fixture, case)| Meant { case, fixture })
         .ok_or_else(|| Failure::request(format!("{path} names no fixture"), "add `fixtures`"))
@@ -57,11 +71,14 @@ fn of_file(path: &str, fixture: Option<&str>) -> Result<Meant, Failure> {
 fn of_suites(project: &Utf8Path, name: &str) -> Result<Meant, Failure> {
     let mut parts = name.splitn(3, '/');
     let (suite, fixture, case) = (parts.next(), parts.next(), parts.next());
-    let found = SuiteStore::new(project.join("suites")).cases()?.into_iter().find(|c| {
-        Some(c.suite.as_str()) == suite
-            && Some(c.name.as_str()) == case
-            && c.fixtures.iter().any(|f| Some(f.as_str()) == fixture)
-    });
+    let found = SuiteStore::new(project.join("suites"))
+        .cases()?
+        .into_iter()
+        .find(|c| {
+            Some(c.suite.as_str()) == suite
+                && Some(c.name.as_str()) == case
+                && c.fixtures.iter().any(|f| Some(f.as_str()) == fixture)
+        });
     found
         .zip(fixture)
         .map(|(case, fixture)| Meant {

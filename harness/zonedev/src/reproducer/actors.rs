@@ -135,8 +135,11 @@ pub(super) fn deal(
     for (by, text) in &bodies {
         let mut text = text.clone();
         if alive.contains(by) {
-            let end = ends(by);
-            text += &format!("\n\tturn({phase});\n{end}");
+            // Who did the last step has nobody to wait for.
+            if *by != at || gone {
+                text += &format!("\n\tturn({phase});\n");
+            }
+            text += &ends(by);
         }
         let begin = begins.get(by).cloned().unwrap_or_default();
         let body = text.trim_start_matches('\n');

@@ -10,22 +10,26 @@ use proto::Op;
 use super::{Reproduced, c_program};
 use crate::spec::{Case, Contract, Facts, Fixture, FixtureStore, SpecFile, SuiteStore};
 
-fn project() -> Utf8PathBuf {
+pub(super) fn project() -> Utf8PathBuf {
     Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn contract(name: &str) -> Contract {
+pub(super) fn contract(name: &str) -> Contract {
     let path = project().join(format!("kernels/contracts/{name}.toml"));
     Contract::parse(&SpecFile::read(&path, "the contract").unwrap()).unwrap()
 }
 
-fn fixtures() -> BTreeMap<String, Fixture> {
-    FixtureStore::new(project().join("images/fixtures")).all().unwrap()
+pub(super) fn fixtures() -> BTreeMap<String, Fixture> {
+    FixtureStore::new(project().join("images/fixtures"))
+        .all()
+        .unwrap()
 }
 
 fn program(case: &Case, fixture: &Fixture, contract: &Contract) -> Option<(Vec<Op>, String)> {
     let facts = Facts { contract, fixture };
-    if case.skip_reason(facts).unwrap().is_some() || fixture.skip_reason(contract).unwrap().is_some() {
+    if case.skip_reason(facts).unwrap().is_some()
+        || fixture.skip_reason(contract).unwrap().is_some()
+    {
         return None;
     }
     let steps = case.steps(facts).unwrap();
@@ -83,7 +87,9 @@ fn compile(programs: &[(String, String)], dir: &Utf8Path) -> Vec<String> {
 
 /// The helpers of a program: functions with names of their own.
 fn functions_of(text: &str) -> impl Iterator<Item = &str> {
-    let starts = text.lines().filter(|l| l.starts_with("static ") && l.contains('('));
+    let starts = text
+        .lines()
+        .filter(|l| l.starts_with("static ") && l.contains('('));
     starts.filter(|l| !l.chars().any(|c| c.is_ascii_digit()) && !l.contains(" run_"))
 }
 
@@ -91,7 +97,9 @@ fn functions_of(text: &str) -> impl Iterator<Item = &str> {
 fn all_words() -> BTreeSet<String> {
     let schema = serde_json::to_value(schemars::schema_for!(Op)).unwrap();
     let of = schema["oneOf"].as_array().unwrap();
-    let words = of.iter().map(|v| v["properties"]["do"]["const"].as_str().unwrap().to_owned());
+    let words = of
+        .iter()
+        .map(|v| v["properties"]["do"]["const"].as_str().unwrap().to_owned());
     words.collect()
 }
 
@@ -145,5 +153,11 @@ fn every_case_is_a_program_that_compiles_without_a_warning() {
     let kept = std::env::var("ZONEDEV_KEEP_PROGRAMS").ok();
     let dir = kept.map_or_else(|| temp.path().to_owned(), std::path::PathBuf::from);
     let said = compile(&programs, Utf8Path::from_path(&dir).unwrap());
-    assert!(said.is_empty(), "{} of {}:\n{}", said.len(), programs.len(), said.join("\n"));
+    assert!(
+        said.is_empty(),
+        "{} of {}:\n{}",
+        said.len(),
+        programs.len(),
+        said.join("\n")
+    );
 }

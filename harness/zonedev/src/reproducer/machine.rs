@@ -37,9 +37,7 @@ pub(super) fn qemu(fixture: &Fixture) -> Vec<String> {
             0 => String::new(),
             node => format!(",node={node}"),
         };
-        out.push(format!(
-            "-object memory-backend-ram,id=nv{i},size={size}K"
-        ));
+        out.push(format!("-object memory-backend-ram,id=nv{i},size={size}K"));
         out.push(format!(
             "-device nvdimm,id=nvdimm{i},memdev=nv{i},label-size={}K{node}",
             nvdimm.labels.bytes() >> 10
@@ -58,9 +56,7 @@ pub(super) fn parameters(fixture: &Fixture) -> Option<&str> {
 }
 
 /// Options that the kernel must have, as far as the case shows them.
-pub(super) fn options<'a>(
-    fixture: &'a Fixture,
-    ops: impl Iterator<Item = &'a Op>) -> Vec<String> {
+pub(super) fn options<'a>(fixture: &'a Fixture, ops: impl Iterator<Item = &'a Op>) -> Vec<String> {
     let mut out: Vec<&str> = Vec::new();
     if !fixture.nvdimms.is_empty() {
         out.extend(["ACPI_NFIT", "BLK_DEV_PMEM"]);

@@ -96,7 +96,11 @@ impl Writer<'_> {
                     op: op.word(),
                     why: "the case makes no such device".into(),
                 })?;
-                let flags = if *private { "MAP_PRIVATE" } else { "MAP_SHARED" };
+                let flags = if *private {
+                    "MAP_PRIVATE"
+                } else {
+                    "MAP_SHARED"
+                };
                 let (function, place) = match anywhere {
                     true => ("map_anywhere", ""),
                     false => ("map_file", ", BY_PMDS"),

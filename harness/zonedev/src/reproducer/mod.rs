@@ -24,3 +24,5 @@ pub use program::{Reproduced, c_program};
 
 #[cfg(test)]
 mod all_tests;
+#[cfg(test)]
+mod text_tests;

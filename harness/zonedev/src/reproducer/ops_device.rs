@@ -144,7 +144,9 @@ impl Writer<'_> {
                 lines
             }
             // Programs that the case takes from a root file system are where it is run.
-            Op::MountRoot {} => vec![Line::Comment("its programs are those of this system".into())],
+            Op::MountRoot {} => vec![Line::Comment(
+                "its programs are those of this system".into(),
+            )],
             Op::Run { argv, cwd, .. } => {
                 let command = setup::command(argv, cwd.as_deref());
                 main(format!("run({})", literal(&command)))
@@ -196,7 +198,9 @@ impl Writer<'_> {
                     file,
                     by: proto::ReadBy::Device,
                     ..
-                } if super::devices::namespace_of(file) == namespace && !files.contains(&file.as_str()) => {
+                } if super::devices::namespace_of(file) == namespace
+                    && !files.contains(&file.as_str()) =>
+                {
                     files.push(file);
                 }
                 _ => {}
@@ -306,7 +310,8 @@ fn of_mount(namespace: Option<&str>, what: &str) -> String {
 fn mode_calls(mode: DaxMode, device: &Device) -> Vec<String> {
     let dev = &device.dev;
     let is_ram = |mode| matches!(mode, DaxMode::SystemRam | DaxMode::Unplugged);
-    let state = |state: &str, blocks: &str| format!("memory_state(\"{dev}\", \"{state}\", \"{blocks}\")");
+    let state =
+        |state: &str, blocks: &str| format!("memory_state(\"{dev}\", \"{state}\", \"{blocks}\")");
     match (mode, is_ram(device.driver)) {
         (DaxMode::SystemRam, true) => return vec![state("online_movable", "online_movable")],
         (DaxMode::Unplugged, _) => return vec![state("unplugged", "offline")],

@@ -18,7 +18,10 @@ fn ends(which: [bool; 2]) -> &'static str {
 
 /// A store of the words that a number and a page give.
 pub(super) fn store(at: &str, length: &str, store: u64, page: u64, which: [bool; 2]) -> String {
-    format!("store({at}, {length}, WORD({store}, {page}), {})", ends(which))
+    format!(
+        "store({at}, {length}, WORD({store}, {page}), {})",
+        ends(which)
+    )
 }
 
 /// The same of a file.
@@ -314,7 +317,9 @@ impl Writer<'_> {
             PinHow::IoUring => {
                 let var = format!("ring_{name}");
                 self.global(&format!("static int {var};"));
-                lines.push(Line::Main(format!("register_buffer(&{var}, {at}, {bytes})")));
+                lines.push(Line::Main(format!(
+                    "register_buffer(&{var}, {at}, {bytes})"
+                )));
                 var
             }
             PinHow::GupTest => {

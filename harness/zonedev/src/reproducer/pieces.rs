@@ -239,7 +239,10 @@ pub(super) fn needed(text: &str) -> (String, String) {
         }
     }
     let loose = |c: &&&Piece| !c.text.contains("struct ");
-    commands.iter().filter(loose).for_each(|c| defines += c.text);
+    commands
+        .iter()
+        .filter(loose)
+        .for_each(|c| defines += c.text);
     (defines, out)
 }
 

@@ -136,16 +136,17 @@ pub fn c_program(of: &Reproduced<'_>) -> Result<String, CannotSay> {
     let (defines, helpers) = pieces::needed(&body);
     // Handlers are there before anything else is.
     let body = match helpers.contains("catch_faults(") {
-        true => body.replace("int main(void)\n{\n", "int main(void)\n{\n\tcatch_faults();\n"),
+        true => body.replace(
+            "int main(void)\n{\n",
+            "int main(void)\n{\n\tcatch_faults();\n",
+        ),
         false => body,
     };
     let globals = if body.starts_with('\n') { "" } else { "\n" };
     let code = format!("{defines}{helpers}{globals}{body}");
     let includes = includes::lines(&code);
     let header = header(of, &commands);
-    Ok(format!(
-        "{header}\n#define _GNU_SOURCE\n{includes}\n{code}"
-    ))
+    Ok(format!("{header}\n#define _GNU_SOURCE\n{includes}\n{code}"))
 }
 
 fn said(step: &PlannedStep, lines: &[Line]) -> Said {
@@ -179,10 +180,15 @@ fn header(of: &Reproduced<'_>, commands: &[String]) -> String {
         line(&l);
     }
     line("");
-    let told = format!(
-        "It tells every call that does not come to what it does on {}, and ends with 1 then.",
+    let mut told = format!(
+        "Each call that comes to something else than on {} is printed, and the exit code is 1 then.",
         of.kernel
     );
+    let is_checkpoint = |s: &PlannedStep| matches!(s.op, Op::Checkpoint { .. });
+    if of.steps.iter().any(is_checkpoint) {
+        told += " The comments name moments at which the pages' counts were read from outside; \
+                 the program does not see these.";
+    }
     for l in wrapped(&told, COMMENT) {
         line(&l);
     }

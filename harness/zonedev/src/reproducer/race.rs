@@ -50,7 +50,13 @@ impl Writer<'_> {
         files.extend(arm.iter().filter_map(Op::file).map(str::to_owned));
         let mut lines: Vec<Line> = files
             .iter()
-            .map(|f| Line::Plain(format!("off_t {} = size_of({});", size_var(f, n), quoted(f))))
+            .map(|f| {
+                Line::Plain(format!(
+                    "off_t {} = size_of({});",
+                    size_var(f, n),
+                    quoted(f)
+                ))
+            })
             .collect();
         lines.push(Line::Main(format!(
             "race(race_{n}, {}, {rounds}, {turns}, {seed})",
@@ -60,7 +66,10 @@ impl Writer<'_> {
         for file in &files {
             let path = quoted(file);
             lines.push(Line::Also(format!("truncate({path}, 0)")));
-            lines.push(Line::Also(format!("truncate({path}, {})", size_var(file, n))));
+            lines.push(Line::Also(format!(
+                "truncate({path}, {})",
+                size_var(file, n)
+            )));
         }
         let zap = arm.iter().any(Op::is_coherent);
         for map in &maps {
@@ -118,8 +127,10 @@ impl Writer<'_> {
                 match write {
                     false => format!("load({at}, {bytes})"),
                     // Other words in each round.
-                    true => store(&at, &bytes, n, first, [true; 2])
-                        .replace(&format!(", {first})"), &format!(", {first} + (race_round << 20))")),
+                    true => store(&at, &bytes, n, first, [true; 2]).replace(
+                        &format!(", {first})"),
+                        &format!(", {first} + (race_round << 20))"),
+                    ),
                 }
             }
             Op::Truncate { file, size } => {

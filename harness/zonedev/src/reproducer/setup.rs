@@ -190,6 +190,9 @@ mod tests {
         assert_eq!(word("a b; c"), "'a b; c'");
         assert_eq!(word("it's"), r"'it'\''s'");
         let argv = ["/bin/sh", "-c", "true; false"].map(str::to_owned);
-        assert_eq!(command(&argv, Some("/x")), "cd /x && /bin/sh -c 'true; false'");
+        assert_eq!(
+            command(&argv, Some("/x")),
+            "cd /x && /bin/sh -c 'true; false'"
+        );
     }
 }

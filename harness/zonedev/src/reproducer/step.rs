@@ -121,10 +121,13 @@ impl<'a> Writer<'a> {
 
     /// An actor's mapping.
     pub(super) fn view(&self, actor: &str, map: &str, op: &Op) -> Result<View, CannotSay> {
-        self.words.view(actor, map).cloned().ok_or_else(|| CannotSay {
-            op: op.word(),
-            why: format!("`{actor}` has no mapping `{map}` when it comes"),
-        })
+        self.words
+            .view(actor, map)
+            .cloned()
+            .ok_or_else(|| CannotSay {
+                op: op.word(),
+                why: format!("`{actor}` has no mapping `{map}` when it comes"),
+            })
     }
 
     /// A range of an actor's mapping: its pages, where they begin in C, and how long it is.
@@ -250,7 +253,10 @@ impl<'a> Writer<'a> {
             Op::Fork { child } => self.fork(actor, child),
             Op::Wait {} => match self.waiting.get(actor) {
                 Some(waiting) if expected == "blocked" => {
-                    vec![Line::Plain(format!("usleep(500000); /* {} */", waiting.var))]
+                    vec![Line::Plain(format!(
+                        "usleep(500000); /* {} */",
+                        waiting.var
+                    ))]
                 }
                 Some(_) => self.waited(actor),
                 None => {
@@ -328,7 +334,10 @@ impl<'a> Writer<'a> {
             begins.push(Line::Plain("uffd = -1;".into()));
         }
         self.begins.insert(child.to_owned(), begins);
-        vec![Line::Main(format!("start({})", super::actors::function(child)))]
+        vec![Line::Main(format!(
+            "start({})",
+            super::actors::function(child)
+        ))]
     }
 
     /// What an actor still holds in flight ends before it does.

@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_long_statement_is_cut_where_an_argument_ends() {
-        let text = "expect(map_file(&m, \"/mnt/a, b\", 0, 64 * KB, MAP_SHARED, BY_PTES_AND_MORE), 0);";
+        let text =
+            "expect(map_file(&m, \"/mnt/a, b\", 0, 64 * KB, MAP_SHARED, BY_PTES_AND_MORE), 0);";
         let cut = statement(1, text);
         assert!(cut.lines().all(|l| l.len() < 76), "{cut}");
         assert_eq!(cut.lines().count(), 2);

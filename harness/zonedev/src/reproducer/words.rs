@@ -189,7 +189,9 @@ impl Words {
             return None;
         };
         let mut names = self.names.iter();
-        names.find(|(_, of)| **of == id).map(|(name, _)| name.as_str())
+        names
+            .find(|(_, of)| **of == id)
+            .map(|(name, _)| name.as_str())
     }
 
     pub(super) fn mapped(&mut self, actor: &str, map: &str, view: View) {
@@ -318,7 +320,12 @@ impl Words {
     pub(super) fn of_file(&mut self, file: &str, range: Range<u64>) -> Vec<Run> {
         let id = self.id(file);
         let words = self.files.get(&id);
-        runs(range.map(|p| (p, words.and_then(|w| w.get(&p)).copied().unwrap_or_default())))
+        runs(range.map(|p| {
+            (
+                p,
+                words.and_then(|w| w.get(&p)).copied().unwrap_or_default(),
+            )
+        }))
     }
 
     /// What pages of a mapping hold.

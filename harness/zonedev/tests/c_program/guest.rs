@@ -93,12 +93,24 @@ impl Bench {
     pub(crate) fn compile(&self, name: &str, text: &str) -> Vec<u8> {
         let (source, program) = (self.dir.join(format!("{name}.c")), self.dir.join(name));
         std::fs::write(&source, text).unwrap();
-        let args = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static", "-pthread"];
+        let args = [
+            "-std=gnu11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-O2",
+            "-static",
+            "-pthread",
+        ];
         let out = (Command::new("cc").args(args))
             .args(["-o", program.as_str(), source.as_str()])
             .output()
             .unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
         std::fs::read(&program).unwrap()
     }
 
@@ -168,7 +180,12 @@ impl Bench {
         let mut guest = Guest::boot(&machine, &launcher, &dir).await.unwrap();
         let mut shell = Shell::new(&mut guest);
         let ready = shell.line(&guest, Duration::from_secs(240)).await;
-        assert_eq!(ready.as_deref(), Some("ready"), "{}", guest.console().tail(2000));
+        assert_eq!(
+            ready.as_deref(),
+            Some("ready"),
+            "{}",
+            guest.console().tail(2000)
+        );
         (guest, shell)
     }
 
@@ -202,7 +219,10 @@ impl Shell {
 
     /// Runs a command: what it said, and its exit code; none where it did not end.
     pub(crate) async fn run(&mut self, guest: &Guest, command: &str) -> (String, Option<i32>) {
-        self.0.write_all(format!("{command}\n").as_bytes()).await.unwrap();
+        self.0
+            .write_all(format!("{command}\n").as_bytes())
+            .await
+            .unwrap();
         let mut said = String::new();
         loop {
             let Some(line) = self.line(guest, Duration::from_secs(240)).await else {

@@ -67,7 +67,9 @@ impl Program {
     fn commands(&self) -> Vec<String> {
         let lines = self.text.lines().skip_while(|l| *l != " * Set up:").skip(1);
         let commands = lines.take_while(|l| *l != " *");
-        commands.map(|l| l.trim_start_matches(" *").trim().to_owned()).collect()
+        commands
+            .map(|l| l.trim_start_matches(" *").trim().to_owned())
+            .collect()
     }
 
     /// The file that it is in a guest.
@@ -86,7 +88,9 @@ impl Program {
             for (op, prefix) in arms.iter().map(|a| (a, "race: ")).chain([(&step.op, "")]) {
                 let mut words = vec![format!("{prefix}{}", op.word())];
                 let fields = serde_json::to_value(op).unwrap();
-                for key in ["how", "mode", "advice", "access", "memory", "by", "cached", "lazy"] {
+                for key in [
+                    "how", "mode", "advice", "access", "memory", "by", "cached", "lazy",
+                ] {
                     if let Some(value) = fields.get(key).filter(|_| !matches!(op, Op::Ask { .. })) {
                         words.push(format!("{prefix}{} {key}={value}", op.word()));
                     }
@@ -103,7 +107,9 @@ impl Program {
 }
 
 fn contract(name: &str) -> Contract {
-    let kernel = KernelStore::new(project().join("kernels")).kernel(name).unwrap();
+    let kernel = KernelStore::new(project().join("kernels"))
+        .kernel(name)
+        .unwrap();
     let path = project().join(format!("kernels/contracts/{}.toml", kernel.contract));
     let mut contract = Contract::parse(&SpecFile::read(&path, "the contract").unwrap()).unwrap();
     contract.features = contract.features.without(&kernel.lacks);
@@ -112,7 +118,9 @@ fn contract(name: &str) -> Contract {
 
 fn program(kernel: &str, contract: &Contract, case: &Case, fixture: &Fixture) -> Option<Program> {
     let facts = Facts { contract, fixture };
-    if case.skip_reason(facts).unwrap().is_some() || fixture.skip_reason(contract).unwrap().is_some() {
+    if case.skip_reason(facts).unwrap().is_some()
+        || fixture.skip_reason(contract).unwrap().is_some()
+    {
         return None;
     }
     let steps = case.steps(facts).unwrap();
@@ -135,20 +143,32 @@ fn program(kernel: &str, contract: &Contract, case: &Case, fixture: &Fixture) ->
 /// All that can be run to their end on a kernel with these options, on this host's QEMU.
 fn programs(kernel: &str, options: &str, devices: &BTreeSet<String>) -> Vec<Program> {
     let contract = contract(kernel);
-    let fixtures = FixtureStore::new(project().join("images/fixtures")).all().unwrap();
+    let fixtures = FixtureStore::new(project().join("images/fixtures"))
+        .all()
+        .unwrap();
     let mut cases = SuiteStore::new(project().join("suites")).cases().unwrap();
     let rare = SpecFile::from_text("suites/x/rare.toml".into(), RARE);
     cases.extend(Case::parse("x", "rare", &rare).unwrap());
-    let has = |option: &String| options.lines().any(|l| l.starts_with(&format!("CONFIG_{option}=")));
+    let has = |option: &String| {
+        options
+            .lines()
+            .any(|l| l.starts_with(&format!("CONFIG_{option}=")))
+    };
     let mut out = Vec::new();
-    for case in cases.iter().filter(|c| c.config.iter().all(has) && c.emulated.is_none()) {
+    for case in cases
+        .iter()
+        .filter(|c| c.config.iter().all(has) && c.emulated.is_none())
+    {
         for name in &case.fixtures {
             let fixture = &fixtures[name];
             let known = case.known.iter().any(|k| k.holds(&contract.name, name));
             let lacks = fixture.qemu_devices.iter().any(|d| !devices.contains(d));
             // Programs of a root file system are not in a plain guest, nor are selftests.
             let own = case.suite == "upstream" || fixture.root.is_some();
-            let module = fixture.provision.iter().any(|op| matches!(op, Op::Insmod { .. }));
+            let module = fixture
+                .provision
+                .iter()
+                .any(|op| matches!(op, Op::Insmod { .. }));
             if known || lacks || own || module && !options.contains("CONFIG_TEST_HMM=m") {
                 continue;
             }
@@ -159,8 +179,19 @@ fn programs(kernel: &str, options: &str, devices: &BTreeSet<String>) -> Vec<Prog
             let Some(program) = program(kernel, &contract, case, fixture) else {
                 continue;
             };
-            let ends = ["died", "hung", "panic", "guest-reset", "guest-shutdown", "lacks"];
-            if program.steps.iter().any(|s| ends.contains(&s.expected.as_str())) {
+            let ends = [
+                "died",
+                "hung",
+                "panic",
+                "guest-reset",
+                "guest-shutdown",
+                "lacks",
+            ];
+            if program
+                .steps
+                .iter()
+                .any(|s| ends.contains(&s.expected.as_str()))
+            {
                 continue;
             }
             out.push(program);
@@ -174,8 +205,11 @@ fn cover(mut programs: Vec<Program>) -> Vec<Program> {
     let mut missing: BTreeSet<String> = programs.iter().flat_map(Program::does).collect();
     let mut out = Vec::new();
     while !missing.is_empty() {
-        let gain = |p: &Program| p.does().intersection(&missing).count() * 100 / (10 + p.steps.len());
-        let best = (0..programs.len()).max_by_key(|i| gain(&programs[*i])).unwrap();
+        let gain =
+            |p: &Program| p.does().intersection(&missing).count() * 100 / (10 + p.steps.len());
+        let best = (0..programs.len())
+            .max_by_key(|i| gain(&programs[*i]))
+            .unwrap();
         let program = programs.swap_remove(best);
         if gain(&program) == 0 {
             let fits = |p: &Program| p.does().intersection(&missing).count() > 0;
@@ -193,7 +227,11 @@ fn cover(mut programs: Vec<Program>) -> Vec<Program> {
 }
 
 /// What went wrong with a program, if anything did.
-async fn one(bench: &Bench, program: &Program, shell: (&mut guest::Shell, &zonedev::vm::Guest)) -> Option<String> {
+async fn one(
+    bench: &Bench,
+    program: &Program,
+    shell: (&mut guest::Shell, &zonedev::vm::Guest),
+) -> Option<String> {
     let (shell, guest) = shell;
     let command = format!("{PROGRAMS}/{}", program.file());
     let (said, code) = shell.run(guest, &command).await;
@@ -225,7 +263,10 @@ async fn group(bench: &Bench, programs: &[Program]) -> Vec<String> {
         let (said, code) = shell.run(&guest, &command).await;
         if code != Some(0) {
             let console = guest.console().tail(1500);
-            return vec![format!("{}: `{command}`: {code:?}\n{said}\n{console}", first.id)];
+            return vec![format!(
+                "{}: `{command}`: {code:?}\n{said}\n{console}",
+                first.id
+            )];
         }
     }
     if first.fixture.boots_because.is_some() {
@@ -260,20 +301,30 @@ async fn group(bench: &Bench, programs: &[Program]) -> Vec<String> {
 fn all_words() -> BTreeSet<String> {
     let schema = serde_json::to_value(schemars::schema_for!(Op)).unwrap();
     let of = schema["oneOf"].as_array().unwrap();
-    let words = of.iter().map(|v| v["properties"]["do"]["const"].as_str().unwrap().to_owned());
+    let words = of
+        .iter()
+        .map(|v| v["properties"]["do"]["const"].as_str().unwrap().to_owned());
     words.collect()
 }
 
 /// Operations that a kernel, or QEMU, may lack.
 const MAY_LACK: [&str; 12] = [
     // Kernels of the flavour `modules` alone have these.
-    "insmod", "rmmod",
+    "insmod",
+    "rmmod",
     // CXL, and peer-to-peer memory of an NVMe controller.
-    "create-region", "destroy-region", "map-p2pmem", "unbind-pci",
+    "create-region",
+    "destroy-region",
+    "map-p2pmem",
+    "unbind-pci",
     // test_hmm of later kernels.
-    "hmm-read-unlocked", "hmm-exclusive", "hmm-check-exclusive", "hmm-return",
+    "hmm-read-unlocked",
+    "hmm-exclusive",
+    "hmm-check-exclusive",
+    "hmm-return",
     // Reflink and dax.
-    "clone", "dedupe",
+    "clone",
+    "dedupe",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,15 +344,24 @@ async fn programs_come_to_what_their_cases_expect_in_a_plain_guest() {
         Some(text) => all.into_iter().filter(|p| p.id.contains(text)).collect(),
         None => cover(all),
     };
-    let provision = chosen.iter().flat_map(|p| &p.fixture.provision).map(Op::word);
+    let provision = chosen
+        .iter()
+        .flat_map(|p| &p.fixture.provision)
+        .map(Op::word);
     let done: BTreeSet<String> = (chosen.iter().flat_map(|p| &p.steps).map(|s| s.op.word()))
         .chain(provision)
         .map(str::to_owned)
         .collect();
     let missing: Vec<String> = all_words().difference(&done).cloned().collect();
-    eprintln!("{} of {possible} programs; operations that none has: {missing:?}", chosen.len());
+    eprintln!(
+        "{} of {possible} programs; operations that none has: {missing:?}",
+        chosen.len()
+    );
     if wanted.is_none() && !options.contains("CONFIG_TEST_HMM=m") {
-        assert!(missing.iter().all(|m| MAY_LACK.contains(&m.as_str())), "{missing:?}");
+        assert!(
+            missing.iter().all(|m| MAY_LACK.contains(&m.as_str())),
+            "{missing:?}"
+        );
     }
     let mut groups: BTreeMap<(String, Vec<String>), Vec<Program>> = BTreeMap::new();
     for program in chosen {
@@ -319,7 +379,12 @@ async fn programs_come_to_what_their_cases_expect_in_a_plain_guest() {
     };
     let (mut wrong, others) = tokio::join!(run(even), run(odd));
     wrong.extend(others);
-    assert!(wrong.is_empty(), "{} programs:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} programs:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 /// A kernel with a bug that somebody put there.
@@ -342,20 +407,30 @@ async fn a_program_shows_the_report_that_its_case_does() {
     println!("{}", common::said(&output));
     let folder = RunFolder::open(&run);
     let record = folder.read_record().unwrap();
-    let cell = record.cells.iter().find(|c| c.0.case == "migrate-and-back").unwrap();
+    let cell = record
+        .cells
+        .iter()
+        .find(|c| c.0.case == "migrate-and-back")
+        .unwrap();
     let cell = folder.read_cell(&cell.0).unwrap();
     let wanted: BTreeSet<String> = cell.splats.iter().map(|s| s.title.clone()).collect();
     assert!(!wanted.is_empty());
 
-    let output = command(&project(), &["build", "--bzimage", &name]).output().unwrap();
+    let output = command(&project(), &["build", "--bzimage", &name])
+        .output()
+        .unwrap();
     let kernel = String::from_utf8(output.stdout).unwrap();
     let kernel = Utf8Path::new(kernel.trim());
-    let output = command(&project(), &["c-program", "-k", &name, id]).output().unwrap();
+    let output = command(&project(), &["c-program", "-k", &name, id])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", common::said(&output));
     let bench = Bench::new(kernel).await;
     let text = String::from_utf8(output.stdout).unwrap();
     let binary = bench.compile("program", &text);
-    let fixture = FixtureStore::new(project().join("images/fixtures")).load("hmm").unwrap();
+    let fixture = FixtureStore::new(project().join("images/fixtures"))
+        .load("hmm")
+        .unwrap();
     let programs = BTreeMap::from([("program".to_owned(), binary)]);
     let (guest, mut shell) = bench.boot(&fixture, &programs).await;
     let program = Program {

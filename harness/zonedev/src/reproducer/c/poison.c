@@ -7,9 +7,9 @@ static int poison(const char *file, uint64_t base, off_t at)
 
 	armed = !sig;
 	errno = ECANCELED;
-	if (!sig && at < 0)
+	if (!sig && at < 0) {
 		result = -1;
-	else if (!sig) {
+	} else if (!sig) {
 		snprintf(frame, sizeof(frame), "%#lx", (base + at) / PAGE);
 		result = put(file, frame);
 	}
