@@ -52,7 +52,7 @@ fn compile(programs: &[(String, String)], dir: &Utf8Path) -> Vec<String> {
     let mut functions = BTreeSet::new();
     let whole: Vec<bool> = programs
         .iter()
-        .map(|(_, text)| functions_of(text).fold(false, |new, f| functions.insert(f) || new))
+        .map(|(_, text)| functions_of(text).filter(|f| functions.insert(*f)).count() > 0)
         .collect();
     let next = Mutex::new(programs.iter().zip(whole).enumerate());
     let said = Mutex::new(Vec::new());

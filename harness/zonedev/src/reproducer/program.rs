@@ -46,7 +46,6 @@ fn sets_up(step: &PlannedStep) -> bool {
             | Op::Mount { .. }
             | Op::CreateRegion {}
             | Op::Insmod { .. }
-            | Op::CreateDax { .. }
             | Op::MountRoot {}
             | Op::Checkpoint { .. }
     );
@@ -71,7 +70,11 @@ fn set_up(of: &Reproduced<'_>, writer: &mut Writer<'_>) -> Result<(Vec<String>, 
             out.push("ndctl enable-region all".to_owned());
             labelled = true;
         }
-        out.extend(setup::commands(op, &writer.devices)?.unwrap_or_default());
+        let commands = setup::commands(op, &writer.devices)?.ok_or_else(|| CannotSay {
+            op: op.word(),
+            why: "it is part of the set-up, and no command does it".into(),
+        })?;
+        out.extend(commands);
         setup::follow(op, &mut writer.devices);
     }
     let opens = of.steps.iter().filter_map(|s| match &s.op {

@@ -6,7 +6,8 @@
 //! have; with `ZONEDEV_TEST_PROGRAMS=TEXT`, of those whose SUITE/FIXTURE/CASE contains a text (`/`:
 //! of all).
 
-#![allow(clippy::unwrap_used)]
+// The lock is there to be held for as long as a test takes.
+#![allow(clippy::unwrap_used, clippy::await_holding_lock)]
 
 mod archive;
 #[path = "../common/mod.rs"]
