@@ -8,6 +8,7 @@ pub mod observe;
 pub mod plan;
 pub mod record;
 pub mod report;
+pub mod reproducer;
 pub mod run;
 pub mod spec;
 pub mod verdict;

@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
 use super::{
-    accept, bench, bisect, build, core, diff, doctor, inspect, list, matrix, minimise, mutants,
-    shell,
+    accept, bench, bisect, build, c_program, core, diff, doctor, inspect, list, matrix, minimise,
+    mutants, shell,
 };
 
 /// Boots Linux kernels side by side and says what a change to the kernel
@@ -74,6 +74,14 @@ Examples:
 The files are suites/SUITE/snapshots/*.snap: `git diff suites` shows what is accepted, and
 `cargo insta review` works on the same ones.")]
     Accept(AcceptArgs),
+    /// A case as a C program that needs nothing of ours, to be mailed
+    #[command(after_help = "\
+Examples:
+  zonedev c-program -k 6.12 fsdax/fsdax-ext4/umount-pinned > umount-pinned.c
+  zonedev c-program -k 6.12+./my.mbox ./found.toml
+
+The commands that set its machine up stand in its first comment.")]
+    CProgram(CProgramArgs),
     /// Unpack the memory of a guest that was kept, and say how drgn and crash open it
     Core(CoreArgs),
     /// What finished runs reached, by suite and kernel, as Markdown: docs/coverage.md
@@ -310,6 +318,19 @@ pub(super) struct AcceptArgs {
     pub(super) reason: String,
 }
 
+/// `zonedev c-program`.
+#[derive(Debug, Args)]
+pub(super) struct CProgramArgs {
+    /// The whole SUITE/FIXTURE/CASE, or a case's file
+    pub(super) case: String,
+    /// The kernel whose outcomes are expected
+    #[arg(short, long, value_name = "KERNEL", default_value = "6.12")]
+    pub(super) kernel: String,
+    /// The fixture of a case's file [default: its first]
+    #[arg(long)]
+    pub(super) fixture: Option<String>,
+}
+
 /// `zonedev core`.
 #[derive(Debug, Args)]
 pub(super) struct CoreArgs {
@@ -437,6 +458,9 @@ pub(super) struct MinimiseArgs {
     /// that has the same contract and passed]
     #[arg(long, value_name = "KERNEL")]
     pub(super) good: Option<String>,
+    /// Write it as a C program, too, which needs nothing of zonedev: minimised.c
+    #[arg(long)]
+    pub(super) c: bool,
     /// Guests at a time [default: one more than the host has processors]
     #[arg(short, value_name = "N")]
     pub(super) jobs: Option<usize>,
@@ -476,6 +500,7 @@ impl Cli {
             Command::Diff(args) => return diff::run(&project, &args),
             Command::Accept(args) => return accept::run(&project, &args),
             Command::Minimise(args) => return minimise::run(&project, &args).await,
+            Command::CProgram(args) => return c_program::run(&project, &args),
             Command::Core(args) => return core::run(&project, &args),
             Command::Coverage(args) => return inspect::coverage(&project, &args),
             _ => {}

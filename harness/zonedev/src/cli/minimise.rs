@@ -21,7 +21,7 @@ use crate::record::{Event, FailureKind};
 use crate::run::{Engine, EngineConfig, Isolation, Repeat, Stand};
 use crate::spec::{Case, Contract, Facts, SpecFile};
 
-use super::args::MinimiseArgs;
+use super::args::{CProgramArgs, MinimiseArgs};
 use super::exit::{Exit, Failure};
 use super::setup::{self, Host, OWN, Requested};
 use super::teller::Teller;
@@ -43,7 +43,7 @@ pub(super) async fn run(project: &Utf8Path, args: &MinimiseArgs) -> Result<Exit,
     };
     let dir = asked.dir.clone();
     tokio::select! {
-        done = go(project, asked, args.jobs) => done,
+        done = go(project, asked, args.jobs, args.c) => done,
         () = super::signals::first() => {
             outln!("`zonedev minimise --resume {dir}` goes on");
             Err(super::interruption())
@@ -62,7 +62,12 @@ struct Lab {
     _host: Host,
 }
 
-async fn go(project: &Utf8Path, asked: Asked, jobs: Option<usize>) -> Result<Exit, Failure> {
+async fn go(
+    project: &Utf8Path,
+    asked: Asked,
+    jobs: Option<usize>,
+    c: bool,
+) -> Result<Exit, Failure> {
     let clock = Instant::now();
     let jobs = jobs.unwrap_or_else(|| {
         1 + std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
@@ -126,7 +131,10 @@ async fn go(project: &Utf8Path, asked: Asked, jobs: Option<usize>) -> Result<Exi
     };
     let place = asked.dir.join(CASE);
     fs_err::write(&place, &text)?;
-    // `--c` belongs here: the same steps as a C program beside the case.
+    let program = match c {
+        true => Some(c_program(project, &asked, &place)?),
+        false => None,
+    };
     trials.tidy();
     let said = answer::answer(
         &asked.question,
@@ -137,7 +145,25 @@ async fn go(project: &Utf8Path, asked: Asked, jobs: Option<usize>) -> Result<Exi
     fs_err::write(asked.dir.join("result.txt"), format!("{said}\n{text}"))?;
     out!("{said}\n{text}");
     outln!("\nwritten: {place}");
+    if let Some(program) = program {
+        outln!("written: {program}");
+    }
     Ok(Exit::Good)
+}
+
+/// Writes the case as a C program beside it.
+fn c_program(project: &Utf8Path, asked: &Asked, case: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
+    let text = super::c_program::text(
+        project,
+        &CProgramArgs {
+            case: case.to_string(),
+            kernel: asked.question.kernel.clone(),
+            fixture: None,
+        },
+    )?;
+    let place = case.with_extension("c");
+    fs_err::write(&place, text)?;
+    Ok(place)
 }
 
 /// The steps of a file that was written, as the kernel's contract has them.

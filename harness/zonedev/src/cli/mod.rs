@@ -30,6 +30,7 @@ mod args;
 mod bench;
 mod bisect;
 mod build;
+mod c_program;
 mod core;
 mod diff;
 mod doctor;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use camino::Utf8PathBuf;
 use serde::Serialize;
 
 use super::Bisection;
@@ -77,6 +78,8 @@ pub(super) struct Answer {
     report: String,
     /// The smallest case that shows it.
     minimised: Option<String>,
+    /// The file with a C program of it.
+    c_program: Option<Utf8PathBuf>,
 }
 
 impl Bisection<'_> {
@@ -161,6 +164,7 @@ impl Bisection<'_> {
                 .map_or_else(Vec::new, |(_, reasons)| reasons.clone()),
             report: bad.map_or_else(String::new, |(cell, _)| trouble(&cell, &Look::plain(WIDTH))),
             minimised: fs_err::read_to_string(self.minimised_case()).ok(),
+            c_program: Some(self.c_program()).filter(|path| path.exists()),
         })
     }
 
@@ -268,6 +272,9 @@ impl Answer {
             for line in case.lines() {
                 let _ = writeln!(out, "    {}", escape(line));
             }
+        }
+        if let Some(path) = &self.c_program {
+            let _ = writeln!(out, "\nThe same as a C program: {}", escape(path.as_str()));
         }
         let [mean, low, high] = self.rate.map(|rate| rate * 100.0);
         let _ = writeln!(

@@ -16,6 +16,11 @@ impl Bisection<'_> {
         self.minimised_dir().join("minimised.toml")
     }
 
+    /// The same as a C program.
+    pub(super) fn c_program(&self) -> Utf8PathBuf {
+        self.minimised_case().with_extension("c")
+    }
+
     /// Minimises the case by the run at the bad end that failed, as far as that was not done before.
     /// The answer does without it where that fails.
     pub(super) async fn minimise(&self) -> Result<(), Failure> {

@@ -1,0 +1,1 @@
+enum { HEAD = 1, TAIL = 2 };

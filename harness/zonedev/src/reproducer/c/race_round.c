@@ -1,0 +1,1 @@
+static __thread uint32_t race_round;
