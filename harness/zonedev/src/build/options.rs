@@ -135,12 +135,9 @@ fn in_order(kconfig: &Kconfig, changes: Vec<OptionChange>) -> Vec<OptionStep> {
         }
     }
     for via in 0..n {
-        for i in 0..n {
-            if before[i][via] {
-                for j in 0..n {
-                    before[i][j] |= before[via][j];
-                }
-            }
+        let after = before[via].clone();
+        for row in before.iter_mut().filter(|row| row[via]) {
+            row.iter_mut().zip(&after).for_each(|(to, is)| *to |= is);
         }
     }
     let mut left: Vec<usize> = (0..n).collect();
