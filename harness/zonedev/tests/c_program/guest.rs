@@ -128,7 +128,8 @@ impl Bench {
             archive.program(tool);
         }
         let modules = self.kernel.parent().unwrap().join("modules");
-        for module in crate::common::files(&modules) {
+        let files = crate::common::files(&modules).into_iter();
+        for module in files.filter(|f| f.extension() == Some("ko")) {
             let name = format!("lib/modules/{}", module.file_name().unwrap());
             archive.add(&name, 0o100_644, &std::fs::read(&module).unwrap());
         }
