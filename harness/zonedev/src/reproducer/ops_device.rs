@@ -224,7 +224,7 @@ impl Writer<'_> {
                 )));
             }
             Op::HmmClose { device } => {
-                return Ok(main(format!("close(hmm{})", device.unwrap_or(0))));
+                return Ok(main(format!("close_device(&hmm{})", device.unwrap_or(0))));
             }
             Op::HmmCheckExclusive(of) => {
                 let (range, at, bytes) = self.of_range(actor, of, op)?;

@@ -34,7 +34,7 @@ static NUMBERS: [Piece; 6] = lines! {
 };
 
 /// In the order of a program.
-static PIECES: [Piece; 80] = pieces! {
+static PIECES: [Piece; 81] = pieces! {
     "word": "WORD";
     "fs_shutdown": "FS_IOC_SHUTDOWN";
     "expect": "expect(" "came(" "failures";
@@ -93,6 +93,7 @@ static PIECES: [Piece; 80] = pieces! {
     "write_nvme": "write_nvme(";
     "hmm_cmd": "hmm_dmirror_cmd";
     "open_device": "open_device(";
+    "close_device": "close_device(";
     "device": "device(";
     "is_exclusive": "is_exclusive(";
     "device_sees": "device_sees(";

@@ -75,7 +75,7 @@ pub(super) struct Writer<'a> {
 pub(super) fn wanted(expected: &str, op: &Op) -> String {
     match expected {
         "ok" | "blocked" => "0".to_owned(),
-        "wrong-data" => "EILSEQ".to_owned(),
+        "wrong-data" => "EBADMSG".to_owned(),
         // Some of a range was not done.
         "failed" if op.device_range().is_some() => "EAGAIN".to_owned(),
         "failed" => "ECANCELED".to_owned(),

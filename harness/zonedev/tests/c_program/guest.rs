@@ -21,7 +21,7 @@ mount -t devtmpfs d /dev; mount -t proc p /proc; mount -t sysfs s /sys
 mount -t tmpfs t /tmp; mount -t tmpfs r /run
 mount -t debugfs d /sys/kernel/debug 2>/dev/null
 ln -sf /proc/mounts /etc/mtab
-export PATH=/own:/usr/sbin:/usr/bin:/sbin:/bin HOME=/
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/
 for p in /sys/class/virtio-ports/*; do
   read name < $p/name
   [ "$name" = org.zonedev.agent ] && port=/dev/${p##*/}
@@ -45,9 +45,6 @@ const TOOLS: [&str; 6] = [
     "/usr/sbin/mkfs.ext4",
     "/usr/sbin/mkfs.xfs",
 ];
-
-/// `modprobe` where there is no index of modules.
-const MODPROBE: &str = "#!/bin/busybox sh\nexec insmod /lib/modules/$1.ko\n";
 
 /// Where programs go.
 pub(crate) const PROGRAMS: &str = "/programs";
@@ -123,14 +120,19 @@ impl Bench {
         let busybox = std::env::var("ZONEDEV_TEST_BUSYBOX").unwrap_or("/bin/busybox".to_owned());
         let bytes = std::fs::read(&busybox).unwrap_or_else(|e| panic!("{busybox}: {e}"));
         archive.add("bin/busybox", 0o100_755, &bytes);
-        archive.add("own/modprobe", 0o100_755, MODPROBE.as_bytes());
         for tool in TOOLS {
             archive.program(tool);
         }
         let modules = self.kernel.parent().unwrap().join("modules");
-        for module in crate::common::files(&modules) {
-            let name = format!("lib/modules/{}", module.file_name().unwrap());
-            archive.add(&name, 0o100_644, &std::fs::read(&module).unwrap());
+        let files = crate::common::files(&modules).into_iter();
+        for module in files.filter(|f| f.extension() == Some("ko")) {
+            // lib/modules/RELEASE/…, with an index that says that it needs no other one.
+            let name = module.strip_prefix(&modules).unwrap();
+            archive.add(name.as_str(), 0o100_644, &std::fs::read(&module).unwrap());
+            let release: Utf8PathBuf = name.components().take(3).collect();
+            let below = name.strip_prefix(&release).unwrap();
+            let index = release.join("modules.dep");
+            archive.add(index.as_str(), 0o100_644, format!("{below}:\n").as_bytes());
         }
         for (name, bytes) in programs {
             archive.add(&format!("{PROGRAMS}/{name}"), 0o100_755, bytes);

@@ -113,6 +113,6 @@ static int race(const struct arm *arms, int threads, unsigned int rounds,
 	}
 	for (int i = 0; i < threads; i++)
 		pthread_join(thread[i], NULL);
-	errno = EILSEQ;
+	errno = EBADMSG;
 	return racing.wrong ? -1 : 0;
 }

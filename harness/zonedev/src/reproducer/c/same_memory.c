@@ -8,7 +8,7 @@ static int same_memory(const char *at, size_t length, const char *copied)
 		    load_word(at + i + PAGE - 8, &tail) ||
 		    memcmp(copied + i, &head, 8) ||
 		    memcmp(copied + i + PAGE - 8, &tail, 8)) {
-			errno = EILSEQ;
+			errno = EBADMSG;
 			return -1;
 		}
 	}

@@ -16,6 +16,6 @@ static int verify(const char *at, size_t length, uint64_t head, uint64_t tail)
 		head += !!head;
 		tail -= !!tail;
 	}
-	errno = EILSEQ;
+	errno = EBADMSG;
 	return first ? first : -!!wrong;
 }
