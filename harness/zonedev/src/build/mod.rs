@@ -41,6 +41,7 @@ pub use gcov::{Gcov, ObjectCounts};
 pub use image::{ImageArtifact, SELFTESTS_DIR, build_image};
 pub use kernel::build_kernel;
 pub use options::{OptionChange, OptionStep, options_between};
+pub(crate) use proc::die_with_us;
 pub use rootfs::{RootArtifact, build_rootfs};
 pub use selftests::{Selftests, build_selftests};
 pub use series::{OnePatch, write_patches};

@@ -363,6 +363,9 @@ impl<'a> Bisection<'a> {
                 Next::Try { step, trials } => self.attempt(At::Step(step), trials, true).await?,
                 Next::Found { step, .. } => {
                     // The evidence: it shows at this step, and not at those before it.
+                    if self.search.is_skipped(step) {
+                        return Ok(next);
+                    }
                     if self.search.seen(step).shown == 0 {
                         self.attempt(At::Step(step), self.enough(), true).await?;
                         continue;

@@ -400,6 +400,12 @@ async fn a_program_shows_the_report_that_its_case_does() {
         eprintln!("skipped: ZONEDEV_TEST_KERNEL names no bzImage");
         return;
     }
+    if common::kernel() != MUTANT {
+        eprintln!(
+            "skipped: the mutant is one of {MUTANT}, and ZONEDEV_TEST_RELEASE another kernel"
+        );
+        return;
+    }
     let _turn = turn();
     let name = format!("{MUTANT}+{}", project().join(PATCH));
     let id = SEES;

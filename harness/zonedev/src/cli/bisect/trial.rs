@@ -72,17 +72,20 @@ impl Signature<'_> {
     /// What runs tell of it. One that fails otherwise tells nothing.
     pub(super) fn judge(self, runs: u32, failed: &[Vec<String>]) -> Tried {
         let shows = |reasons: &&Vec<String>| reasons.iter().any(|r| self.is(r));
+        let shown = failed.iter().filter(shows).count();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let trials = runs.saturating_sub(count(failed.len() - shown));
         match failed.iter().find(|reasons| !shows(reasons)) {
-            Some(reasons) => Tried::Skipped {
+            Some(reasons) if trials == 0 => Tried::Skipped {
                 reason: format!(
                     "it fails otherwise: {}",
                     reasons.first().map_or("", String::as_str)
                 ),
             },
-            None => Tried::Ran {
+            _ => Tried::Ran {
                 seen: Trials {
-                    trials: runs,
-                    shown: u32::try_from(failed.len()).unwrap_or(u32::MAX),
+                    trials,
+                    shown: count(shown),
                 },
             },
         }
@@ -246,8 +249,14 @@ mod tests {
         assert_eq!(whole.judge(4, &leaks), shown(1));
         assert_eq!(Signature::Part("WARN").judge(4, &leaks), shown(1));
         assert_eq!(Signature::Any.judge(4, &[]), shown(0));
-        let both = [leaks, runs(&[&["it hung"]])].concat();
-        let Tried::Skipped { reason } = whole.judge(4, &both) else {
+        let hung = runs(&[&["it hung"]]);
+        let both = [leaks, hung.clone()].concat();
+        let three = Trials {
+            trials: 3,
+            shown: 1,
+        };
+        assert_eq!(whole.judge(4, &both), Tried::Ran { seen: three });
+        let Tried::Skipped { reason } = whole.judge(1, &hung) else {
             panic!("a hang is no leak");
         };
         assert_eq!(reason, "it fails otherwise: it hung");
