@@ -72,7 +72,7 @@ fn the_patch_of_a_series_is_found_by_a_bisection_that_is_killed_twice() {
     killed_after(command(&project(), &begin), &dir, 1);
     let again = command(&project(), &begin).output().unwrap();
     assert_eq!(again.status.code(), Some(2), "{}", said(&again));
-    let resume = ["bisect", "--resume", dir.as_str()];
+    let resume = ["bisect", "--resume", dir.as_str(), "--no-minimise"];
     killed_after(command(&project(), &resume), &dir, 2);
 
     let output = command(&project(), &resume).output().unwrap();

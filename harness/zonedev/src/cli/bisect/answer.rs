@@ -158,7 +158,7 @@ impl Bisection<'_> {
             skipped: all.filter(|n| self.search.is_skipped(*n)).count(),
             trials,
             build_seconds: self.spent[0].0,
-            trial_seconds: self.spent[1].0,
+            trial_seconds: self.spent[1].0 + self.spent[2].0,
             reasons: bad
                 .as_ref()
                 .map_or_else(Vec::new, |(_, reasons)| reasons.clone()),

@@ -226,9 +226,10 @@ fn first_error(said: &str) -> String {
         let lines: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
         lines.join(" ")
     });
-    let error = compiler.map(str::to_owned).or(ours);
+    let bare = |line: &str| line.trim().trim_start_matches("│ ").to_owned();
+    let error = compiler.map(bare).or(ours);
     let error = error.unwrap_or_else(|| "see build.log".to_owned());
-    format!("it does not build: {}", error.trim())
+    format!("it does not build: {error}")
 }
 
 #[cfg(test)]
