@@ -32,6 +32,7 @@ impl Bisection<'_> {
         let log = self.trier.dir.join("minimise.log");
         let mut command =
             own::zonedev(self.trier.project, "minimise", fs_err::File::create(&log)?)?;
+        command.arg("--c");
         if dir.join("minimise.jsonl").exists() {
             command.args(["--resume", dir.as_str()]);
         } else {
