@@ -332,3 +332,55 @@ pub(crate) fn hash_loose(path: &Utf8Path) -> Result<String, BuildError> {
     }
     Ok(hasher.finalize().to_hex()[..40].to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tree with a commit for each tag; one file says the last of them.
+    fn tagged(tags: &[&str]) -> (tempfile::TempDir, Utf8PathBuf) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Utf8PathBuf::from_path_buf(temp.path().to_owned()).unwrap();
+        let run = |args: &[&str]| {
+            let mut command = git(&dir);
+            command.args(["-c", "user.name=a", "-c", "user.email=a@zonedev.example"]);
+            proc::run(command.args(args), "x").unwrap();
+        };
+        run(&["init", "--quiet"]);
+        for tag in tags {
+            fs_err::write(dir.join("Makefile"), format!("# {tag}\n")).unwrap();
+            run(&["add", "Makefile"]);
+            run(&["commit", "--quiet", "--message", &format!("Linux {tag}")]);
+            run(&["tag", tag]);
+        }
+        (temp, dir)
+    }
+
+    #[test]
+    fn releases_are_tags_in_order() {
+        let (_temp, dir) = tagged(&[
+            "v6.12.8",
+            "v6.12.9",
+            "v6.12.10",
+            "mine",
+            "v6.13-rc1",
+            "v6.13",
+        ]);
+        let found = releases_between(&dir, "v6.12.8", "HEAD").unwrap();
+        let ids: Vec<&str> = found.iter().map(|r| r.id.as_str()).collect();
+        assert_eq!(ids, ["v6.12.9", "v6.12.10", "v6.13-rc1", "v6.13"]);
+        assert_eq!(found[1].title, "Linux v6.12.10");
+        assert_eq!(found[1].parents, ["v6.12.9"]);
+        assert!(found[0].parents.is_empty());
+        assert!(releases_between(&dir, "v6.13", "v6.13").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_commit_is_taken_back_by_a_patch() {
+        let (_temp, dir) = tagged(&["v1", "v2"]);
+        let patch = revert(&dir, "v2").unwrap().unwrap();
+        let patch = String::from_utf8(patch).unwrap();
+        assert!(patch.contains("\n-# v2\n+# v1\n"), "{patch}");
+        assert!(revert(&dir, "v3").is_err());
+    }
+}

@@ -129,11 +129,12 @@ fn begin<'a>(project: &'a Utf8Path, args: &BisectArgs) -> Result<Bisection<'a>, 
         .ok_or_else(|| missing("-E, the case that fails"))?;
     let case = setup::one_case(project, case)?;
     let dir = folder(project, args.run_dir.as_deref())?;
-    let found = steps::find(project, args, good, bad, &dir)?;
+    let (good, bad) = (steps::absolute(good)?, steps::absolute(bad)?);
+    let found = steps::find(project, args, &good, &bad, &dir)?;
     let question = Question {
         kind: found.kind,
-        good: good.clone(),
-        bad: bad.clone(),
+        good,
+        bad,
         case,
         title: args.title.clone(),
         confidence: args.confidence,

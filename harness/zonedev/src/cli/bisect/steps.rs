@@ -69,6 +69,28 @@ fn kind(args: &BisectArgs, good: &KernelName, bad: &KernelName) -> Result<Kind, 
     }
 }
 
+/// A kernel's name whose paths mean the same everywhere: a bisection may be gone on with elsewhere.
+pub(super) fn absolute(name: &str) -> Result<String, Failure> {
+    let mut name = KernelName::parse(name)?;
+    let whole = |path: &Utf8Path| -> Result<Utf8PathBuf, Failure> {
+        let path = std::path::absolute(path)?;
+        Utf8PathBuf::from_path_buf(path)
+            .map_err(|p| Failure::harness(format!("{} is not UTF-8", p.display())))
+    };
+    if let Base::Tree { path, .. } = &mut name.base {
+        *path = whole(path)?;
+    }
+    for flavour in name.flavours.iter_mut().filter(|f| f.contains('/')) {
+        *flavour = whole(Utf8Path::new(flavour.as_str()))?.into_string();
+    }
+    for series in &mut name.series {
+        if let SeriesRef::Path(path) = series {
+            *path = whole(path)?;
+        }
+    }
+    Ok(name.to_string())
+}
+
 /// Finds the steps. Files that they are made of are written to `dir`.
 pub(super) fn find(
     project: &Utf8Path,
