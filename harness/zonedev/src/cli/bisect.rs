@@ -22,7 +22,7 @@ use crate::bisect::{At, Costs, History, Journal, Line, Next, Question, Search, T
 
 use super::args::BisectArgs;
 use super::exit::{Exit, Failure};
-use super::setup;
+use super::{matrix, setup};
 use trial::Trier;
 
 /// Trials of the bad end, at least, and until it was seen so often.
@@ -171,21 +171,16 @@ fn resume<'a>(project: &'a Utf8Path, dir: &Utf8Path) -> Result<Bisection<'a>, Fa
 
 /// A new folder, or one that holds no bisection yet.
 fn folder(project: &Utf8Path, given: Option<&Utf8Path>) -> Result<Utf8PathBuf, Failure> {
-    #[expect(clippy::disallowed_methods, reason = "the date in a folder's name")]
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let id = format!("{}-{}", now.replace([':', '-'], ""), std::process::id());
-    let path = match given {
-        Some(path) => path.to_owned(),
-        None => project.join("target/bisections").join(id),
-    };
-    if Journal::is_in(&path) {
+    if let Some(path) = given.filter(|path| Journal::is_in(path)) {
         return Err(Failure::request(
             format!("{path} holds a bisection"),
             format!("name another folder, or go on with --resume {path}"),
         ));
     }
-    fs_err::create_dir_all(&path)?;
-    Ok(path.canonicalize_utf8()?)
+    #[expect(clippy::disallowed_methods, reason = "the date in a folder's name")]
+    let now = SystemTime::now();
+    let (path, _) = matrix::run_folder_in(&project.join("target/bisections"), given, now)?;
+    Ok(path)
 }
 
 impl<'a> Bisection<'a> {

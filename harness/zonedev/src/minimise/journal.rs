@@ -1,8 +1,9 @@
 //! What a minimisation leaves behind, line by line: enough to go on with after it was killed.
 
-use camino::{Utf8Path, Utf8PathBuf};
-use fs_err as fs;
+use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
+
+use crate::bisect::JsonLines;
 
 use super::signature::Signature;
 
@@ -99,9 +100,7 @@ pub enum Line {
 
 /// A minimisation's journal, open to be appended to.
 #[derive(Clone, Debug)]
-pub struct Journal {
-    path: Utf8PathBuf,
-}
+pub struct Journal(JsonLines);
 
 impl Journal {
     /// Begins one in a new folder.
@@ -109,13 +108,8 @@ impl Journal {
     /// # Errors
     /// Where there is one already, or it can't be written.
     pub fn begin(dir: &Utf8Path, question: &Question) -> std::io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        let path = dir.join(JOURNAL);
-        fs::File::create_new(&path)?;
-        let journal = Journal { path };
         let question = question.clone();
-        journal.tell(&Line::Asked { question })?;
-        Ok(journal)
+        JsonLines::begin(dir, JOURNAL, &Line::Asked { question }).map(Journal)
     }
 
     /// Opens one to go on with: its lines, but for one that is torn, which goes.
@@ -123,20 +117,8 @@ impl Journal {
     /// # Errors
     /// Where there is none, or it is none.
     pub fn resume(dir: &Utf8Path) -> std::io::Result<(Self, Vec<Line>)> {
-        let path = dir.join(JOURNAL);
-        let text = fs::read_to_string(&path)?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let lines: Vec<Line> = text[..whole]
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()?;
-        if whole < text.len() {
-            fs::OpenOptions::new()
-                .write(true)
-                .open(&path)?
-                .set_len(whole as u64)?;
-        }
-        Ok((Journal { path }, lines))
+        let (journal, lines) = JsonLines::resume(dir, JOURNAL)?;
+        Ok((Journal(journal), lines))
     }
 
     /// Appends a line.
@@ -144,16 +126,14 @@ impl Journal {
     /// # Errors
     /// Where it can't be written.
     pub fn tell(&self, line: &Line) -> std::io::Result<()> {
-        use std::io::Write;
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        let mut file = fs::OpenOptions::new().append(true).open(&self.path)?;
-        file.write_all(&text)
+        self.0.tell(line)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fs_err as fs;
+
     use super::*;
 
     #[test]
