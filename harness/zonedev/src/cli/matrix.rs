@@ -75,8 +75,7 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
     if let Ok(record) = folder.read_record()
         && record.unfinished.is_empty()
     {
-        out!("{}", report::summary(&record, &look));
-        outln!("run: {path}");
+        tell_summary(project, &path, &record, &look);
         return Ok(Exit::Good);
     }
     let begun = begun(&folder)?;
@@ -98,9 +97,19 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
     if !running {
         folder.write_record(&record)?;
     }
-    out!("{}", report::summary(&record, &look));
-    outln!("run: {path}");
+    tell_summary(project, &path, &record, &look);
     Ok(Exit::Good)
+}
+
+/// Prints a run's summary, and where the run is.
+fn tell_summary(project: &Utf8Path, path: &Utf8Path, record: &RunRecord, look: &report::Look) {
+    // Its name alone finds a run in the project's own folder of them.
+    let typed = match path.strip_prefix(project.join("target/runs")) {
+        Ok(name) => name.as_str(),
+        Err(_) => path.as_str(),
+    };
+    out!("{}", report::summary(record, typed, look));
+    outln!("run: {path}");
 }
 
 pub(super) fn begun(folder: &RunFolder) -> Result<Begun, Failure> {
@@ -363,11 +372,8 @@ async fn go(
     record.phases_ms = phases;
     let written = RunFolder::open(path).write_record(&record);
     link_latest(path);
-    out!(
-        "{}",
-        report::summary(&record, &super::look(&std::io::stdout()))
-    );
-    outln!("run: {path}");
+    let look = super::look(&std::io::stdout());
+    tell_summary(&job.ctx.project, path, &record, &look);
     written?;
     Ok(Exit::from_code(record.exit_code))
 }

@@ -3,10 +3,12 @@
 
 mod comparison;
 mod coverage;
+mod fit;
 mod inspect;
 mod lines;
 mod mutants;
 mod progress;
+mod sections;
 mod summary;
 mod text;
 mod trouble;
@@ -18,5 +20,5 @@ pub use lines::{KernelLines, Sources, lines};
 pub use mutants::{FailedCell, MutantRow, mutants_table};
 pub use progress::Progress;
 pub use summary::summary;
-pub use text::{Look, escape};
+pub use text::{Detail, Look, Size, escape};
 pub use trouble::trouble;
