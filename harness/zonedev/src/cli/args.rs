@@ -275,6 +275,10 @@ pub(super) enum ListWhat {
     Cases,
     /// What a matrix would run
     Cells,
+    /// Fixtures with their titles
+    Fixtures,
+    /// What a case can do, with its keys; -E chooses by a part of the name
+    Operations,
 }
 
 /// `zonedev build`.

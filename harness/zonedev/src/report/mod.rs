@@ -12,6 +12,7 @@ mod sections;
 mod summary;
 mod text;
 mod trouble;
+mod vocabulary;
 
 pub use comparison::{Comparison, accepted, comparison, refused};
 pub use coverage::coverage;
@@ -22,3 +23,4 @@ pub use progress::Progress;
 pub use summary::summary;
 pub use text::{Detail, Look, Size, escape};
 pub use trouble::trouble;
+pub use vocabulary::vocabulary;
