@@ -33,6 +33,8 @@ mod build;
 mod c_program;
 mod core;
 mod diff;
+#[cfg(test)]
+mod docs_tests;
 mod doctor;
 mod exit;
 mod generate;
