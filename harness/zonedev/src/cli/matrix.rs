@@ -74,6 +74,8 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
 /// Says what a run's folder says: of a run that was cut off, what had finished.
 pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Failure> {
     let path = super::inspect::run_path(project, &args.run);
+    // Its command is looked at where it was typed.
+    let path = path.canonicalize_utf8().unwrap_or(path);
     let folder = RunFolder::open(&path);
     let look = super::look(&std::io::stdout());
     if let Ok(record) = folder.read_record()
@@ -93,6 +95,7 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
         .collect();
     let judged = judge(&records, &job.contracts(), &job.accepted, &path, false)?;
     let mut record = over(&begun, judged);
+    record.notices = folder.notices()?;
     let words = if running {
         "the run is still going on"
     } else {

@@ -77,6 +77,10 @@ pub(super) fn run(project: &Utf8Path, args: &MergeArgs) -> Result<Exit, Failure>
     {
         folder.journal(&event)?;
     }
+    for message in &notices {
+        let message = message.clone();
+        folder.journal(&Event::Notice { message })?;
+    }
     let mut records = Vec::new();
     for (shard, cell) in chosen {
         folder.copy_cell(&shard.folder, &cell.id)?;

@@ -227,6 +227,21 @@ impl RunFolder {
             .collect())
     }
 
+    /// What the journal tells loudly, each once.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    pub fn notices(&self) -> Result<Vec<String>, RunFolderError> {
+        let mut out = Vec::new();
+        for event in self.events()? {
+            match event {
+                Event::Notice { message } if !out.contains(&message) => out.push(message),
+                _ => {}
+            }
+        }
+        Ok(out)
+    }
+
     /// Copies a cell with all its files from another run.
     ///
     /// # Errors
