@@ -5,10 +5,12 @@ use std::num::NonZero;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::plan::Partition;
+
 use super::exit::{Exit, Failure};
 use super::{
-    accept, bench, bisect, build, c_program, core, diff, doctor, generate, inspect, list, matrix,
-    minimise, mutants, shell,
+    accept, bench, bisect, build, c_program, ci_plan, core, diff, doctor, generate, inspect, list,
+    matrix, merge, minimise, mutants, shell,
 };
 use crate::report::Detail;
 
@@ -57,10 +59,22 @@ Examples:
     List(ListArgs),
     /// Build kernels into the cache
     Build(BuildArgs),
+    /// What a CI has to build and to run for a matrix, as JSON (docs/nightly.md)
+    CiPlan(CiPlanArgs),
     /// A busybox shell in a guest with a fixture
     Shell(ShellArgs),
     /// What a run's folder says; of a run that was cut off, what had finished
     Report(ReportArgs),
+    /// Make one run of the parts of one (`zonedev matrix --partition`), with one verdict
+    #[command(after_help = "\
+Example:
+  zonedev matrix -s fsdax --partition 1/2 --run-dir a     on one machine
+  zonedev matrix -s fsdax --partition 2/2 --run-dir b     on another
+  zonedev merge a b
+
+A part that is missing or was cut off leaves its cells unfinished: the run is not green (3), and
+`zonedev matrix --resume` goes on with it. docs/nightly.md tells how CI does it.")]
+    Merge(MergeArgs),
     /// What the kernel of a cell reported, with source lines, and the pages of its checkpoints as a
     /// table, prediction beside observation
     Inspect(InspectArgs),
@@ -160,6 +174,10 @@ pub(super) struct Selection {
     /// A case file of one's own, instead of the suites: the suite `own` (repeatable)
     #[arg(long = "case", value_name = "FILE")]
     pub(super) cases: Vec<Utf8PathBuf>,
+    /// Only this part of what is selected: I/N, fixture:I/N or hash:I/N. `zonedev merge` makes one run of
+    /// all parts
+    #[arg(long, value_name = "I/N")]
+    pub(super) partition: Option<Partition>,
 }
 
 /// Options of building.
@@ -225,12 +243,15 @@ pub(super) struct MatrixArgs {
     /// Keep the memory of a guest that hangs; `zonedev core` makes it ready for drgn and crash
     #[arg(long)]
     pub(super) dump_hung: bool,
+    /// Build all that the run takes from the cache, print the kernels' keys, and start no guest
+    #[arg(long)]
+    pub(super) build_only: bool,
     /// Where the run's folder goes [default: target/runs/ID]
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<Utf8PathBuf>,
     /// Go on with a run that was cut off, without its finished cells: its folder, or its name
     #[arg(long, value_name = "RUN", conflicts_with_all = ["kernels", "suites", "filters", "full",
-        "fstests", "cases", "accel", "isolation", "repeat", "until_fails", "retries", "seed", "dump_hung", "run_dir", "locked",
+        "fstests", "cases", "partition", "accel", "isolation", "repeat", "until_fails", "retries", "seed", "dump_hung", "run_dir", "locked", "build_only",
         "tree_base"])]
     pub(super) resume: Option<String>,
 }
@@ -254,6 +275,17 @@ pub(super) struct ManArgs {
 pub(super) struct ReportArgs {
     /// A run's folder, its name, or `latest`
     pub(super) run: String,
+}
+
+/// `zonedev merge`.
+#[derive(Debug, Args)]
+pub(super) struct MergeArgs {
+    /// The parts: runs' folders, or their names
+    #[arg(required = true, value_name = "RUN")]
+    pub(super) runs: Vec<String>,
+    /// Where the whole run's folder goes [default: target/runs/ID]
+    #[arg(long, value_name = "DIR")]
+    pub(super) run_dir: Option<Utf8PathBuf>,
 }
 
 /// `zonedev list`.
@@ -290,8 +322,21 @@ pub(super) struct BuildArgs {
     /// Print the path of each bzImage and nothing else
     #[arg(long)]
     pub(super) bzimage: bool,
+    /// Print each kernel's name and the key that its build has in the cache, and build nothing
+    #[arg(long, conflicts_with = "bzimage")]
+    pub(super) print_key: bool,
     #[command(flatten)]
     pub(super) build: BuildOptions,
+}
+
+/// `zonedev ci-plan`.
+#[derive(Debug, Args)]
+pub(super) struct CiPlanArgs {
+    #[command(flatten)]
+    pub(super) selection: Selection,
+    /// The first of the parts: 1/8, hash:1/8
+    #[arg(long, value_name = "1/N", default_value = "1/1")]
+    pub(super) shards: Partition,
 }
 
 /// `zonedev shell`.
@@ -536,6 +581,7 @@ impl Cli {
             Command::List(args) => return list::run(&project, &args),
             Command::Inspect(args) => return inspect::run(&project, &args),
             Command::Report(args) => return matrix::report(&project, &args),
+            Command::Merge(args) => return merge::run(&project, &args),
             Command::Diff(args) => return diff::run(&project, &args),
             Command::Accept(args) => return accept::run(&project, &args),
             Command::Minimise(args) => return minimise::run(&project, &args).await,
@@ -547,6 +593,7 @@ impl Cli {
         super::or_interrupted(async {
             match self.command {
                 Command::Build(args) => build::run(&project, args).await,
+                Command::CiPlan(args) => ci_plan::run(&project, args).await,
                 Command::Shell(args) => shell::run(&project, args).await,
                 Command::Bench(args) => bench::run(&project, args).await,
                 Command::Bisect(args) => bisect::run(&project, &args).await,

@@ -31,6 +31,7 @@ mod bench;
 mod bisect;
 mod build;
 mod c_program;
+mod ci_plan;
 mod core;
 mod diff;
 #[cfg(test)]
@@ -43,13 +44,16 @@ mod judge;
 mod lines;
 mod list;
 mod matrix;
+mod merge;
 mod minimise;
 mod mutants;
 mod own;
+mod prepare;
 mod project;
 mod setup;
 mod shell;
 mod signals;
+mod specs;
 mod teller;
 
 pub use args::Cli;

@@ -6,6 +6,7 @@ mod folder;
 mod hang;
 mod lines;
 mod normalise;
+mod part;
 mod predicted;
 mod run;
 mod splat;
@@ -20,6 +21,7 @@ pub use folder::{RunFolder, RunFolderError};
 pub use hang::{CORE, Hang, Rung, WaitingTask};
 pub use lines::SourceLines;
 pub use normalise::normalise;
+pub use part::Part;
 pub use predicted::{PredictedRun, kind_word, part_words, region_name};
 pub use run::{
     AcceptState, Begun, CeilingRecord, CellVerdict, Difference, Event, FailureKind, FlakyRecord,
