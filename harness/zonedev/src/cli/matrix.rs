@@ -1,4 +1,4 @@
-//! `zonedev matrix`: the main job. `zonedev report`: what a run's folder says.
+//! `zonedev matrix`: the main job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::report;
 use crate::run::{Engine, EngineConfig, Isolation, Repeat};
 use crate::spec::Contract;
 
-use super::args::{Cli, IsolationArg, MatrixArgs, ReportArgs};
+use super::args::{Cli, IsolationArg, MatrixArgs};
 use super::exit::{Exit, Failure};
 use super::judge::{Accepted, Judged, judge};
 use super::setup::{self, Cases, Host, Requested};
@@ -67,19 +67,16 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     go(job, folder, &path, of_run, Some(begun)).await
 }
 
-/// Says what a run's folder says: of a run that was cut off, what had finished.
-pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Failure> {
-    let path = super::inspect::run_path(project, &args.run);
-    let folder = RunFolder::open(&path);
-    let look = super::look(&std::io::stdout());
+/// The record of a run's folder. Of a run that was cut off it is made of what had finished, and
+/// kept, unless it still goes on.
+pub(super) fn recorded(project: &Utf8Path, folder: &RunFolder) -> Result<RunRecord, Failure> {
     if let Ok(record) = folder.read_record()
         && record.unfinished.is_empty()
     {
-        out!("{}", report::summary(&record, &look));
-        outln!("run: {path}");
-        return Ok(Exit::Good);
+        return Ok(record);
     }
-    let begun = begun(&folder)?;
+    let path = folder.path();
+    let begun = begun(folder)?;
     let job = Job::of(project, command(&begun)?)?;
     let running = folder.is_running();
     let records: Vec<CellRecord> = begun
@@ -87,7 +84,7 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
         .iter()
         .filter_map(|id| folder.finished(id))
         .collect();
-    let judged = judge(&records, &job.contracts(), &job.accepted, &path, false)?;
+    let judged = judge(&records, &job.contracts(), &job.accepted, path, false)?;
     let mut record = over(&begun, judged);
     let words = if running {
         "the run is still going on"
@@ -98,9 +95,7 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
     if !running {
         folder.write_record(&record)?;
     }
-    out!("{}", report::summary(&record, &look));
-    outln!("run: {path}");
-    Ok(Exit::Good)
+    Ok(record)
 }
 
 pub(super) fn begun(folder: &RunFolder) -> Result<Begun, Failure> {

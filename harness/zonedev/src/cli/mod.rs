@@ -35,6 +35,7 @@ mod core;
 mod diff;
 mod doctor;
 mod exit;
+mod history;
 mod inspect;
 mod judge;
 mod lines;
@@ -44,6 +45,7 @@ mod minimise;
 mod mutants;
 mod own;
 mod project;
+mod report;
 mod setup;
 mod shell;
 mod signals;
@@ -60,7 +62,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::report::{self, Look, Progress};
+use crate::report::{Look, Progress, escape};
 
 /// How long what still runs may take to end, when we end.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
@@ -90,7 +92,7 @@ pub fn main() -> ExitCode {
     signals::take();
     // What a panic says may repeat what a guest said.
     std::panic::set_hook(Box::new(|panic| {
-        errln!("zonedev: a bug: {}", report::escape(&panic.to_string()));
+        errln!("zonedev: a bug: {}", escape(&panic.to_string()));
     }));
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

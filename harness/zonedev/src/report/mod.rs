@@ -3,6 +3,8 @@
 
 mod comparison;
 mod coverage;
+mod forms;
+mod history;
 mod inspect;
 mod lines;
 mod mutants;
@@ -13,6 +15,11 @@ mod trouble;
 
 pub use comparison::{Comparison, accepted, comparison, refused};
 pub use coverage::coverage;
+pub use forms::{
+    Annotated, Detail, ISSUE, JunitError, MAX_SUMMARY, Recorded, github, json, junit, kcidb, ktap,
+    mail, markdown, schema, to_json,
+};
+pub use history::{history, history_diff, history_runs, history_times};
 pub use inspect::inspect;
 pub use lines::{KernelLines, Sources, lines};
 pub use mutants::{FailedCell, MutantRow, mutants_table};

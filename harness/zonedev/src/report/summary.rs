@@ -163,14 +163,27 @@ fn failures(run: &RunRecord, look: &Look, out: &mut String) {
 }
 
 /// The same difference of several cases, told once.
-struct Group<'a> {
-    difference: &'a Difference,
-    pages: Option<(u64, u64)>,
-    places: Vec<&'a str>,
+pub(super) struct Group<'a> {
+    pub(super) difference: &'a Difference,
+    pub(super) pages: Option<(u64, u64)>,
+    pub(super) places: Vec<&'a str>,
     cases: Vec<String>,
+    /// The cells of the kernels that differ from the baseline.
+    pub(super) cells: Vec<&'a CellId>,
 }
 
-fn grouped<'a>(pairs: &[&'a PairRecord]) -> Vec<Group<'a>> {
+impl Group<'_> {
+    /// `at step 3 pin, step 4 pin`; empty where it is nowhere in particular.
+    pub(super) fn at(&self) -> String {
+        match self.places.as_slice() {
+            [] => String::new(),
+            several if several.len() <= 3 => format!("at {}", several.join(", ")),
+            several => format!("at {} places", several.len()),
+        }
+    }
+}
+
+pub(super) fn grouped<'a>(pairs: &[&'a PairRecord]) -> Vec<Group<'a>> {
     let mut groups: BTreeMap<(u8, &str, &str), Group<'a>> = BTreeMap::new();
     let several = {
         let mut others: Vec<_> = pairs.iter().map(|p| p.other.side).collect();
@@ -187,6 +200,7 @@ fn grouped<'a>(pairs: &[&'a PairRecord]) -> Vec<Group<'a>> {
                     pages: None,
                     places: Vec::new(),
                     cases: Vec::new(),
+                    cells: Vec::new(),
                 });
             group.pages = match (group.pages, d.pages) {
                 (Some((a, b)), Some((c, e))) => Some((a.min(c), b.max(e))),
@@ -196,6 +210,9 @@ fn grouped<'a>(pairs: &[&'a PairRecord]) -> Vec<Group<'a>> {
                 && !group.places.contains(&at)
             {
                 group.places.push(at);
+            }
+            if !group.cells.contains(&&pair.other) {
+                group.cells.push(&pair.other);
             }
             let case = if several {
                 pair.other.to_string()
@@ -249,11 +266,9 @@ pub(super) fn verdict_block(
     for group in groups.iter().take(MAX_DIFFERENCES) {
         let text = format!("{}{}", pages_words(group.pages), group.difference.text);
         wrap(out, "  ", &text, look.width);
-        let at = match group.places.as_slice() {
-            [] => String::new(),
-            [one] => format!("at {one}, "),
-            several if several.len() <= 3 => format!("at {}, ", several.join(", ")),
-            several => format!("at {} places, ", several.len()),
+        let at = match group.at() {
+            at if at.is_empty() => at,
+            at => format!("{at}, "),
         };
         let cases = match group.cases.len() {
             n if n == pairs.len() && n > 3 => format!("in all {n} cases"),
