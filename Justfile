@@ -31,6 +31,10 @@ coverage:
 test *args:
     ZONEDEV_TEST_KERNEL="$({{zonedev}} build --bzimage 5.10)" cargo test --workspace --locked {{args}}
 
+# Have readers that are not ours look at each form of `zonedev report`; names of runs add these.
+test-formats *runs:
+    harness/zonedev/tests/formats/run {{runs}}
+
 # Fuzz what reads a guest's or a stranger's bytes: so many seconds a target (docs/fuzzing.md).
 fuzz seconds="60" target="":
     harness/fuzz/run {{seconds}} {{target}}

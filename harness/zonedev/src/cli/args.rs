@@ -9,10 +9,10 @@ use crate::plan::Partition;
 
 use super::exit::{Exit, Failure};
 use super::{
-    accept, bench, bisect, build, c_program, ci_plan, core, diff, doctor, generate, inspect, list,
-    matrix, merge, minimise, mutants, shell,
+    accept, bench, bisect, build, c_program, ci_plan, core, diff, doctor, generate, history,
+    inspect, list, matrix, merge, minimise, mutants, report, shell,
 };
-use crate::report::Detail;
+use crate::report::Verbosity;
 
 /// Boots Linux kernels side by side and says what a change to the kernel
 /// changed for every ZONE_DEVICE page.
@@ -64,6 +64,13 @@ Examples:
     /// A busybox shell in a guest with a fixture
     Shell(ShellArgs),
     /// What a run's folder says; of a run that was cut off, what had finished
+    #[command(after_help = "\
+Examples:
+  zonedev report latest                            the summary
+  zonedev report latest --mail                     for a reply on a mailing list
+  zonedev report latest --junit -o junit.xml
+
+docs/formats.md tells what reads each form, and its limits.")]
     Report(ReportArgs),
     /// Make one run of the parts of one (`zonedev matrix --partition`), with one verdict
     #[command(after_help = "\
@@ -78,6 +85,17 @@ A part that is missing or was cut off leaves its cells unfinished: the run is no
     /// What the kernel of a cell reported, with source lines, and the pages of its checkpoints as a
     /// table, prediction beside observation
     Inspect(InspectArgs),
+    /// Runs of many nights: which cases are red or flaky, and since when
+    #[command(after_help = "\
+Examples:
+  zonedev history import target/runs/* ./nightly.tar.gz
+  zonedev history                                 what is red, flaky or without a verdict
+  zonedev history fsdax-ext4/pin-vmsplice         one case, over the runs
+  zonedev history diff latest~1 latest            what changed since the night before
+  zonedev history times                           how the time goes
+
+docs/history.md tells more.")]
+    History(HistoryArgs),
     /// Compare any two recorded runs, or cells of them
     #[command(after_help = "\
 Examples:
@@ -275,6 +293,107 @@ pub(super) struct ManArgs {
 pub(super) struct ReportArgs {
     /// A run's folder, its name, or `latest`
     pub(super) run: String,
+    #[command(flatten)]
+    pub(super) form: Form,
+    /// Write to this file [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<std::path::PathBuf>,
+}
+
+/// The form of a report; without any it is the summary.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(super) struct Form {
+    /// JUnit's XML
+    #[arg(long)]
+    pub(super) junit: bool,
+    /// KTAP
+    #[arg(long)]
+    pub(super) ktap: bool,
+    /// The run's record (docs/schema/record-1.json)
+    #[arg(long)]
+    pub(super) json: bool,
+    /// GitHub's annotations; the summary goes to $GITHUB_STEP_SUMMARY
+    #[arg(long)]
+    pub(super) github: bool,
+    /// kcidb's JSON, as data of the CI system ORIGIN
+    #[arg(long, value_name = "ORIGIN", num_args = 0..=1, require_equals = true,
+        default_missing_value = "zonedev", value_parser = origin)]
+    pub(super) kcidb: Option<String>,
+    /// Markdown, for an issue
+    #[arg(long)]
+    pub(super) markdown: bool,
+    /// Plain text, for a reply on a mailing list
+    #[arg(long)]
+    pub(super) mail: bool,
+}
+
+impl Form {
+    /// Whether none is asked for.
+    pub(super) fn is_text(&self) -> bool {
+        let flags = [
+            self.junit,
+            self.ktap,
+            self.json,
+            self.github,
+            self.kcidb.is_some(),
+            self.markdown,
+            self.mail,
+        ];
+        !flags.contains(&true)
+    }
+}
+
+/// A CI system's name, as kcidb has them.
+fn origin(text: &str) -> Result<String, String> {
+    let is = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    match !text.is_empty() && text.chars().all(is) {
+        true => Ok(text.to_owned()),
+        false => Err("small letters, digits and _ only".to_owned()),
+    }
+}
+
+/// `zonedev history`.
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<HistoryCommand>,
+    /// A part of SUITE/FIXTURE/CASE [default: those that are not green]
+    pub(super) case: Option<String>,
+    /// The history's file [default: target/history.sqlite]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) db: Option<Utf8PathBuf>,
+    /// As JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Look at the last N runs
+    #[arg(long, global = true, value_name = "N", default_value_t = 200)]
+    pub(super) last: usize,
+}
+
+/// What else the history is asked.
+#[derive(Debug, Subcommand)]
+pub(super) enum HistoryCommand {
+    /// Put runs in; one that is there already changes nothing
+    Import {
+        /// Folders of runs, folders with several in them, or .tar, .tar.gz, .tar.zst, .zip of such
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+    },
+    /// What changed from one run to a later one: verdicts and differences, newly red first
+    Diff {
+        /// The earlier one: its name or the beginning of it, `latest`, `latest~1`
+        old: String,
+        /// The later one
+        new: String,
+    },
+    /// How the time goes: medians of suites, and cases that got slower
+    Times {
+        /// A part of SUITE/FIXTURE/CASE [default: all]
+        case: Option<String>,
+    },
+    /// The runs that there are
+    Runs,
 }
 
 /// `zonedev merge`.
@@ -565,9 +684,9 @@ impl Cli {
     /// With the code and the words of the end.
     pub async fn run(self) -> Result<Exit, Failure> {
         super::tell(match (self.quiet, self.verbose) {
-            (true, _) => Detail::Brief,
-            (_, true) => Detail::All,
-            _ => Detail::Screen,
+            (true, _) => Verbosity::Brief,
+            (_, true) => Verbosity::All,
+            _ => Verbosity::Screen,
         });
         match &self.command {
             Command::Completions(args) => return generate::completions(args),
@@ -580,8 +699,9 @@ impl Cli {
             Command::Matrix(args) => return matrix::run(&project, args).await,
             Command::List(args) => return list::run(&project, &args),
             Command::Inspect(args) => return inspect::run(&project, &args),
-            Command::Report(args) => return matrix::report(&project, &args),
             Command::Merge(args) => return merge::run(&project, &args),
+            Command::Report(args) => return report::run(&project, &args),
+            Command::History(args) => return history::run(&project, &args),
             Command::Diff(args) => return diff::run(&project, &args),
             Command::Accept(args) => return accept::run(&project, &args),
             Command::Minimise(args) => return minimise::run(&project, &args).await,

@@ -1,4 +1,4 @@
-//! `zonedev matrix`: the main job. `zonedev report`: what a run's folder says.
+//! `zonedev matrix`: the main job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::report;
 use crate::run::{Engine, EngineConfig, Isolation, Repeat};
 use crate::spec::Contract;
 
-use super::args::{Cli, IsolationArg, MatrixArgs, ReportArgs, Selection};
+use super::args::{Cli, IsolationArg, MatrixArgs, Selection};
 use super::exit::{Exit, Failure};
 use super::judge::{Accepted, Judged, judge};
 use super::setup::{self, Cases, Host, Requested};
@@ -71,20 +71,16 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     go(job, folder, &path, of_run, Some(begun)).await
 }
 
-/// Says what a run's folder says: of a run that was cut off, what had finished.
-pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Failure> {
-    let path = super::inspect::run_path(project, &args.run);
-    // Its command is looked at where it was typed.
-    let path = path.canonicalize_utf8().unwrap_or(path);
-    let folder = RunFolder::open(&path);
-    let look = super::look(&std::io::stdout());
+/// The record of a run's folder. Of a run that was cut off it is made of what had finished, and
+/// kept, unless it still goes on.
+pub(super) fn recorded(project: &Utf8Path, folder: &RunFolder) -> Result<RunRecord, Failure> {
     if let Ok(record) = folder.read_record()
         && record.unfinished.is_empty()
     {
-        tell_summary(project, &path, &record, &look);
-        return Ok(Exit::Good);
+        return Ok(record);
     }
-    let begun = begun(&folder)?;
+    let path = folder.path();
+    let begun = begun(folder)?;
     let job = Job::of(project, command(&begun)?)?;
     let running = folder.is_running();
     let records: Vec<CellRecord> = begun
@@ -92,7 +88,7 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
         .iter()
         .filter_map(|id| folder.finished(id))
         .collect();
-    let judged = judge(&records, &job.contracts(), &job.accepted, &path, false)?;
+    let judged = judge(&records, &job.contracts(), &job.accepted, path, false)?;
     let mut record = over(&begun, judged);
     record.notices = folder.notices()?;
     let words = if running {
@@ -104,19 +100,27 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
     if !running {
         folder.write_record(&record)?;
     }
-    tell_summary(project, &path, &record, &look);
-    Ok(Exit::Good)
+    Ok(record)
 }
 
 /// Prints a run's summary, and where the run is.
-fn tell_summary(project: &Utf8Path, path: &Utf8Path, record: &RunRecord, look: &report::Look) {
-    // Its name alone finds a run in the project's own folder of them.
-    let typed = match path.strip_prefix(project.join("target/runs")) {
+pub(super) fn tell_summary(
+    project: &Utf8Path,
+    path: &Utf8Path,
+    record: &RunRecord,
+    look: &report::Look,
+) {
+    out!("{}", report::summary(record, typed(project, path), look));
+    outln!("run: {path}");
+}
+
+/// What names a run on a command line: its name alone, where that is in the project's own folder
+/// of runs.
+pub(super) fn typed<'a>(project: &Utf8Path, path: &'a Utf8Path) -> &'a str {
+    match path.strip_prefix(project.join("target/runs")) {
         Ok(name) => name.as_str(),
         Err(_) => path.as_str(),
-    };
-    out!("{}", report::summary(record, typed, look));
-    outln!("run: {path}");
+    }
 }
 
 pub(super) fn begun(folder: &RunFolder) -> Result<Begun, Failure> {

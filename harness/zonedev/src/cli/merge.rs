@@ -105,11 +105,8 @@ pub(super) fn run(project: &Utf8Path, args: &MergeArgs) -> Result<Exit, Failure>
     })?;
     folder.write_record(&record)?;
     matrix::link_latest(&path);
-    out!(
-        "{}",
-        report::summary(&record, &super::look(&std::io::stdout()))
-    );
-    outln!("run: {path}");
+    let look = super::look(&std::io::stdout());
+    matrix::tell_summary(project, &path, &record, &look);
     Ok(Exit::from_code(record.exit_code))
 }
 

@@ -12,8 +12,9 @@
 //! moment leaves whole cells, and a journal whose last line may be torn. The journal is locked as
 //! long as its harness lives.
 
+use std::collections::BTreeMap;
 use std::fs::TryLockError;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -265,6 +266,19 @@ impl RunFolder {
     /// Where it isn't there or isn't one.
     pub fn read_cell(&self, id: &CellId) -> Result<CellRecord, RunFolderError> {
         read_packed(&self.path.join(id.folder()).join("cell.json.zst"))
+    }
+
+    /// How long each cell took, in milliseconds, by the journal; a run whose journal is not there
+    /// has none.
+    ///
+    /// # Errors
+    /// Where the journal can't be read.
+    pub fn times(&self) -> Result<BTreeMap<CellId, u64>, RunFolderError> {
+        let path = self.path.join(JOURNAL);
+        if !path.exists() {
+            return Ok(BTreeMap::new());
+        }
+        Ok(super::times::times(BufReader::new(fs::File::open(path)?))?)
     }
 
     /// Writes what a cell's kernel has counted.

@@ -12,6 +12,7 @@ mod run;
 mod splat;
 #[cfg(test)]
 pub(crate) mod testing;
+mod times;
 
 pub use cell::{
     CellId, CellRecord, CheckpointRecord, End, FailedRun, KnownFailure, KnownWhat, Left, LogLine,
