@@ -229,6 +229,12 @@ pub(super) struct MatrixArgs {
 pub(super) struct ReportArgs {
     /// A run's folder, its name, or `latest`
     pub(super) run: String,
+    /// One HTML file that asks nobody for anything (docs/reading-a-report.md), and print its path
+    #[arg(long)]
+    pub(super) html: bool,
+    /// Where it goes; `-` is standard output [default: RUN/report.html]
+    #[arg(short, long, value_name = "FILE", requires = "html")]
+    pub(super) output: Option<Utf8PathBuf>,
 }
 
 /// `zonedev list`.

@@ -71,13 +71,10 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
 pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Failure> {
     let path = super::inspect::run_path(project, &args.run);
     let folder = RunFolder::open(&path);
-    let look = super::look(&std::io::stdout());
     if let Ok(record) = folder.read_record()
         && record.unfinished.is_empty()
     {
-        out!("{}", report::summary(&record, &look));
-        outln!("run: {path}");
-        return Ok(Exit::Good);
+        return tell(project, args, &folder, &record);
     }
     let begun = begun(&folder)?;
     let job = Job::of(project, command(&begun)?)?;
@@ -98,8 +95,26 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
     if !running {
         folder.write_record(&record)?;
     }
-    out!("{}", report::summary(&record, &look));
-    outln!("run: {path}");
+    tell(project, args, &folder, &record)
+}
+
+/// Tells it in the form that was asked for.
+fn tell(
+    project: &Utf8Path,
+    args: &ReportArgs,
+    folder: &RunFolder,
+    record: &RunRecord,
+) -> Result<Exit, Failure> {
+    if args.html {
+        let output = args.output.as_deref();
+        if let Some(path) = super::html::write(project, folder, record, output)? {
+            outln!("{path}");
+        }
+        return Ok(Exit::Good);
+    }
+    let look = super::look(&std::io::stdout());
+    out!("{}", report::summary(record, &look));
+    outln!("run: {}", folder.path());
     Ok(Exit::Good)
 }
 

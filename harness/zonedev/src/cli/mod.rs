@@ -35,6 +35,7 @@ mod core;
 mod diff;
 mod doctor;
 mod exit;
+mod html;
 mod inspect;
 mod judge;
 mod lines;

@@ -3,6 +3,7 @@
 
 mod comparison;
 mod coverage;
+mod html;
 mod inspect;
 mod lines;
 mod mutants;
@@ -13,6 +14,7 @@ mod trouble;
 
 pub use comparison::{Comparison, accepted, comparison, refused};
 pub use coverage::coverage;
+pub use html::{Broken, Cells, HtmlError, html};
 pub use inspect::inspect;
 pub use lines::{KernelLines, Sources, lines};
 pub use mutants::{FailedCell, MutantRow, mutants_table};
