@@ -7,9 +7,11 @@ use crate::record::{CellId, Difference, PairRecord, PairVerdict, RunRecord};
 use crate::report::summary::pages_words;
 
 /// Cells named of one reason or difference.
-pub(super) const MAX_CELLS: usize = 60;
+pub(super) const MAX_CELLS: usize = 24;
 /// Differences told of one verdict that nobody needs to act on.
-const MAX_CALM: usize = 120;
+const MAX_CALM: usize = 60;
+/// Differences of one verdict that are not folded away.
+const MAX_SHOWN: usize = 8;
 /// Differences told of one verdict.
 const MAX_GROUPS: usize = 1000;
 /// Places named of one difference.
@@ -46,6 +48,8 @@ pub(super) struct Block {
     /// Whether somebody should look.
     pub(super) open: bool,
     pub(super) groups: Vec<Group>,
+    /// Those behind them, folded away.
+    pub(super) rest: Vec<Group>,
     /// Differences that are not told here; the cells tell them.
     pub(super) more: usize,
 }
@@ -63,50 +67,56 @@ pub(super) struct Group {
 
 /// The blocks that have anything to tell, worst first.
 pub(super) fn blocks(run: &RunRecord) -> Vec<Block> {
-    let of = |verdict, id, title, means, open| {
+    let of = |verdict, id, title, means| {
         let pairs: Vec<&PairRecord> = run.pairs.iter().filter(|p| p.verdict == verdict).collect();
-        block(&pairs, id, title, means, open)
+        block(
+            &pairs,
+            id,
+            title,
+            means,
+            matches!(verdict, PairVerdict::Regressed | PairVerdict::Fixed),
+        )
     };
-    [
+    let mut blocks: Vec<Block> = [
         of(
             PairVerdict::Regressed,
             "regressed",
             "Regressed",
             "It differs and nobody accepted that, or it fails where the baseline passes.",
-            true,
         ),
         of(
             PairVerdict::Fixed,
             "fixed",
             "Fixed",
             "The baseline fails and this kernel passes.",
-            true,
         ),
         of(
             PairVerdict::ChangedAsAccepted,
             "changed",
             "Changed as accepted",
             "It differs exactly as the accepted snapshots say.",
-            false,
         ),
         of(
             PairVerdict::Incomparable,
             "incomparable",
             "Not compared",
             "One side was skipped or could not be judged: no word about a change.",
-            false,
         ),
         of(
             PairVerdict::Same,
             "same",
             "Same",
             "No difference but lines of the log; cells that fail on both sides count here too.",
-            false,
         ),
     ]
     .into_iter()
     .filter(|b| b.pairs > 0)
-    .collect()
+    .collect();
+    // What is worst, even where nothing is bad.
+    if let Some(first) = blocks.first_mut() {
+        first.open = true;
+    }
+    blocks
 }
 
 fn block(
@@ -146,14 +156,18 @@ fn block(
     // Of one rank, what most cells have.
     found.sort_by_key(|(d, _, _, ids)| (d.rank, std::cmp::Reverse(ids.len())));
     let most = if open { MAX_GROUPS } else { MAX_CALM };
+    let more = found.len().saturating_sub(most);
+    let mut groups: Vec<Group> = found.into_iter().take(most).map(group).collect();
+    let rest = groups.split_off(groups.len().min(MAX_SHOWN));
     Block {
         id,
         title,
         means,
         pairs: pairs.len(),
         open,
-        more: found.len().saturating_sub(most),
-        groups: found.into_iter().take(most).map(group).collect(),
+        more,
+        groups,
+        rest,
     }
 }
 

@@ -173,6 +173,12 @@ pub(super) fn overview(run: &RunRecord, known: &Known<'_>) -> Overview {
             "all {} that ran kept their contract",
             count(all.passed, "cell")
         ));
+        let changed = pairs(PairVerdict::ChangedAsAccepted);
+        if changed > 0 {
+            because.push(format!(
+                "and {changed} of them differ from the baseline, exactly as accepted"
+            ));
+        }
     }
     let (pages, pages_bad) = match (run.pages_read, run.pages_predicted) {
         (0, _) => ("No page was read.".to_owned(), true),

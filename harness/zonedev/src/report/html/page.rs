@@ -184,6 +184,8 @@ pub fn html(
         "<script type=\"application/json\" id=\"cases\">{}</script>",
         inline(&names)?
     )?;
+    // Before the data: the page can be used while they come in.
+    writeln!(out, "<script>{SCRIPT}</script>")?;
     for (n, one) in packed.iter().enumerate() {
         writeln!(
             out,
@@ -191,8 +193,7 @@ pub fn html(
             one.data
         )?;
     }
-    // Behind the data, so that all of it is there when it runs.
-    write!(out, "<script>{SCRIPT}</script>\n</body>\n</html>\n")?;
+    write!(out, "</body>\n</html>\n")?;
     Ok(out.flush()?)
 }
 

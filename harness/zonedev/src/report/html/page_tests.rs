@@ -10,8 +10,8 @@ use super::*;
 use crate::record::testing::{cell, checkpoint, log, region, run, splat, state, step};
 use crate::record::{
     AcceptState, CellRecord, CellVerdict, CheckpointRecord, Difference, End, FailureKind,
-    FlakyRecord, KernelRecord, KnownFailure, KnownRecord, KnownWhat, PairRecord, PairVerdict,
-    PredictedRun, SkipRecord, TestResult, TestStatus, Violation,
+    FlakyRecord, Frame, Hang, KernelRecord, KnownFailure, KnownRecord, KnownWhat, PairRecord,
+    PairVerdict, PredictedRun, SkipRecord, SourcePlace, TestResult, TestStatus, Violation,
 };
 use crate::report::html::cells::Broken;
 use crate::report::html::testing::Plain;
@@ -138,7 +138,8 @@ impl Element {
 fn elements(html: &str) -> Vec<Element> {
     fn walk(node: &Handle, depth: usize, out: &mut Vec<Element>) {
         if let NodeData::Element { name, attrs, .. } = &node.data {
-            let text = node.children.borrow().iter().map(|c| match &c.data {
+            let children = node.children.borrow();
+            let text = children.iter().map(|c| match &c.data {
                 NodeData::Text { contents } => contents.borrow().to_string(),
                 _ => String::new(),
             });
@@ -243,8 +244,8 @@ fn only_our_own_script_and_style_may_run() {
 /// What a guest, a patch's name or a changed record may say.
 const HOSTILE: &str = "</script><script>alert(1)</script><img src=x onerror=alert(2)>]]>-->\"'><b>\u{1b}[2J\u{1b}]0;x\u{7}\u{202e}\u{2066}\u{9b}31m&lt;\u{0}";
 
-#[test]
-fn nothing_that_a_guest_says_becomes_markup_or_steers() {
+/// A run in which every word that may come from elsewhere is hostile.
+fn hostile() -> (RunRecord, Begun, Of) {
     let (mut record, Of(mut records)) = leaking(HOSTILE);
     let h = || HOSTILE.to_owned();
     for k in &mut record.kernels {
@@ -323,6 +324,23 @@ fn nothing_that_a_guest_says_becomes_markup_or_steers() {
         });
         r.checkpoints[0].name = h();
         r.checkpoints[0].pages.regions[0].owner = Some(h());
+        r.splats[0].trace = vec![Frame {
+            function: h(),
+            offset: 16,
+            size: 32,
+            module: Some(h()),
+            uncertain: true,
+            rip: false,
+            at: vec![SourcePlace {
+                function: h(),
+                file: h(),
+                line: 7,
+            }],
+        }];
+        let mut hang = Hang::default();
+        hang.add(HOSTILE, Err(h()));
+        hang.processors.push(h());
+        r.hang = Some(hang);
     }
     let begun = Begun {
         version: 1,
@@ -337,7 +355,13 @@ fn nothing_that_a_guest_says_becomes_markup_or_steers() {
         kernels: Vec::new(),
         cells: Vec::new(),
     };
-    let html = written(&record, Some(&begun), &Of(records));
+    (record, begun, Of(records))
+}
+
+#[test]
+fn nothing_that_a_guest_says_becomes_markup_or_steers() {
+    let (record, begun, cells) = hostile();
+    let html = written(&record, Some(&begun), &cells);
     let steers = |c: char| proto::text::steers(c) && !matches!(c, '\n' | '\t');
     assert!(!html.chars().any(steers));
     let known = [
@@ -377,6 +401,72 @@ fn nothing_that_a_guest_says_becomes_markup_or_steers() {
         }
     }
     assert!(html.contains("\\u{1b}[2J"), "it is told, not left out");
+}
+
+/// As many cells as a full matrix has; every seventh case breaks on one kernel.
+fn many() -> (RunRecord, Of) {
+    let (template, Of(of)) = leaking("pin");
+    let kernels: Vec<KernelRecord> = (0..6).map(|n| kernel(&format!("6.{n}"))).collect();
+    let mut record = RunRecord {
+        kernels,
+        cells: Vec::new(),
+        unfinished: Vec::new(),
+        pairs: Vec::new(),
+        ..template.clone()
+    };
+    let mut records = Vec::new();
+    for n in 0..860 {
+        for side in 0..6 {
+            let broken = n % 7 == 0 && side == 3;
+            let mut c = of[usize::from(broken)].clone();
+            c.id = cell(&format!("case-{n}"), side, &format!("6.{side}")).id;
+            c.id.fixture = format!("fixture-{}", n / 20);
+            c.steps = (0..12).flat_map(|_| c.steps.clone()).collect();
+            for line in 0..20 {
+                c.log.push(log(
+                    &format!("line {n} {side} {line} of pmem{line}"),
+                    Some(0),
+                ));
+            }
+            let verdict = template.cells[usize::from(broken)].1.clone();
+            record.cells.push((c.id.clone(), verdict));
+            if side > 0 {
+                record.pairs.push(PairRecord {
+                    baseline: cell(&format!("case-{n}"), 0, "6.0").id,
+                    other: c.id.clone(),
+                    verdict: match broken {
+                        true => PairVerdict::Regressed,
+                        false => PairVerdict::ChangedAsAccepted,
+                    },
+                    ..template.pairs[0].clone()
+                });
+            }
+            records.push(c);
+        }
+    }
+    (record, Of(records))
+}
+
+/// `just test-report` opens these in a browser; the folder is named in the environment.
+#[test]
+fn pages_for_the_browser_are_whole_and_not_too_large() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = std::env::var_os("ZONEDEV_REPORT_PAGES");
+    let dir = dir.map_or_else(|| temporary.path().to_owned(), std::path::PathBuf::from);
+    let (broken, hostile, many) = (leaking("pin"), hostile(), many());
+    let pages = [
+        ("broken.html", written(&broken.0, None, &broken.1)),
+        (
+            "hostile.html",
+            written(&hostile.0, Some(&hostile.1), &hostile.2),
+        ),
+        ("many.html", written(&many.0, None, &many.1)),
+    ];
+    for (name, page) in pages {
+        assert!(page.ends_with("</html>\n"), "{name}");
+        assert!(page.len() < 15_000_000, "{name}: {} bytes", page.len());
+        fs_err::write(dir.join(name), page).unwrap();
+    }
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn of_very_many_stretches_those_with_something_wrong_are_drawn() {
 
 #[test]
 fn what_nothing_predicts_is_not_as_predicted() {
-    let region = region(PageKind::Unknown(9), "x", 0, &[state(1); 4]);
+    let region = region(PageKind::Unknown(9), "x", 0, &vec![state(1); 4]);
     let out = drawn(vec![checkpoint("a", vec![region], Vec::new())]);
     assert_eq!(out.read, [(4, 0)]);
     assert_eq!(out.regions[0].counts[0], [(1, 4, 4)]);

@@ -1,7 +1,5 @@
 // A cell, opened: what is wrong first, then what was done, the pages, the log, and how to run it again.
 
-let picked = null;
-
 function drawCell(data, asked) {
   const cell = data.cells.find((c) => c.side === asked.side);
   const name = data.case;
@@ -100,7 +98,7 @@ function drawRecord(cell, record, baseline, asked, kernel) {
   if (ran) {
     out.push(section('timeline', 'What was done', drawCounts(record), drawSteps(record, baseline, asked.step)));
   }
-  if (record.checkpoints.length > 0) out.push(drawPicture(record, baseline, asked, kernel));
+  if (record.checkpoints.length > 0) out.push(drawPicture(record, baseline, asked, cell.verdict === 'fail' || cell.pair?.verdict === 'regressed'));
   if (record.hang) out.push(drawHang(record.hang));
   const results = record.results || [];
   if (results.length > 0) out.push(drawResults(results));
@@ -109,8 +107,9 @@ function drawRecord(cell, record, baseline, asked, kernel) {
     out.push(section('log', 'Kernel log',
       reports.length > 0 ? el('div', {class: 'reports'}, reports.map((r, n) => drawReport(record, r, n))) : el('p', {class: 'dim'}, 'It reports no trouble of its own.'),
       record.log.more_reports ? el('p', {class: 'note'}, plural(record.log.more_reports, 'more report') + ' in console.log') : null,
-      folded(plural(record.log.total, 'line') + (baseline ? ', the baseline’s beside them; + marks lines that the other side has nothing like' : ''), reports.length === 0 && record.log.total < 60,
-        drawLog(record, baseline, [INDEX.kernels[0], kernel]))));
+      ownLines(record) === 0 && !(baseline && ownLines(baseline) > 0) ? el('p', {class: 'dim'}, 'Nothing else was printed.')
+        : folded(plural(ownLines(record), 'line') + (baseline ? `, beside the ${ownLines(baseline)} of the baseline; + marks lines that the other side has nothing like` : ''), ownLines(record) < 60,
+          drawLog(record, baseline, [INDEX.kernels[0], kernel]))));
   }
   const counters = drawCounters(record);
   if (counters) out.push(counters);
@@ -118,7 +117,7 @@ function drawRecord(cell, record, baseline, asked, kernel) {
   return out;
 }
 
-function drawPicture(record, baseline, asked, kernel) {
+function drawPicture(record, baseline, asked, differs) {
   const holder = el('div', {class: 'pictures'});
   const fields = el('div', {'aria-live': 'polite'});
   let metric = 'refcount';
@@ -132,7 +131,7 @@ function drawPicture(record, baseline, asked, kernel) {
   const draw = () => {
     holder.replaceChildren();
     append(holder, [drawPages(record, metric, asked.checkpoint, pick(record)), fields,
-      baseline && baseline.checkpoints.length > 0 ? folded(`The same on ${INDEX.kernels[0]} (baseline)`, false, drawPages(baseline, metric, asked.checkpoint, pick(baseline))) : null]);
+      baseline && baseline.checkpoints.length > 0 ? folded(`The same on ${INDEX.kernels[0]} (baseline)`, differs, drawPages(baseline, metric, asked.checkpoint, pick(baseline), ' on the baseline')) : null]);
   };
   draw();
   const first = firstWrong(record, asked.checkpoint);

@@ -4,11 +4,20 @@ const INDEX = JSON.parse(document.getElementById('index').textContent);
 const CASES = JSON.parse(document.getElementById('cases').textContent);
 const UNPACKED = new Map();
 
+/** An element, once the parser is past it: the data come behind the script. */
+async function arrived(id) {
+  // It is whole when something stands behind it.
+  while (document.readyState === 'loading' && !document.getElementById(id)?.nextElementSibling) {
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  return document.getElementById(id);
+}
+
 /** The data of a case on every kernel, or null where there is no such case. */
 async function readCase(name) {
   if (!Object.hasOwn(CASES, name)) return null;
   if (!UNPACKED.has(name)) {
-    const text = document.getElementById('case-' + CASES[name]).textContent;
+    const text = (await arrived('case-' + CASES[name])).textContent;
     const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate-raw'));
     UNPACKED.set(name, JSON.parse(await new Response(stream).text()));

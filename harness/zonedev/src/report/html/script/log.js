@@ -38,6 +38,16 @@ function lineText([us, , caller, text]) {
   return lineTime(us) + (caller ? '[' + caller + '] ' : '') + text;
 }
 
+/** The agent marks each step in the log; here they are the headings. */
+function isMark(line) {
+  return /^zonedev: step \d+$/.test(line[3]);
+}
+
+/** How many lines the kernel itself printed. */
+function ownLines(record) {
+  return record.log.total - Object.values(record.log.lines).filter(isMark).length;
+}
+
 /** Lines by step: null is before the first. Lines of a report are folded behind its title. */
 function linesBySteps(record) {
   const inReport = new Map();
@@ -46,11 +56,13 @@ function linesBySteps(record) {
   let before = -1;
   for (const [index, line] of Object.entries(record.log.lines)) {
     const i = Number(index);
+    const gap = i - before - 1;
+    before = i;
+    if (gap === 0 && isMark(line)) continue;
     const step = line[1] === null ? -1 : line[1];
     if (!out.has(step)) out.set(step, []);
     const of = out.get(step);
-    if (i > before + 1) of.push({gap: i - before - 1});
-    before = i;
+    if (gap > 0) of.push({gap});
     const report = inReport.get(i);
     if (report === undefined) of.push({i, line});
     else if (of.length === 0 || of[of.length - 1].report !== report) of.push({report});
@@ -60,7 +72,7 @@ function linesBySteps(record) {
 }
 
 function drawLines(record, items, others) {
-  if (!items || items.length === 0) return el('p', {class: 'dim'}, 'nothing');
+  if (!items) return el('p', {class: 'dim'}, 'nothing');
   return el('ol', {class: 'log'}, items.map((item) => {
     if (item.gap) return el('li', {class: 'dim'}, '… ' + plural(item.gap, 'line') + ' left out; console.log in the run’s folder has them');
     if (item.report !== undefined) {

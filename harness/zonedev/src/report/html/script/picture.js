@@ -49,12 +49,12 @@ function pageSpan(column) {
   return column.pages === 1 ? String(column.from) : column.from + '–' + last;
 }
 
-/** All regions of a cell. `title` names the kernel where there are two pictures. */
-function drawPages(record, metric, focus, onPick) {
+/** All regions of a cell; `title` tells two pictures apart. */
+function drawPages(record, metric, focus, onPick, title = '') {
   const busy = record.pages.regions.filter((r) => !r.quiet);
   const quiet = record.pages.regions.filter((r) => r.quiet);
   return [
-    busy.map((region) => drawRegion(record, region, metric, focus, onPick)),
+    busy.map((region) => drawRegion(record, region, metric, focus, onPick, title)),
     quiet.length > 0 ? el('p', {class: 'dim'}, 'Nothing held, changed or differed in: ',
       quiet.map((r) => `${r.name} (${thousands(r.pages)} pages from pfn ${hex(r.start_pfn)}, ${quietWords(record, r)})`).join('; ') + '.') : null,
     record.pages.regions.length === 0 ? el('p', {class: 'dim'}, 'There were no ZONE_DEVICE pages at any checkpoint.') : null,
@@ -66,12 +66,15 @@ function quietWords(record, region) {
   return 'refcount ' + [...refcounts].join(' or ') + ' as predicted';
 }
 
-function drawRegion(record, region, metric, focus, onPick) {
+function drawRegion(record, region, metric, focus, onPick, title) {
   const states = record.pages.states;
   const columns = region.columns;
-  const head = el('tr', {}, el('th', {scope: 'col', class: 'corner'}, 'pages'), columns.map((c) =>
-    el('th', {scope: 'col', class: 'span'}, pageSpan(c),
-      el('small', {}, thousands(c.pages) + (c.pages === 1 ? ' page' : ' pages') + (c.times ? ' × ' + c.times : '')))));
+  const head = el('tr', {}, el('th', {scope: 'col', class: 'corner'}, 'pages'), columns.map((c) => {
+    const th = el('th', {scope: 'col', class: 'span'}, pageSpan(c),
+      el('small', {}, thousands(c.pages) + (c.pages === 1 ? ' page' : ' pages') + (c.times ? ' × ' + c.times : '')));
+    th.style.minWidth = (4.5 + Math.log2(c.pages) * 0.6) + 'rem';
+    return th;
+  }));
   const rows = record.checkpoints.map((checkpoint, n) => {
     if (region.counts[n].length === 0 && columns.every((c) => c.states[n] < 0)) {
       return el('tr', {}, el('th', {scope: 'row'}, checkpoint.name), el('td', {colspan: columns.length, class: 'dim'}, 'not there'));
@@ -89,13 +92,13 @@ function drawRegion(record, region, metric, focus, onPick) {
           type: 'button', class: 'page', 'aria-label': label,
           on: {click: (event) => onPick(region, column, n, event.currentTarget)},
         }, el('span', {class: 'read ' + (state.absent ? 'c-none' : fieldColour(state.read, metric))}, (wrong ? '✗ ' : '') + read),
-        el('span', {class: 'predicted ' + fieldColour(state.predicted, metric)}, differs ? '≠ ' + predicted : wrong ? predicted : '')));
+        el('span', {class: 'predicted ' + fieldColour(state.predicted, metric)}, (differs ? '≠ ' : '') + predicted)));
       }));
   });
   return el('figure', {class: 'region'},
     el('figcaption', {}, el('b', {}, region.name), el('span', {class: 'dim'}, ` ${thousands(region.pages)} pages from pfn ${hex(region.start_pfn)}`
-      + (region.metadata ? `, ${thousands(region.metadata)} of them metadata` : '') + '. Widths are not to scale.')),
-    el('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Pages of ' + region.name}, el('table', {class: 'pages'}, el('thead', {}, head), el('tbody', {}, rows))),
+      + (region.metadata ? `, ${thousands(region.metadata)} of them metadata` : '') + '; the widths grow with the logarithm of their number')),
+    el('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Pages of ${region.name} from pfn ${hex(region.start_pfn)}${title}`}, el('table', {class: 'pages'}, el('thead', {}, head), el('tbody', {}, rows))),
     region.left_out ? el('p', {class: 'note'}, thousands(region.left_out) + ' pages in many small stretches are not drawn; `zonedev inspect` tells them.') : null);
 }
 

@@ -18,7 +18,7 @@ function drawCounts(record) {
     ['predicted', 'predicted', sums.map((s) => s.predicted)],
     ['mapped', 'mappings read', sums.map((s) => s.mapcount)],
   ];
-  const width = 1000, height = 150, left = 8, top = 14, bottom = 26;
+  const width = 1000, height = 170, left = 8, top = 26, bottom = 26;
   const most = Math.max(1, ...lines.flatMap(([, , values]) => values));
   const least = Math.min(0, ...lines.flatMap(([, , values]) => values));
   const x = (step) => left + (width - 2 * left) * (step + 0.5) / Math.max(1, steps);
@@ -44,16 +44,25 @@ function drawCounts(record) {
     });
     out.append(svg('path', {d: d + 'L' + (width - left) + ' ' + y(values[values.length - 1]), class: 'line ' + name}));
     values.forEach((value, i) => out.append(svg('circle', {cx: x(at[i].step), cy: y(value), r: 3.5, class: 'dot ' + name})));
+    if (name === 'read') {
+      values.forEach((value, i) => {
+        const wrong = value !== sums[i].predicted;
+        const late = x(at[i].step) > width - 120;
+        out.append(svg('text', {x: x(at[i].step) + (late ? -7 : 7), y: y(value) - 7, 'text-anchor': late ? 'end' : 'start', class: wrong ? 'wrong' : ''}, wrong ? `${thousands(value)} ≠ ${thousands(sums[i].predicted)}` : thousands(value)));
+      });
+    }
   }
   const legend = el('p', {class: 'legend'}, lines.map(([name, words]) =>
     el('span', {}, svg('svg', {width: 28, height: 10, 'aria-hidden': 'true'}, svg('line', {x1: 0, x2: 28, y1: 5, y2: 5, class: 'line ' + name})), ' ' + words)),
     el('span', {class: 'dim'}, 'summed over ' + plural(record.pages.watched, 'page') + ' that something held, or that changed; 0 to ' + thousands(most)));
-  return el('figure', {class: 'chart'}, out, legend);
+  return el('figure', {class: 'chart'}, el('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Counts over the operations'}, out), legend);
 }
 
 /** The counts of a checkpoint in words: by region, pages at each refcount. */
 function countWords(record, n) {
-  return record.pages.regions.filter((r) => r.counts[n].length > 0).map((region) =>
+  const there = record.pages.regions.filter((r) => r.counts[n].length > 0);
+  const busy = there.filter((r) => !r.quiet);
+  return (busy.length > 0 ? busy : there).map((region) =>
     el('span', {class: 'count'}, el('span', {class: 'dim'}, region.name + ' '),
       region.counts[n].map(([refcount, pages, wrong]) => [
         el('span', {class: 'chip ' + colour(refcount)}, refcount), ' × ' + thousands(pages),
