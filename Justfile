@@ -39,6 +39,15 @@ test-formats *runs:
 fuzz seconds="60" target="":
     harness/fuzz/run {{seconds}} {{target}}
 
+# Open the HTML report in a real Chromium, and any run's report given as a file: network off, by keyboard,
+# on a phone, with axe-core. Screenshots go to target/report_html. REPORT_PATIENCE=5 on a busy host.
+test-report *reports:
+    mkdir -p target/report_html/pages
+    ZONEDEV_REPORT_PAGES="$PWD/target/report_html/pages" cargo test --quiet --package zonedev --locked --lib report::html
+    cp harness/zonedev/tests/report_html/* target/report_html
+    npm ci --prefix target/report_html --no-audit --no-fund --silent
+    node target/report_html/check.mjs target/report_html target/report_html/pages/*.html {{reports}}
+
 # Bisect so many simulated histories of each kind, and tell how many trials that took.
 simulate searches="1000":
     ZONEDEV_SIMULATED={{searches}} cargo test --release --package zonedev --locked --lib bisect::search -- --nocapture --test-threads 1

@@ -304,6 +304,10 @@ pub(super) struct ReportArgs {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(super) struct Form {
+    /// One HTML file that asks nobody for anything (docs/reading-a-report.md): by default
+    /// RUN/report.html, whose path is printed; `-o -` is standard output
+    #[arg(long)]
+    pub(super) html: bool,
     /// JUnit's XML
     #[arg(long)]
     pub(super) junit: bool,
@@ -332,6 +336,7 @@ impl Form {
     /// Whether none is asked for.
     pub(super) fn is_text(&self) -> bool {
         let flags = [
+            self.html,
             self.junit,
             self.ktap,
             self.json,

@@ -40,6 +40,7 @@ mod doctor;
 mod exit;
 mod generate;
 mod history;
+mod html;
 mod inspect;
 mod judge;
 mod lines;

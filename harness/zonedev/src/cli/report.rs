@@ -2,14 +2,14 @@
 
 use std::io::Write;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::record::{CellId, RunFolder};
 use crate::report::{self, Recorded};
 
 use super::args::ReportArgs;
 use super::exit::{Exit, Failure};
-use super::{inspect, matrix};
+use super::{html, inspect, matrix};
 
 /// Says what a run's folder says: of a run that was cut off, what had finished.
 pub(super) fn run(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Failure> {
@@ -24,6 +24,17 @@ pub(super) fn run(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Failure
     let folder = RunFolder::open(&path);
     let record = matrix::recorded(project, &folder)?;
     let form = &args.form;
+    if form.html {
+        let output = match &args.output {
+            Some(dash) if dash.as_os_str() == "-" => Some(Utf8PathBuf::from("-")),
+            _ => (output.clone().map(Utf8PathBuf::try_from).transpose())
+                .map_err(|e| Failure::request(e.to_string(), "name a file whose path is UTF-8"))?,
+        };
+        if let Some(path) = html::write(project, &folder, &record, output.as_deref())? {
+            outln!("{path}");
+        }
+        return Ok(Exit::Good);
+    }
     if form.is_text() {
         let look = super::look(&std::io::stdout());
         match &output {

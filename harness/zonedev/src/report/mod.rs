@@ -6,6 +6,7 @@ mod coverage;
 mod fit;
 mod forms;
 mod history;
+mod html;
 mod inspect;
 mod lines;
 mod mutants;
@@ -23,6 +24,7 @@ pub use forms::{
     mail, markdown, schema, to_json,
 };
 pub use history::{history, history_diff, history_runs, history_times};
+pub use html::{Broken, Cells, HtmlError, html};
 pub use inspect::inspect;
 pub use lines::{KernelLines, Sources, lines};
 pub use mutants::{FailedCell, MutantRow, mutants_table};

@@ -170,7 +170,7 @@ fn compare(region: &Region, predicted: &[PredictedRun], found: &mut Found) -> u6
 }
 
 /// What of a page's state is not as predicted.
-fn broken(run: &PageRun, e: &PredictedRun) -> Vec<Broken> {
+pub(crate) fn broken(run: &PageRun, e: &PredictedRun) -> Vec<Broken> {
     let s = &run.state;
     let mut out = Vec::new();
     let mut differ = |what: &str, expected: String, found: String, because: &str| {
@@ -441,10 +441,10 @@ pub(crate) fn pins_out(checkpoint: &CheckpointRecord) -> Option<i64> {
 
 /// What is wrong, without the place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Broken {
-    what: String,
-    expected: String,
-    found: String,
+pub(crate) struct Broken {
+    pub(crate) what: String,
+    pub(crate) expected: String,
+    pub(crate) found: String,
     because: String,
 }
 

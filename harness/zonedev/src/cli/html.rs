@@ -1,0 +1,116 @@
+//! `zonedev report RUN --html`: the report as one HTML file.
+
+use std::collections::HashMap;
+use std::io::{BufWriter, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use guestmem::PageRun;
+use proto::Op;
+
+use crate::record::{CellId, CellRecord, CheckpointRecord, PredictedRun, RunFolder, RunRecord};
+use crate::report::{self, Broken, Cells, HtmlError};
+use crate::spec::Contract;
+use crate::verdict;
+
+use super::exit::Failure;
+use super::setup;
+
+/// Where the report lies in a run's folder, unless somebody says otherwise.
+const NAME: &str = "report.html";
+
+/// Writes the report of a run; gives where it is. `-` is standard output.
+pub(super) fn write(
+    project: &Utf8Path,
+    folder: &RunFolder,
+    record: &RunRecord,
+    to: Option<&Utf8Path>,
+) -> Result<Option<Utf8PathBuf>, Failure> {
+    let recorded = Recorded {
+        project,
+        folder,
+        contracts: Mutex::default(),
+    };
+    let begun = folder.read_begun().ok();
+    let make = |out: &mut dyn std::io::Write| report::html(record, begun.as_ref(), &recorded, out);
+    if to.is_some_and(|to| to == "-") {
+        make(&mut std::io::stdout().lock())?;
+        return Ok(None);
+    }
+    let to = to.map_or_else(|| folder.path().join(NAME), Utf8Path::to_owned);
+    // Renamed when it is whole: a report that was cut off would read as one of less.
+    let dir = to.parent().filter(|p| !p.as_str().is_empty());
+    let file = tempfile::Builder::new()
+        .prefix(".report-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(dir.unwrap_or(Utf8Path::new(".")))?;
+    let mut out = BufWriter::new(file);
+    make(&mut out)?;
+    out.flush()?;
+    let file = out
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)?;
+    file.persist(&to).map_err(|e| e.error)?;
+    Ok(Some(to))
+}
+
+impl From<HtmlError> for Failure {
+    fn from(e: HtmlError) -> Self {
+        Failure::harness(format!("failed to {e}"))
+    }
+}
+
+/// The cells of a run's folder, judged by the project's contracts as they are now.
+struct Recorded<'a> {
+    project: &'a Utf8Path,
+    folder: &'a RunFolder,
+    contracts: Mutex<HashMap<String, Result<Arc<Contract>, String>>>,
+}
+
+impl Recorded<'_> {
+    fn contract(&self, name: &str) -> Result<Arc<Contract>, String> {
+        let mut known = self
+            .contracts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let of_name = known.entry(name.to_owned()).or_insert_with(|| {
+            let contract = setup::contract(self.project, name);
+            contract
+                .map(Arc::new)
+                .map_err(|_| format!("the project has no contract `{name}` any more"))
+        });
+        of_name.clone()
+    }
+}
+
+impl Cells for Recorded<'_> {
+    fn record(&self, id: &CellId) -> Result<CellRecord, String> {
+        self.folder
+            .read_cell(id)
+            .map_err(|e| format!("failed to {e}"))
+    }
+
+    fn predict(
+        &self,
+        cell: &CellRecord,
+        checkpoint: &CheckpointRecord,
+    ) -> Result<Vec<PredictedRun>, String> {
+        let contract = self.contract(&cell.contract)?;
+        Ok(verdict::predict(checkpoint, &contract))
+    }
+
+    fn broken(&self, run: &PageRun, predicted: &PredictedRun) -> Vec<Broken> {
+        verdict::broken(run, predicted)
+            .into_iter()
+            .map(|b| Broken {
+                what: b.what,
+                expected: b.expected,
+                found: b.found,
+            })
+            .collect()
+    }
+
+    fn operation(&self, op: &Op) -> String {
+        verdict::op_words(op)
+    }
+}
