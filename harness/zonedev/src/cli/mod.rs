@@ -35,6 +35,7 @@ mod core;
 mod diff;
 mod doctor;
 mod exit;
+mod hand;
 mod inspect;
 mod judge;
 mod lines;
@@ -44,10 +45,13 @@ mod minimise;
 mod mutants;
 mod own;
 mod project;
+mod rerun;
 mod setup;
 mod shell;
 mod signals;
 mod teller;
+mod terminal;
+mod watch;
 
 pub use args::Cli;
 pub use exit::{Exit, Failure};
@@ -90,6 +94,7 @@ pub fn main() -> ExitCode {
     signals::take();
     // What a panic says may repeat what a guest said.
     std::panic::set_hook(Box::new(|panic| {
+        terminal::restore();
         errln!("zonedev: a bug: {}", report::escape(&panic.to_string()));
     }));
     let runtime = match tokio::runtime::Builder::new_multi_thread()

@@ -20,6 +20,7 @@ pub use cell::{JudgedCell, judge_cell};
 pub use check::{Checked, check};
 pub(crate) use holds::pin_word;
 pub use normal::normalised;
+pub(crate) use normal::op_words;
 pub use pair::{line_differences, pair};
 pub use predict::predict;
 pub use skips::{over_ceiling, skips};
