@@ -14,7 +14,7 @@ use crate::record::{
     Begun, CellId, CellRecord, CellVerdict, Event, Part, RECORD_VERSION, RunFolder, RunRecord,
 };
 use crate::spec::Contract;
-use crate::{report, verdict};
+use crate::verdict;
 
 use super::args::{Cli, MatrixArgs, MergeArgs};
 use super::exit::{Exit, Failure};
@@ -106,7 +106,7 @@ pub(super) fn run(project: &Utf8Path, args: &MergeArgs) -> Result<Exit, Failure>
     folder.write_record(&record)?;
     matrix::link_latest(&path);
     let look = super::look(&std::io::stdout());
-    matrix::tell_summary(project, &path, &record, &look);
+    matrix::tell_summary(&project, &path, &record, &look);
     Ok(Exit::from_code(record.exit_code))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::escape;
 use crate::record::{CellId, Difference, PairRecord, PairVerdict, RunRecord};
-use crate::report::summary::pages_words;
+use crate::report::sections::pages_words;
 
 /// Cells named of one reason or difference.
 pub(super) const MAX_CELLS: usize = 24;
