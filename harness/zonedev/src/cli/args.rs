@@ -119,7 +119,7 @@ Examples:
   zonedev history times                           how the time goes
 
 docs/history.md tells more.")]
-    History(HistoryArgs),
+    History(history::HistoryArgs),
     /// Compare any two recorded runs, or cells of them
     #[command(after_help = "\
 Examples:
@@ -318,111 +318,10 @@ pub(super) struct ReportArgs {
     /// A run's folder, its name, or `latest`
     pub(super) run: String,
     #[command(flatten)]
-    pub(super) form: Form,
+    pub(super) form: report::Form,
     /// Write to this file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<std::path::PathBuf>,
-}
-
-/// The form of a report; without any it is the summary.
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-pub(super) struct Form {
-    /// One HTML file that asks nobody for anything (docs/reading-a-report.md): by default
-    /// RUN/report.html, whose path is printed; `-o -` is standard output
-    #[arg(long)]
-    pub(super) html: bool,
-    /// JUnit's XML
-    #[arg(long)]
-    pub(super) junit: bool,
-    /// KTAP
-    #[arg(long)]
-    pub(super) ktap: bool,
-    /// The run's record (docs/schema/record-1.json)
-    #[arg(long)]
-    pub(super) json: bool,
-    /// GitHub's annotations; the summary goes to $GITHUB_STEP_SUMMARY
-    #[arg(long)]
-    pub(super) github: bool,
-    /// kcidb's JSON, as data of the CI system ORIGIN
-    #[arg(long, value_name = "ORIGIN", num_args = 0..=1, require_equals = true,
-        default_missing_value = "zonedev", value_parser = origin)]
-    pub(super) kcidb: Option<String>,
-    /// Markdown, for an issue
-    #[arg(long)]
-    pub(super) markdown: bool,
-    /// Plain text, for a reply on a mailing list
-    #[arg(long)]
-    pub(super) mail: bool,
-}
-
-impl Form {
-    /// Whether none is asked for.
-    pub(super) fn is_text(&self) -> bool {
-        let flags = [
-            self.html,
-            self.junit,
-            self.ktap,
-            self.json,
-            self.github,
-            self.kcidb.is_some(),
-            self.markdown,
-            self.mail,
-        ];
-        !flags.contains(&true)
-    }
-}
-
-/// A CI system's name, as kcidb has them.
-fn origin(text: &str) -> Result<String, String> {
-    let is = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    match !text.is_empty() && text.chars().all(is) {
-        true => Ok(text.to_owned()),
-        false => Err("small letters, digits and _ only".to_owned()),
-    }
-}
-
-/// `zonedev history`.
-#[derive(Debug, Args)]
-pub(super) struct HistoryArgs {
-    #[command(subcommand)]
-    pub(super) command: Option<HistoryCommand>,
-    /// A part of SUITE/FIXTURE/CASE [default: those that are not green]
-    pub(super) case: Option<String>,
-    /// The history's file [default: target/history.sqlite]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(super) db: Option<Utf8PathBuf>,
-    /// As JSON
-    #[arg(long, global = true)]
-    pub(super) json: bool,
-    /// Look at the last N runs
-    #[arg(long, global = true, value_name = "N", default_value_t = 200)]
-    pub(super) last: usize,
-}
-
-/// What else the history is asked.
-#[derive(Debug, Subcommand)]
-pub(super) enum HistoryCommand {
-    /// Put runs in; one that is there already changes nothing
-    Import {
-        /// Folders of runs, folders with several in them, or .tar, .tar.gz, .tar.zst, .zip of such
-        #[arg(required = true, value_name = "RUN")]
-        runs: Vec<String>,
-    },
-    /// What changed from one run to a later one: verdicts and differences, newly red first
-    Diff {
-        /// The earlier one: its name or the beginning of it, `latest`, `latest~1`
-        old: String,
-        /// The later one
-        new: String,
-    },
-    /// How the time goes: medians of suites, and cases that got slower
-    Times {
-        /// A part of SUITE/FIXTURE/CASE [default: all]
-        case: Option<String>,
-    },
-    /// The runs that there are
-    Runs,
 }
 
 /// `zonedev merge`.

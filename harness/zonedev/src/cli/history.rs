@@ -1,14 +1,57 @@
 //! `zonedev history`: runs of many nights, and what they say together.
 
 use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::history::{self, Db, HistoryError, Import};
 use crate::report::{self, escape};
 
-use super::args::{HistoryArgs, HistoryCommand};
 use super::exit::{Exit, Failure};
 use super::inspect;
+
+/// `zonedev history`.
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<HistoryCommand>,
+    /// A part of SUITE/FIXTURE/CASE [default: those that are not green]
+    pub(super) case: Option<String>,
+    /// The history's file [default: target/history.sqlite]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) db: Option<Utf8PathBuf>,
+    /// As JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Look at the last N runs
+    #[arg(long, global = true, value_name = "N", default_value_t = 200)]
+    pub(super) last: usize,
+}
+
+/// What else the history is asked.
+#[derive(Debug, Subcommand)]
+pub(super) enum HistoryCommand {
+    /// Put runs in; one that is there already changes nothing
+    Import {
+        /// Folders of runs, folders with several in them, or .tar, .tar.gz, .tar.zst, .zip of such
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+    },
+    /// What changed from one run to a later one: verdicts and differences, newly red first
+    Diff {
+        /// The earlier one: its name or the beginning of it, `latest`, `latest~1`
+        old: String,
+        /// The later one
+        new: String,
+    },
+    /// How the time goes: medians of suites, and cases that got slower
+    Times {
+        /// A part of SUITE/FIXTURE/CASE [default: all]
+        case: Option<String>,
+    },
+    /// The runs that there are
+    Runs,
+}
 
 pub(super) fn run(project: &Utf8Path, args: &HistoryArgs) -> Result<Exit, Failure> {
     let path = match &args.db {

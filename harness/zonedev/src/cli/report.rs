@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
 
 use crate::record::{CellId, RunFolder};
 use crate::report::{self, Recorded};
@@ -10,6 +11,64 @@ use crate::report::{self, Recorded};
 use super::args::ReportArgs;
 use super::exit::{Exit, Failure};
 use super::{html, inspect, matrix};
+
+/// The form of a report; without any it is the summary.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(super) struct Form {
+    /// One HTML file that asks nobody for anything (docs/reading-a-report.md): by default
+    /// RUN/report.html, whose path is printed; `-o -` is standard output
+    #[arg(long)]
+    pub(super) html: bool,
+    /// JUnit's XML
+    #[arg(long)]
+    pub(super) junit: bool,
+    /// KTAP
+    #[arg(long)]
+    pub(super) ktap: bool,
+    /// The run's record (docs/schema/record-1.json)
+    #[arg(long)]
+    pub(super) json: bool,
+    /// GitHub's annotations; the summary goes to $GITHUB_STEP_SUMMARY
+    #[arg(long)]
+    pub(super) github: bool,
+    /// kcidb's JSON, as data of the CI system ORIGIN
+    #[arg(long, value_name = "ORIGIN", num_args = 0..=1, require_equals = true,
+        default_missing_value = "zonedev", value_parser = origin)]
+    pub(super) kcidb: Option<String>,
+    /// Markdown, for an issue
+    #[arg(long)]
+    pub(super) markdown: bool,
+    /// Plain text, for a reply on a mailing list
+    #[arg(long)]
+    pub(super) mail: bool,
+}
+
+impl Form {
+    /// Whether none is asked for.
+    pub(super) fn is_text(&self) -> bool {
+        let flags = [
+            self.html,
+            self.junit,
+            self.ktap,
+            self.json,
+            self.github,
+            self.kcidb.is_some(),
+            self.markdown,
+            self.mail,
+        ];
+        !flags.contains(&true)
+    }
+}
+
+/// A CI system's name, as kcidb has them.
+fn origin(text: &str) -> Result<String, String> {
+    let is = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    match !text.is_empty() && text.chars().all(is) {
+        true => Ok(text.to_owned()),
+        false => Err("small letters, digits and _ only".to_owned()),
+    }
+}
 
 /// Says what a run's folder says: of a run that was cut off, what had finished.
 pub(super) fn run(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Failure> {

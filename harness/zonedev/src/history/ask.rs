@@ -171,7 +171,7 @@ pub fn tracks(db: &Db, tests: &[i64], last: usize) -> Result<Vec<Track>, History
     };
     let cells = "
         SELECT suite || '/' || fixture || '/' || test.name, kernel.name, run.accel, run.id,
-            run.started, run.name, cell.verdict, words.text, cell.took_ms, cell.tries, cell.failed,
+            run.started, run.name, cell.verdict, words.text, cell.took_ms / max(cell.tries, 1), cell.tries, cell.failed,
             kernel.build_key
         FROM cell JOIN run ON run.id = cell.run JOIN test ON test.id = cell.test
         JOIN kernel ON kernel.run = cell.run AND kernel.side = cell.side

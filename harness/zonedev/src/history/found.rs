@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 
 use super::HistoryError;
-use crate::record::{CellId, RunFolder, RunRecord};
+use crate::record::{CellId, CellVerdict, RunFolder, RunRecord};
 
 /// Folders within folders that are looked into.
 const DEEPEST: usize = 6;
@@ -33,8 +33,8 @@ pub struct FoundRun {
     pub record: RunRecord,
     /// Milliseconds by cell.
     pub took_ms: BTreeMap<CellId, u64>,
-    /// Of cells that ran more than once and failed: how often they ran, and how often they did not
-    /// pass.
+    /// Of cells that ran more than once: how often they ran, and how often they did not pass. An
+    /// archive's are not read.
     pub tries: BTreeMap<CellId, (u32, u32)>,
 }
 
@@ -96,16 +96,27 @@ fn in_folder(dir: &Utf8Path, deep: usize, out: &mut Vec<Found>) {
 fn read(folder: &RunFolder) -> Result<FoundRun, HistoryError> {
     let record = folder.read_record()?;
     let took_ms = folder.times()?;
-    let failed = record.cells.iter().filter_map(|(id, verdict)| {
-        matches!(verdict, crate::record::CellVerdict::Fail { .. }).then_some(id)
-    });
-    let tries = failed.filter_map(|id| {
+    let repeats = |id: &CellId| {
         let repeats = folder.read_cell(id).ok()?.repeats?;
         let failed = u32::try_from(repeats.failed.len()).unwrap_or(u32::MAX);
         Some((id.clone(), (repeats.runs, failed)))
-    });
+    };
+    // With --repeat every cell ran more than once: one that passed tells whether the others are to be
+    // read too. Without, only what failed may have.
+    let is = |verdict: &CellVerdict, pass| match verdict {
+        CellVerdict::Pass {} => pass,
+        CellVerdict::Fail { .. } => true,
+        CellVerdict::Skip { .. } | CellVerdict::Error { .. } => false,
+    };
+    let mut passed = record
+        .cells
+        .iter()
+        .filter(|(id, verdict)| *verdict == CellVerdict::Pass {} && id.suite != "boot");
+    let all = passed.next().is_some_and(|(id, _)| repeats(id).is_some());
+    let ran = record.cells.iter().filter(|(_, verdict)| is(verdict, all));
+    let tries = ran.filter_map(|(id, _)| repeats(id)).collect();
     Ok(FoundRun {
-        tries: tries.collect(),
+        tries,
         record,
         took_ms,
     })

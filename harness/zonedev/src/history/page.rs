@@ -1,6 +1,6 @@
 //! What the history says of one run's cells, as data for a page of its report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub struct HistoryPage {
     pub this: Option<usize>,
     /// `kvm` or `tcg`.
     pub accel: String,
+    /// Keys of builds; of a pair, of both.
+    pub builds: Vec<String>,
     /// The run's cells, and its pairs that ever regressed while both cells passed.
     pub cases: Vec<CaseHistory>,
 }
@@ -61,8 +63,8 @@ pub struct PagePoint {
     pub state: State,
     /// Milliseconds.
     pub took_ms: Option<u64>,
-    /// Key of the kernel's build, or of both of a pair.
-    pub build_key: String,
+    /// Of which build: an index into the page's builds.
+    pub build: usize,
 }
 
 /// The history of the cells of `run`, which need not be imported itself.
@@ -108,8 +110,10 @@ pub fn page(db: &Db, run: &RunRecord) -> Result<HistoryPage, HistoryError> {
         runs,
         this,
         accel: run.accel.clone(),
+        builds: Vec::new(),
         cases: Vec::new(),
     };
+    let mut builds: HashMap<String, usize> = HashMap::new();
     // The runs of the other accelerator may lie between.
     let tests = ask::tests_of(db, &cases)?;
     for mut track in ask::tracks(db, &tests, usize::MAX)? {
@@ -126,22 +130,28 @@ pub fn page(db: &Db, run: &RunRecord) -> Result<HistoryPage, HistoryError> {
             continue;
         }
         let at = |p: &Option<super::Point>| p.as_ref().and_then(|p| index.get(&p.run.id).copied());
+        let mut build = |key: &str| match builds.get(key) {
+            Some(known) => *known,
+            None => {
+                out.builds.push(key.to_owned());
+                builds.insert(key.to_owned(), out.builds.len() - 1);
+                out.builds.len() - 1
+            }
+        };
+        let points = track.points.iter().map(|p| PagePoint {
+            run: index[&p.run.id],
+            state: p.state,
+            took_ms: p.took_ms,
+            build: build(&p.build_key),
+        });
+        let points = points.collect();
         out.cases.push(CaseHistory {
+            points,
             red: standing.red,
             red_since: at(&standing.red_since),
             last_green: at(&standing.last_green),
             flaky: standing.flaky,
             median_ms: standing.median_ms,
-            points: track
-                .points
-                .iter()
-                .map(|p| PagePoint {
-                    run: index[&p.run.id],
-                    state: p.state,
-                    took_ms: p.took_ms,
-                    build_key: p.build_key.clone(),
-                })
-                .collect(),
             case: track.case,
             kernel: track.kernel,
         });

@@ -1,6 +1,6 @@
 //! How the time goes. What ran in emulation is never counted with what ran on KVM.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,13 +36,16 @@ pub struct SuiteTime {
     pub kernel: String,
     /// `kvm` or `tcg`.
     pub accel: String,
-    /// In how many runs it passed in part at least.
+    /// In how many runs a cell of it passed.
     pub runs: u64,
-    /// Its cells' median, in milliseconds, over all of these runs.
+    /// Cells that passed in the last of them.
+    pub cells: u64,
+    /// The median of all its cells, in milliseconds.
     pub cell_ms: u64,
-    /// The median of the runs' sums, in milliseconds.
-    pub sum_ms: u64,
-    /// The sum of the last run that has it.
+    /// What the cells of the last run usually take, in milliseconds: the sum of their medians over the
+    /// runs. So it can be compared, whatever else the other runs had.
+    pub usual_ms: u64,
+    /// What they took, in milliseconds.
     pub last_ms: u64,
 }
 
@@ -71,17 +74,18 @@ pub struct Slower {
 /// Where the file can't be read.
 pub fn times(db: &Db, case: Option<&str>, last: usize) -> Result<Times, HistoryError> {
     let sql = "
-        SELECT suite, fixture || '/' || test.name, kernel.name, run.accel, run.id, cell.took_ms
+        SELECT suite, fixture || '/' || test.name, kernel.name, run.accel, run.id,
+            -- A cell that ran more than once has the time of all its runs.
+            cell.took_ms / max(cell.tries, 1)
         FROM cell JOIN run ON run.id = cell.run JOIN test ON test.id = cell.test
         JOIN kernel ON kernel.run = cell.run AND kernel.side = cell.side
         WHERE cell.run IN (SELECT id FROM run ORDER BY started DESC, id DESC LIMIT ?1)
             AND verdict = 'pass' AND cell.took_ms IS NOT NULL
             AND instr(suite || '/' || fixture || '/' || test.name, ?2) > 0
         ORDER BY run.started, run.id";
-    // By suite, kernel and accelerator: each case's times, and each run's sum, in the runs' order.
-    type Group = (BTreeMap<String, Vec<(i64, u64)>>, Vec<(i64, u64)>);
+    // By suite, kernel and accelerator: each case's times by run, in the runs' order, and the last run.
+    type Group = (BTreeMap<String, Vec<(i64, u64)>>, i64);
     let mut groups: BTreeMap<(String, String, String), Group> = BTreeMap::new();
-    let mut newest: BTreeMap<(String, String), i64> = BTreeMap::new();
     let mut of = db.connection.prepare(sql)?;
     let mut rows = of.query((i64::try_from(last).unwrap_or(i64::MAX), case.unwrap_or("")))?;
     while let Some(row) = rows.next()? {
@@ -89,23 +93,37 @@ pub fn times(db: &Db, case: Option<&str>, last: usize) -> Result<Times, HistoryE
         let (kernel, accel): (String, String) = (row.get(2)?, row.get(3)?);
         let run: i64 = row.get(4)?;
         let took = u64::try_from(row.get::<_, i64>(5)?).unwrap_or(0);
-        newest.insert((kernel.clone(), accel.clone()), run);
         let group = groups.entry((suite, kernel, accel)).or_default();
         group.0.entry(case).or_default().push((run, took));
-        match group.1.last_mut() {
-            Some((of, sum)) if *of == run => *sum += took,
-            _ => group.1.push((run, took)),
-        }
+        group.1 = run;
     }
     let mut out = Times {
         suites: Vec::new(),
         slower: Vec::new(),
     };
-    for ((suite, kernel, accel), (cases, sums)) in groups {
-        let newest = newest.get(&(kernel.clone(), accel.clone()));
+    for ((suite, kernel, accel), (cases, last_run)) in groups {
+        let runs: BTreeSet<i64> = cases.values().flatten().map(|(run, _)| *run).collect();
+        let mut suite_time = SuiteTime {
+            suite: suite.clone(),
+            kernel: kernel.clone(),
+            accel: accel.clone(),
+            runs: runs.len() as u64,
+            cells: 0,
+            cell_ms: 0,
+            usual_ms: 0,
+            last_ms: 0,
+        };
         let mut all = Vec::new();
         for (case, times) in cases {
-            all.extend(times.iter().map(|(_, ms)| *ms));
+            let of_case: Vec<u64> = times.iter().map(|(_, ms)| *ms).collect();
+            if let Some((run, ms)) = times.last()
+                && *run == last_run
+            {
+                suite_time.cells += 1;
+                suite_time.last_ms += ms;
+                suite_time.usual_ms += median(&of_case).unwrap_or(0);
+            }
+            all.extend(of_case);
             let Some(((run, last_ms), before)) = times.split_last() else {
                 continue;
             };
@@ -117,7 +135,7 @@ pub fn times(db: &Db, case: Option<&str>, last: usize) -> Result<Times, HistoryE
             let slow = *last_ms > longest_ms
                 && *last_ms as f64 > median_ms as f64 * FACTOR
                 && *last_ms > median_ms + LEAST_MS;
-            if before.len() >= FEWEST && newest == Some(run) && slow {
+            if before.len() >= FEWEST && *run == last_run && slow {
                 out.slower.push(Slower {
                     case: format!("{suite}/{case}"),
                     kernel: kernel.clone(),
@@ -128,16 +146,8 @@ pub fn times(db: &Db, case: Option<&str>, last: usize) -> Result<Times, HistoryE
                 });
             }
         }
-        let sums: Vec<u64> = sums.into_iter().map(|(_, sum)| sum).collect();
-        out.suites.push(SuiteTime {
-            suite,
-            kernel,
-            accel,
-            runs: sums.len() as u64,
-            cell_ms: median(&all).unwrap_or(0),
-            sum_ms: median(&sums).unwrap_or(0),
-            last_ms: sums.last().copied().unwrap_or(0),
-        });
+        suite_time.cell_ms = median(&all).unwrap_or(0);
+        out.suites.push(suite_time);
     }
     out.slower
         .sort_by_key(|s| std::cmp::Reverse(s.last_ms - s.median_ms));

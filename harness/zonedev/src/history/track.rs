@@ -92,7 +92,7 @@ pub struct Point {
     /// The worst reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Milliseconds.
+    /// Milliseconds, of one of its tries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<u64>,
     /// How often it ran in this run.

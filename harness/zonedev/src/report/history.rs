@@ -217,25 +217,26 @@ fn word(state: State) -> &'static str {
 /// Writes how the time goes.
 pub fn history_times(of: &Times, look: &Look) -> String {
     let mut out = String::new();
-    let rows: Vec<[String; 5]> = of
+    let rows: Vec<[String; 6]> = of
         .suites
         .iter()
         .map(|s| {
             [
                 escape(&format!("{} on {} ({})", s.suite, s.kernel, s.accel)),
                 s.runs.to_string(),
+                s.cells.to_string(),
                 duration(s.cell_ms),
-                duration(s.sum_ms),
+                duration(s.usual_ms),
                 duration(s.last_ms),
             ]
         })
         .collect();
-    let head = ["suite", "runs", "a cell", "all cells", "last"].map(str::to_owned);
+    let head = ["suite", "runs", "cells", "a cell", "usually", "last"].map(str::to_owned);
     let width = |n: usize| {
         let all = rows.iter().chain([&head]).map(|r| r[n].chars().count());
         all.max().unwrap_or_default()
     };
-    let widths: [usize; 5] = std::array::from_fn(width);
+    let widths: [usize; 6] = std::array::from_fn(width);
     for row in [&head].into_iter().chain(&rows) {
         let _ = write!(out, "{:<1$}", row[0], widths[0]);
         for (cell, width) in row.iter().zip(widths).skip(1) {

@@ -17,6 +17,8 @@ pub(super) enum Level {
     Error,
     /// To be looked at.
     Warning,
+    /// To be known.
+    Note,
 }
 
 /// One thing that is to be told.
@@ -106,7 +108,7 @@ pub(super) fn findings(of: &Recorded) -> Vec<Finding<'_>> {
     }
     out.extend(run.flaky.iter().map(flaky));
     let notices = run.notices.iter();
-    out.extend(notices.map(|n| Finding::new(Level::Warning, "noticed", n.clone())));
+    out.extend(notices.map(|n| Finding::new(Level::Note, "noticed", n.clone())));
     out
 }
 

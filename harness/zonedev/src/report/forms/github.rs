@@ -49,7 +49,12 @@ pub fn github(of: &Recorded, room: usize, file: &dyn Fn(&CellId) -> Option<Strin
         }
     }
     let title = format!("zonedev: {}", totals::headline(&of.run));
-    commands += &command("notice", &[("title", &title)], &totals::line(&of.run));
+    let text = format!(
+        "{}\n{}",
+        escape(&totals::line(&of.run)),
+        escape(&totals::machine(&of.run))
+    );
+    commands += &command("notice", &[("title", &title)], &text);
     Annotated {
         commands,
         summary: markdown(of, room.min(MAX_SUMMARY)),
@@ -67,7 +72,9 @@ fn annotation(
         cells => format!("{}: {}", finding.head, of.cell(cells[0])),
     };
     let place = finding.place.map(|p| (p.file.clone(), Some(p.line)));
-    let case = || Some((file(finding.cells.first()?)?, None));
+    // What was cut off is no case's doing.
+    let own = finding.head != "not finished";
+    let case = || Some((file(finding.cells.first().filter(|_| own)?)?, None));
     let mut properties = Vec::new();
     let (path, line);
     if let Some((at, number)) = place.or_else(case) {

@@ -4,17 +4,21 @@ use std::fmt::Write as _;
 
 use proto::text::excerpt;
 
-use super::findings::{Level, findings};
+use super::findings::{Finding, Level, findings};
 use super::recorded::Recorded;
 use super::reproduce;
 use super::totals;
-use crate::record::{KernelRecord, PairVerdict};
+use crate::record::{KernelRecord, PairVerdict, RunRecord};
 use crate::report::text::{count, wrap};
 
 /// Columns: quoted twice, it still fits into 80.
 const WIDTH: usize = 72;
 /// Findings told.
 const MAX_FINDINGS: usize = 16;
+/// Characters of what a kernel says of its patches.
+const MAX_SAYS: usize = 160;
+/// Notices told.
+const MAX_NOTES: usize = 3;
 /// Cells named with one of them.
 const MAX_CELLS: usize = 3;
 /// Characters of one of them.
@@ -49,7 +53,7 @@ pub fn mail(of: &Recorded) -> String {
             ""
         };
         let words = format!("{}{role}: {}", kernel.name, says(kernel));
-        wrap(&mut out, "  ", &words, WIDTH);
+        wrap(&mut out, "  - ", &words, WIDTH);
     }
     out.push('\n');
     wrap(&mut out, "", &format!("{}.", totals::line(run)), WIDTH);
@@ -59,9 +63,16 @@ pub fn mail(of: &Recorded) -> String {
         &format!("On {}.", totals::machine(run)),
         WIDTH,
     );
+    compilers(run, &mut out);
 
     let mut head = None;
-    for finding in found.iter().take(MAX_FINDINGS) {
+    let bad = found.iter().filter(|f| f.level != Level::Note);
+    let notes = found.iter().filter(|f| f.level == Level::Note);
+    let told: Vec<&Finding<'_>> = bad
+        .take(MAX_FINDINGS)
+        .chain(notes.take(MAX_NOTES))
+        .collect();
+    for finding in &told {
         if head != Some(finding.head) {
             let _ = writeln!(out, "\n{}:", capital(finding.head));
             head = Some(finding.head);
@@ -77,11 +88,12 @@ pub fn mail(of: &Recorded) -> String {
             wrap(&mut out, "    in ", &finding.names(of, MAX_CELLS), WIDTH);
         }
     }
-    if found.len() > MAX_FINDINGS {
-        let rest = &found[MAX_FINDINGS..];
-        let errors = rest.iter().filter(|f| f.level == Level::Error).count();
-        let more = count(rest.len(), "finding");
-        let _ = writeln!(out, "\n{more} more, {errors} of them errors.");
+    if found.len() > told.len() {
+        let errors = |f: &&Finding<'_>| f.level == Level::Error;
+        let all = found.iter().filter(errors).count();
+        let left = all - told.iter().copied().filter(errors).count();
+        let more = count(found.len() - told.len(), "finding");
+        let _ = writeln!(out, "\n{more} more, {left} of them errors.");
     }
     others(of, &mut out);
     let words = reproduce::words(run, &found);
@@ -99,6 +111,20 @@ pub fn mail(of: &Recorded) -> String {
         }
     }
     out
+}
+
+/// One compiler has mostly built them all.
+fn compilers(run: &RunRecord, out: &mut String) {
+    let of = run.kernels.iter();
+    let mut names: Vec<&str> = of
+        .filter_map(|k| k.provenance.get("compiler"))
+        .map(String::as_str)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    if !names.is_empty() {
+        wrap(out, "", &format!("Built with {}.", names.join("; ")), WIDTH);
+    }
 }
 
 /// What is no finding and yet to be known.
@@ -153,14 +179,13 @@ fn others(of: &Recorded, out: &mut String) {
 }
 
 fn says(kernel: &KernelRecord) -> String {
-    let of = [
-        "release", "version", "replaces", "compiler", "patches", "dirty",
-    ];
+    let of = ["release", "version", "replaces", "patches", "dirty"];
     let known = of.iter().filter_map(|key| {
         let value = kernel.provenance.get(*key)?;
         Some(match *key {
             "release" => value.clone(),
-            key => format!("{key} {value}"),
+            // A series tells its patches' subjects.
+            key => format!("{key} {}", excerpt(value, MAX_SAYS)),
         })
     });
     let known: Vec<String> = known.collect();

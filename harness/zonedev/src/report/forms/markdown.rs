@@ -33,6 +33,7 @@ pub fn markdown(of: &Recorded, most: usize) -> String {
             let mark = match finding.level {
                 Level::Error => "❌",
                 Level::Warning => "⚠️",
+                Level::Note => "ℹ️",
             };
             let things = count(same.count(), "thing");
             let _ = writeln!(block, "\n### {mark} {}: {things}\n", finding.head);
@@ -103,7 +104,9 @@ fn entry(of: &Recorded, finding: &Finding<'_>, out: &mut String) {
     let _ = writeln!(out, "- {}{at}", cut(&finding.text));
     if let Some(place) = finding.place {
         let words = format!("{}:{}", place.file, place.line);
-        let _ = writeln!(out, "  at {}", cut(&words));
+        if !finding.text.contains(&words) {
+            let _ = writeln!(out, "  at {}", cut(&words));
+        }
     }
     if !finding.cells.is_empty() {
         let cells = finding.cells.iter().take(MAX_CELLS);

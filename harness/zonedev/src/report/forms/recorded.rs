@@ -42,7 +42,10 @@ impl Detail {
     pub fn of(cell: &CellRecord) -> Detail {
         let mut trouble = trouble(cell, &Look::plain(100));
         if trouble.len() > MAX_TROUBLE {
-            trouble.truncate(trouble.floor_char_boundary(MAX_TROUBLE));
+            let end = (0..=MAX_TROUBLE)
+                .rev()
+                .find(|at| trouble.is_char_boundary(*at));
+            trouble.truncate(end.unwrap_or(0));
             trouble.push_str("\n…\n");
         }
         let (runs, failed) = match &cell.repeats {
