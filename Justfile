@@ -81,6 +81,16 @@ bench *args:
 shell *args:
     {{zonedev}} shell {{args}}
 
+# Install the program, its completions (bash, zsh, fish) and its man pages: `just install ~/.local`.
+install prefix="~/.local":
+    cargo install --quiet --locked --debug --path harness/zonedev --root {{prefix}}
+    mkdir -p {{prefix}}/share/bash-completion/completions {{prefix}}/share/zsh/site-functions \
+        {{prefix}}/share/fish/vendor_completions.d {{prefix}}/share/man/man1
+    {{prefix}}/bin/zonedev completions bash > {{prefix}}/share/bash-completion/completions/zonedev
+    {{prefix}}/bin/zonedev completions zsh > {{prefix}}/share/zsh/site-functions/_zonedev
+    {{prefix}}/bin/zonedev completions fish > {{prefix}}/share/fish/vendor_completions.d/zonedev.fish
+    {{prefix}}/bin/zonedev man {{prefix}}/share/man/man1
+
 # What this host has and lacks.
 doctor:
     {{zonedev}} doctor

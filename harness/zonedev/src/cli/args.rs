@@ -7,9 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
 use super::{
-    accept, bench, bisect, build, c_program, core, diff, doctor, inspect, list, matrix, minimise,
-    mutants, shell,
+    accept, bench, bisect, build, c_program, core, diff, doctor, generate, inspect, list, matrix,
+    minimise, mutants, shell,
 };
+use crate::report::Detail;
 
 /// Boots Linux kernels side by side and says what a change to the kernel
 /// changed for every ZONE_DEVICE page.
@@ -31,6 +32,12 @@ pub struct Cli {
     /// The checkout with kernels/, images/ and suites/ (default: the one around the working directory)
     #[arg(long, global = true, value_name = "DIR", env = "ZONEDEV_PROJECT")]
     project: Option<Utf8PathBuf>,
+    /// Tell everything: each cell and step as it goes, and the whole summary
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Tell only what fails, and the verdict
+    #[arg(short, long, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -124,6 +131,10 @@ Exit codes: 0 it is written, 2 it does not fail so any more.")]
     Doctor,
     /// Measure, as ratios, into target/bench.json
     Bench(BenchArgs),
+    /// Print a shell's completions: `just install` puts them in their place
+    Completions(CompletionsArgs),
+    /// Write the man pages into a folder: `just install` puts them in their place
+    Man(ManArgs),
 }
 
 /// Which kernels and cases.
@@ -224,6 +235,20 @@ pub(super) struct MatrixArgs {
     pub(super) resume: Option<String>,
 }
 
+/// `zonedev completions`.
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// Whose
+    pub(super) shell: clap_complete::Shell,
+}
+
+/// `zonedev man`.
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// The folder, such as ~/.local/share/man/man1
+    pub(super) to: Utf8PathBuf,
+}
+
 /// `zonedev report`.
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
@@ -256,6 +281,10 @@ pub(super) enum ListWhat {
     Cases,
     /// What a matrix would run
     Cells,
+    /// Fixtures with their titles
+    Fixtures,
+    /// What a case can do, with its keys; -E chooses by a part of the name
+    Operations,
 }
 
 /// `zonedev build`.
@@ -496,6 +525,16 @@ impl Cli {
     /// # Errors
     /// With the code and the words of the end.
     pub async fn run(self) -> Result<Exit, Failure> {
+        super::tell(match (self.quiet, self.verbose) {
+            (true, _) => Detail::Brief,
+            (_, true) => Detail::All,
+            _ => Detail::Screen,
+        });
+        match &self.command {
+            Command::Completions(args) => return generate::completions(args),
+            Command::Man(args) => return generate::man(args),
+            _ => {}
+        }
         let project = super::project::find(self.project.as_deref())?;
         match self.command {
             // Tells what had finished when it is interrupted.

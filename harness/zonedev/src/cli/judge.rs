@@ -1,6 +1,7 @@
 //! The verdict on a run's records, by what the project has accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -134,13 +135,17 @@ pub(super) fn judge(
         pages_predicted: 0,
     };
     let mut accepted = BTreeMap::new();
-    for record in records {
+    let read = each(records, |record| {
+        let judged = verdict::judge_cell(record, &contracts[record.id.side]);
+        (judged, verdict::normalised(record))
+    });
+    for (record, (judged, text)) in records.iter().zip(read) {
         let verdict::JudgedCell {
             verdict,
             pages_read,
             pages_predicted,
             known,
-        } = verdict::judge_cell(record, &contracts[record.id.side]);
+        } = judged;
         out.pages_read += pages_read;
         out.pages_predicted += pages_predicted;
         out.known.extend(known.into_iter().map(|known| KnownRecord {
@@ -157,7 +162,7 @@ pub(super) fn judge(
                 reason: first.reason.clone(),
             });
         }
-        let (id, contract, text) = (&record.id, &record.contract, verdict::normalised(record));
+        let (id, contract) = (&record.id, &record.contract);
         let (dir, source) = (project.dir(id), project.source(id));
         let file = folder
             .cell_dir(id)?
@@ -173,28 +178,30 @@ pub(super) fn judge(
         }
         out.cells.push((id.clone(), verdict));
     }
-    let verdict_of = |id: &CellId| out.cells.iter().find(|(i, _)| i == id).map(|(_, v)| v);
-    for base in records.iter().filter(|r| r.id.side == 0) {
-        for other in records
-            .iter()
-            .filter(|r| r.id.side != 0 && r.id.case_path() == base.id.case_path())
-        {
-            let (Some(base_verdict), Some(other_verdict)) =
-                (verdict_of(&base.id), verdict_of(&other.id))
-            else {
-                continue;
-            };
-            let pair = verdict::pair(
-                base,
-                other,
-                base_verdict,
-                other_verdict,
-                accepted.get(&base.id).map(String::as_str),
-                accepted.get(&other.id).map(String::as_str),
-            );
-            out.pairs.push(pair);
+    let mut others: BTreeMap<String, Vec<(&CellRecord, &CellVerdict)>> = BTreeMap::new();
+    let all = || records.iter().zip(out.cells.iter().map(|(_, v)| v));
+    for (record, verdict) in all().filter(|(r, _)| r.id.side != 0) {
+        let case = others.entry(record.id.case_path()).or_default();
+        case.push((record, verdict));
+    }
+    let mut pairs = Vec::new();
+    for (base, verdict) in all().filter(|(r, _)| r.id.side == 0) {
+        for other in others.get(&base.id.case_path()).into_iter().flatten() {
+            pairs.push(((base, verdict), *other));
         }
     }
+    out.pairs = each(&pairs, |((base, base_verdict), (other, other_verdict))| {
+        let text = |of: &CellRecord| accepted.get(&of.id).map(String::as_str);
+        let (base_text, other_text) = (text(base), text(other));
+        verdict::pair(
+            base,
+            other,
+            base_verdict,
+            other_verdict,
+            base_text,
+            other_text,
+        )
+    });
     let judged: Vec<_> = records
         .iter()
         .zip(&out.cells)
@@ -206,4 +213,50 @@ pub(super) fn judge(
     );
     (out.skips, out.over_ceiling) = (skips, over_ceiling);
     Ok(out)
+}
+
+/// Does the same with each of many, on all processors; the results are in the same order.
+fn each<T: Sync, R: Send>(of: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let next = AtomicUsize::new(0);
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let take = || {
+            let mut done = Vec::new();
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                let Some(one) = of.get(n) else { return done };
+                done.push((n, work(one)));
+            }
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
+        let mut all = Vec::with_capacity(of.len());
+        for worker in workers {
+            match worker.join() {
+                Ok(done) => all.extend(done),
+                // What went wrong is told by whoever called us, as if it had happened there.
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    });
+    done.sort_by_key(|(n, _)| *n);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_many_threads_do_stays_in_order() {
+        let numbers: Vec<u64> = (0..1000).collect();
+        let squares = each(&numbers, |n| n * n);
+        assert!(
+            squares
+                .iter()
+                .enumerate()
+                .all(|(n, s)| *s == (n * n) as u64)
+        );
+        assert!(each(&[] as &[u64], |n| *n).is_empty());
+    }
 }

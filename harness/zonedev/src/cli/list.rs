@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use camino::Utf8Path;
 
 use crate::plan;
-use crate::spec::KernelStore;
+use crate::report;
+use crate::spec::{self, KernelStore};
 
 use super::args::{BuildOptions, ListArgs, ListWhat};
 use super::exit::{Exit, Failure};
@@ -13,6 +14,27 @@ use super::setup::{self, Cases};
 
 pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> {
     match args.what {
+        ListWhat::Operations => {
+            let filters = &args.selection.filters;
+            let mut all = spec::operations();
+            all.retain(|op| filters.iter().all(|f| op.word.contains(f.as_str())));
+            if all.is_empty() {
+                return Err(Failure::nothing_selected(
+                    "no operation was selected",
+                    "each -E must be a part of its name",
+                ));
+            }
+            out!("{}", report::vocabulary(&all));
+            Ok(Exit::Good)
+        }
+        ListWhat::Fixtures => {
+            let Cases { fixtures, .. } = setup::cases(project, &args.selection)?;
+            for (name, fixture) in &fixtures {
+                let full = if fixture.full { " (--full)" } else { "" };
+                outln!("{name:24} {}{full}", fixture.title);
+            }
+            Ok(Exit::Good)
+        }
         ListWhat::Kernels => kernels(&KernelStore::new(project.join("kernels"))),
         ListWhat::Suites => {
             let Cases { all: cases, .. } = setup::cases(project, &args.selection)?;

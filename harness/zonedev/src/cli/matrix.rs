@@ -69,12 +69,20 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
 
 /// Says what a run's folder says: of a run that was cut off, what had finished.
 pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Failure> {
-    let path = super::inspect::run_path(project, &args.run);
+    // A run that was cut off is judged where it was typed, which may be another directory.
+    let path = camino::absolute_utf8(super::inspect::run_path(project, &args.run))?;
+    let output = match args.output.as_deref() {
+        Some(file) if file != "-" => Some(camino::absolute_utf8(file)?),
+        other => other.map(Utf8Path::to_owned),
+    };
+    let tell = |folder: &RunFolder, record: &RunRecord| {
+        tell(project, args.html, output.as_deref(), folder, record)
+    };
     let folder = RunFolder::open(&path);
     if let Ok(record) = folder.read_record()
         && record.unfinished.is_empty()
     {
-        return tell(project, args, &folder, &record);
+        return tell(&folder, &record);
     }
     let begun = begun(&folder)?;
     let job = Job::of(project, command(&begun)?)?;
@@ -95,27 +103,41 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
     if !running {
         folder.write_record(&record)?;
     }
-    tell(project, args, &folder, &record)
+    tell(&folder, &record)
 }
 
 /// Tells it in the form that was asked for.
 fn tell(
     project: &Utf8Path,
-    args: &ReportArgs,
+    html: bool,
+    output: Option<&Utf8Path>,
     folder: &RunFolder,
     record: &RunRecord,
 ) -> Result<Exit, Failure> {
-    if args.html {
-        let output = args.output.as_deref();
-        if let Some(path) = super::html::write(project, folder, record, output)? {
+    if html {
+        let typed = typed(project, folder.path());
+        if let Some(path) = super::html::write(project, folder, record, typed, output)? {
             outln!("{path}");
         }
         return Ok(Exit::Good);
     }
     let look = super::look(&std::io::stdout());
-    out!("{}", report::summary(record, &look));
-    outln!("run: {}", folder.path());
+    tell_summary(project, folder.path(), record, &look);
     Ok(Exit::Good)
+}
+
+/// Prints a run's summary, and where the run is.
+fn tell_summary(project: &Utf8Path, path: &Utf8Path, record: &RunRecord, look: &report::Look) {
+    out!("{}", report::summary(record, typed(project, path), look));
+    outln!("run: {path}");
+}
+
+/// What finds a run again: its name alone, in the project's own folder of them.
+fn typed<'a>(project: &Utf8Path, path: &'a Utf8Path) -> &'a str {
+    match path.strip_prefix(project.join("target/runs")) {
+        Ok(name) => name.as_str(),
+        Err(_) => path.as_str(),
+    }
 }
 
 pub(super) fn begun(folder: &RunFolder) -> Result<Begun, Failure> {
@@ -378,11 +400,8 @@ async fn go(
     record.phases_ms = phases;
     let written = RunFolder::open(path).write_record(&record);
     link_latest(path);
-    out!(
-        "{}",
-        report::summary(&record, &super::look(&std::io::stdout()))
-    );
-    outln!("run: {path}");
+    let look = super::look(&std::io::stdout());
+    tell_summary(&job.ctx.project, path, &record, &look);
     written?;
     Ok(Exit::from_code(record.exit_code))
 }

@@ -33,8 +33,11 @@ mod build;
 mod c_program;
 mod core;
 mod diff;
+#[cfg(test)]
+mod docs_tests;
 mod doctor;
 mod exit;
+mod generate;
 mod html;
 mod inspect;
 mod judge;
@@ -61,10 +64,13 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::report::{self, Look, Progress};
+use crate::report::{self, Detail, Look, Progress, Size};
 
 /// How long what still runs may take to end, when we end.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
+
+/// How much is told: `-v`, `-q`.
+static DETAIL: OnceLock<Detail> = OnceLock::new();
 
 /// The first trouble with standard output.
 static UNWRITTEN: OnceLock<String> = OnceLock::new();
@@ -122,14 +128,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// How to write to a stream: its width and colours, where it is a terminal.
-fn look(to: &(impl IsTerminal + AsFd)) -> Look {
-    let width = to.is_terminal().then(|| console_width(to));
-    Look::new(width, std::env::var_os("NO_COLOR").as_deref())
+/// Takes how much is to be told from now on.
+fn tell(detail: Detail) {
+    let _ = DETAIL.set(detail);
 }
 
-/// Columns of a terminal; 80 where it does not say.
-fn console_width(terminal: &impl AsFd) -> usize {
+/// How to write to a stream: its size and colours, where it is a terminal.
+fn look(to: &(impl IsTerminal + AsFd)) -> Look {
+    let terminal = to.is_terminal().then(|| console_size(to));
+    Look {
+        detail: DETAIL.get().copied().unwrap_or_default(),
+        ..Look::new(terminal, |name| std::env::var_os(name))
+    }
+}
+
+/// Size of a terminal; 80 by 24 where it does not say.
+fn console_size(terminal: &impl AsFd) -> Size {
     let mut size = nix::libc::winsize {
         ws_row: 0,
         ws_col: 0,
@@ -144,17 +158,22 @@ fn console_width(terminal: &impl AsFd) -> usize {
             &mut size,
         )
     };
-    if done == 0 && size.ws_col > 0 {
-        usize::from(size.ws_col)
-    } else {
-        80
+    let said = |n: u16, else_: usize| match (done, usize::from(n)) {
+        (0, n @ 1..) => n,
+        _ => else_,
+    };
+    Size {
+        columns: said(size.ws_col, 80),
+        rows: said(size.ws_row, 24),
     }
 }
 
-/// Live lines on a terminal, plain lines elsewhere.
+/// Live lines on a terminal that can move its cursor, plain lines elsewhere, and where little is
+/// wanted.
 fn progress() -> Progress {
     let look = look(&std::io::stderr());
-    if std::io::stderr().is_terminal() {
+    let moves = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    if std::io::stderr().is_terminal() && moves && look.detail != Detail::Brief {
         Progress::live(look, indicatif::ProgressDrawTarget::stderr())
     } else {
         Progress::plain(look, Box::new(std::io::stderr()))

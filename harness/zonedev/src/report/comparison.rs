@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::summary::{log_lines, some, verdict_block};
-use super::text::{Look, Paint, count, wrap};
+use super::fit::{Section, fit};
+use super::sections::{log_lines, some, verdict_block};
+use super::text::{Detail, Look, Paint, count, wrap};
 use crate::record::{CellId, CellVerdict, KernelRecord, PairRecord, PairVerdict, RunRecord};
 
 /// Kernels, and cells of one run only, that are named.
@@ -69,6 +70,7 @@ pub fn comparison(of: &Comparison<'_>, look: &Look) -> String {
         let text = "the accelerators differ: what depends on time may, too";
         wrap(&mut out, "  ! ", text, look.width);
     }
+    let mut sections: Vec<Section> = Vec::new();
     for (which, title, paint) in [
         (Told::FailsNow, "now failing", Paint::Bad),
         (Told::Incomparable, "could not be compared", Paint::Bad),
@@ -79,25 +81,30 @@ pub fn comparison(of: &Comparison<'_>, look: &Look) -> String {
             .filter(|pair| told(pair) == which)
             .map(|(pair, ..)| pair)
             .collect();
-        verdict_block(&pairs, title, paint, look, &mut out);
-        if which == Told::FailsNow {
-            reasons(of, look, &mut out);
+        let mut section = verdict_block(&pairs, title, paint, look);
+        if let Some(section) = section.as_mut().filter(|_| which == Told::FailsNow) {
+            reasons(of, look, section);
         }
+        sections.extend(section);
     }
     for (ids, whose) in [(of.only_old, "first"), (of.only_new, "second")] {
         if !ids.is_empty() {
             let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-            let text = format!(
-                "{} of the {whose} run only: {}",
-                count(ids.len(), "cell"),
-                some(&names, MAX_NAMES)
-            );
-            let _ = writeln!(out);
-            wrap(&mut out, "", &text, look.width);
+            let head = format!("{} of the {whose} run only", count(ids.len(), "cell"));
+            let mut section = Section::new(Paint::Head, &head, "item", look);
+            let mut text = String::new();
+            wrap(&mut text, "  ", &some(&names, MAX_NAMES), look.width);
+            section.item(text);
+            sections.push(section);
         }
     }
     let pairs: Vec<&PairRecord> = of.pairs.iter().map(|(pair, ..)| pair).collect();
-    log_lines(&pairs, look, &mut out);
+    sections.extend(log_lines(&pairs, look));
+    let used = out.matches('\n').count();
+    let rows = (look.detail != Detail::All).then_some(look.rows.saturating_sub(used + 3));
+    if fit(&sections, rows, &mut out) {
+        out.push_str("\n-v leaves nothing out\n");
+    }
     let n = |which| of.pairs.iter().filter(|pair| told(pair) == which).count();
     let tally: Vec<String> = [
         ("fail now", n(Told::FailsNow)),
@@ -128,22 +135,24 @@ fn kernel_words(kernel: &KernelRecord) -> String {
 }
 
 /// Why what fails now does.
-fn reasons(of: &Comparison<'_>, look: &Look, out: &mut String) {
+fn reasons(of: &Comparison<'_>, look: &Look, section: &mut Section) {
     for pair in of
         .pairs
         .iter()
+        .rev()
         .filter(|pair| told(pair) == Told::FailsNow)
-        .take(MAX_NAMES)
     {
         if let (record, _, CellVerdict::Fail { reasons, .. }) = pair
             && let Some(reason) = reasons.first()
         {
+            let mut text = String::new();
             wrap(
-                out,
+                &mut text,
                 "  ",
                 &format!("{}: {reason}", record.other),
                 look.width,
             );
+            section.first(text);
         }
     }
 }

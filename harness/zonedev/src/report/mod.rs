@@ -3,14 +3,17 @@
 
 mod comparison;
 mod coverage;
+mod fit;
 mod html;
 mod inspect;
 mod lines;
 mod mutants;
 mod progress;
+mod sections;
 mod summary;
 mod text;
 mod trouble;
+mod vocabulary;
 
 pub use comparison::{Comparison, accepted, comparison, refused};
 pub use coverage::coverage;
@@ -20,5 +23,6 @@ pub use lines::{KernelLines, Sources, lines};
 pub use mutants::{FailedCell, MutantRow, mutants_table};
 pub use progress::Progress;
 pub use summary::summary;
-pub use text::{Look, escape};
+pub use text::{Detail, Look, Size, escape};
 pub use trouble::trouble;
+pub use vocabulary::vocabulary;

@@ -2,21 +2,103 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::text::{Look, Paint, count, duration, escape};
+use super::text::{Detail, Look, Paint, count, duration, escape};
 use crate::record::{CellVerdict, Event};
+
+/// Cells that have run before it is said how long the others may take.
+const ENOUGH: usize = 3;
+/// Plain lines told while one kernel compiles, where it is known how much there is.
+const PARTS: u64 = 10;
+/// Objects compiled from one plain line to the next, where it is not.
+const OBJECTS: u64 = 200;
 
 /// Feeds on a run's events.
 pub struct Progress {
     look: Look,
     way: Way,
-    /// Phase last told of each build, for plain lines.
-    phases: HashMap<String, String>,
-    done: usize,
+    /// What was last told of each build, for plain lines.
+    phases: HashMap<String, (String, u64)>,
+    tally: Tally,
+}
+
+/// How far a run is.
+#[derive(Debug, Default)]
+struct Tally {
     cells: usize,
+    passed: usize,
+    failed: usize,
+    errors: usize,
+    skipped: usize,
+    /// Since when guests run.
+    began: Option<Instant>,
+}
+
+impl Tally {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::RunStarted { cells, .. } => self.cells = *cells,
+            Event::BootStarted { .. } | Event::CellStarted { .. } => {
+                self.began.get_or_insert_with(Instant::now);
+            }
+            Event::CellFinished { verdict, .. } => match verdict {
+                CellVerdict::Pass {} => self.passed += 1,
+                CellVerdict::Fail { .. } => self.failed += 1,
+                CellVerdict::Skip { .. } => self.skipped += 1,
+                CellVerdict::Error { .. } => self.errors += 1,
+            },
+            _ => {}
+        }
+    }
+
+    fn ran(&self) -> usize {
+        self.passed + self.failed + self.errors
+    }
+
+    fn done(&self) -> usize {
+        self.ran() + self.skipped
+    }
+
+    /// How long the rest takes, if it takes as long as what has run.
+    fn left(&self, after: Duration) -> Option<Duration> {
+        let rest = self.cells.checked_sub(self.done()).filter(|n| *n > 0)?;
+        (self.ran() >= ENOUGH).then(|| after.mul_f64(rest as f64 / self.ran() as f64))
+    }
+
+    /// What did not pass, and how long it may still take: `, 1 failed, about 2m10s left`.
+    fn words(&self) -> String {
+        let mut out = String::new();
+        for (n, word) in [
+            (self.failed, "failed"),
+            (self.errors, "broken by the host or the harness"),
+            (self.skipped, "skipped"),
+        ] {
+            if n > 0 {
+                out.push_str(&format!(", {n} {word}"));
+            }
+        }
+        if let Some(left) = self.began.and_then(|b| self.left(b.elapsed())) {
+            // Tenths of a second would say that it is known.
+            let seconds = left.as_secs().max(1);
+            out.push_str(&match seconds {
+                0..60 => format!(", about {seconds} s left"),
+                _ => format!(", about {}m{:02}s left", seconds / 60, seconds % 60),
+            });
+        }
+        out
+    }
+}
+
+/// How far a build is: `compiling 430 of 1451 (29 %)`.
+fn far(phase: &str, done: u64, total: Option<u64>) -> String {
+    match total {
+        Some(total @ 1..) => format!("{phase} {done} of {total} ({} %)", 100 * done / total),
+        _ if done > 0 => format!("{phase} {done}"),
+        _ => phase.to_owned(),
+    }
 }
 
 enum Way {
@@ -54,22 +136,19 @@ impl Progress {
             look,
             way,
             phases: HashMap::new(),
-            done: 0,
-            cells: 0,
+            tally: Tally::default(),
         }
     }
 
     /// Tells one event. Where the output can't be written, the run goes on without it.
     pub fn event(&mut self, event: &Event) {
-        match event {
-            Event::RunStarted { cells, .. } => self.cells = *cells,
-            Event::CellFinished { .. } => self.done += 1,
-            _ => {}
-        }
+        self.tally.event(event);
         let line = self.line(event);
+        let detail = self.look.detail;
         match &mut self.way {
             Way::Plain(to) => {
-                if let Some(line) = line {
+                let told = detail != Detail::Brief || fails(event);
+                if let Some(line) = line.filter(|_| told) {
                     let _ = writeln!(to, "{line}").and_then(|()| to.flush());
                 }
             }
@@ -79,11 +158,12 @@ impl Progress {
                 running,
             } => {
                 live(event, bars, whole, running);
-                if let Some(line) = line.filter(|_| keeps(event)) {
+                if let Some(line) = line.filter(|_| keeps(event, detail)) {
                     let _ = bars.println(line);
                 }
                 if let Some(whole) = whole {
-                    whole.set_position(self.done as u64);
+                    whole.set_position(self.tally.done() as u64);
+                    whole.set_message(self.tally.words());
                 }
                 if let Event::RunFinished { .. } = event {
                     for (_, bar) in running.drain() {
@@ -106,11 +186,22 @@ impl Progress {
                 format!("run {id}: {} with {accel}", count(*cells, "cell"))
             }
             Event::BuildStarted { what } => format!("build {what}"),
-            Event::BuildProgress { what, phase, .. } => {
-                if self.phases.insert(what.clone(), phase.clone()).as_ref() == Some(phase) {
+            Event::BuildProgress {
+                what,
+                phase,
+                done,
+                total,
+            } => {
+                let part = match total {
+                    Some(total @ 1..) => PARTS * done / total,
+                    _ => done / OBJECTS,
+                };
+                let now = (phase.clone(), part);
+                if self.phases.get(what) == Some(&now) {
                     return None;
                 }
-                format!("build {what}: {phase}")
+                self.phases.insert(what.clone(), now);
+                format!("build {what}: {}", far(phase, *done, *total))
             }
             Event::BuildFinished {
                 what, cached: true, ..
@@ -142,6 +233,12 @@ impl Progress {
                 };
                 format!("boot {what}: ready in {}{how}", duration(*took_ms))
             }
+            Event::CellStep {
+                cell,
+                step,
+                steps,
+                op,
+            } if look.detail == Detail::All => format!("{cell}: {}/{steps} {op}", step + 1),
             Event::CellStarted { .. } | Event::CellStep { .. } => return None,
             Event::CellFinished {
                 cell,
@@ -165,8 +262,8 @@ impl Progress {
                 };
                 let text = format!(
                     "[{}/{}] {cell} ({}){why}",
-                    self.done,
-                    self.cells,
+                    self.tally.done(),
+                    self.tally.cells,
                     duration(*took_ms)
                 );
                 return Some(format!("{} {}", look.paint(paint, word), escape(&text)));
@@ -179,15 +276,24 @@ impl Progress {
     }
 }
 
-/// Events whose line stays above the live ones.
-fn keeps(event: &Event) -> bool {
+/// Events that nobody asks to be spared.
+fn fails(event: &Event) -> bool {
     match event {
-        Event::BuildFinished { cached, .. } => !cached,
-        Event::BuildFailed { .. } | Event::Notice { .. } => true,
+        Event::BuildFailed { .. } => true,
         Event::CellFinished { verdict, .. } => {
             !matches!(verdict, CellVerdict::Pass {} | CellVerdict::Skip { .. })
         }
         _ => false,
+    }
+}
+
+/// Events whose line stays above the live ones.
+fn keeps(event: &Event, detail: Detail) -> bool {
+    match event {
+        Event::BuildFinished { cached, .. } => !cached,
+        Event::Notice { .. } => true,
+        Event::BootFinished { .. } | Event::CellFinished { .. } if detail == Detail::All => true,
+        event => fails(event),
     }
 }
 
@@ -200,7 +306,7 @@ fn live(
     match event {
         Event::RunStarted { cells, .. } => {
             let bar = bars.add(ProgressBar::new(*cells as u64));
-            bar.set_style(style("{elapsed:>5} [{bar:30}] {pos}/{len} cells"));
+            bar.set_style(style("{elapsed:>5} [{bar:24}] {pos}/{len} cells{msg}"));
             bar.enable_steady_tick(Duration::from_millis(250));
             *whole = Some(bar);
         }
@@ -212,11 +318,8 @@ fn live(
             total,
         } => {
             if let Some(bar) = running.get(&format!("build {what}")) {
-                let far = match total {
-                    Some(total) => format!("{done}/{total}"),
-                    None => done.to_string(),
-                };
-                bar.set_message(escape(&format!("build {what}: {phase} {far}")));
+                let far = far(phase, *done, *total);
+                bar.set_message(escape(&format!("build {what}: {far}")));
             }
         }
         Event::BuildFinished { what, .. } | Event::BuildFailed { what, .. } => {

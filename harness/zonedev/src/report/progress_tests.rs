@@ -90,8 +90,8 @@ fn plain_lines() {
     insta::assert_snapshot!(text, @r"
     run r1: 2 cells with tcg
     build 5.10
-    build 5.10: compile
-    build 5.10: link
+    build 5.10: compile 1 of 2000 (0 %)
+    build 5.10: link 2000 of 2000 (100 %)
     build 5.10: done in 3m20s
     note: the locked version is gone
     boot 5.10, fsdax-ext4
@@ -162,4 +162,66 @@ fn live_lines_show_what_goes_on() {
         assert!(drawn.contains(text), "{text} in {drawn}");
     }
     assert!(!drawn.contains("\u{1b}[2J"));
+}
+
+#[test]
+fn how_long_it_takes_is_told_once_a_few_have_run() {
+    let mut tally = Tally {
+        cells: 20,
+        passed: 2,
+        skipped: 8,
+        ..Tally::default()
+    };
+    let after = Duration::from_secs(30);
+    assert_eq!(tally.left(after), None);
+    tally.failed = 1;
+    assert_eq!(tally.left(after), Some(Duration::from_secs(90)));
+    assert_eq!(tally.words(), ", 1 failed, 8 skipped");
+    tally.passed = 11;
+    assert_eq!(tally.left(after), None, "nothing is left");
+}
+
+#[test]
+fn a_long_build_says_how_far_it_is_now_and_then() {
+    assert_eq!(far("compiling", 0, None), "compiling");
+    assert_eq!(
+        far("compiling", 430, Some(1451)),
+        "compiling 430 of 1451 (29 %)"
+    );
+    let told = |total| {
+        let sink = Sink::default();
+        let mut progress = Progress::plain(Look::plain(80), Box::new(sink.clone()));
+        for done in 0..=1451 {
+            progress.event(&Event::BuildProgress {
+                what: "6.12".into(),
+                phase: "compiling".into(),
+                done,
+                total,
+            });
+        }
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().count()
+    };
+    assert_eq!(told(Some(1451)), 11);
+    assert_eq!(told(None), 8);
+}
+
+#[test]
+fn quiet_tells_failures_and_verbose_each_step() {
+    let told = |detail| {
+        let sink = Sink::default();
+        let look = Look {
+            detail,
+            ..Look::plain(80)
+        };
+        let mut progress = Progress::plain(look, Box::new(sink.clone()));
+        events().iter().for_each(|event| progress.event(event));
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    };
+    let brief = told(Detail::Brief);
+    assert_eq!(brief.lines().count(), 1, "{brief}");
+    assert!(brief.starts_with("FAIL  [2/2]"), "{brief}");
+    assert!(told(Detail::All).contains("on 5.10: 1/3 create\n"));
+    assert!(!told(Detail::Screen).contains("1/3 create"));
 }

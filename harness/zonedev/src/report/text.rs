@@ -1,23 +1,60 @@
 //! Text for people: escaped, coloured where wanted, wrapped.
 
+use std::ffi::OsString;
+
 pub use proto::text::escape;
+
+/// Lines of a summary in a file or a pipe.
+const ROWS: usize = 60;
 
 /// How to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
     /// Columns.
     pub width: usize,
+    /// Lines that a summary may have, where there is no wish for all or for little.
+    pub rows: usize,
     /// Whether to use colours.
     pub colour: bool,
+    /// How much is told.
+    pub detail: Detail,
+}
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// What failed, and the verdict (`-q`).
+    Brief,
+    /// What fits a screen.
+    #[default]
+    Screen,
+    /// All of it (`-v`).
+    All,
+}
+
+/// A terminal's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Characters of a line.
+    pub columns: usize,
+    /// Lines.
+    pub rows: usize,
 }
 
 impl Look {
-    /// For a terminal of `width` columns, or (`None`) for a file or a pipe. Colours only on a
-    /// terminal, and not where NO_COLOR is set to anything (<https://no-color.org>).
-    pub fn new(terminal: Option<usize>, no_color: Option<&std::ffi::OsStr>) -> Look {
+    /// For a terminal, or (`None`) for a file or a pipe. Colours only on a terminal that can show
+    /// them, and not where NO_COLOR is set to anything (<https://no-color.org>); where
+    /// CLICOLOR_FORCE is set to anything but 0, everywhere else, too, such as in the log of a CI job.
+    /// `env` is a variable of the environment.
+    pub fn new(terminal: Option<Size>, env: impl Fn(&str) -> Option<OsString>) -> Look {
+        let set = |name| env(name).is_some_and(|v| !v.is_empty());
+        let forced = env("CLICOLOR_FORCE").is_some_and(|v| !v.is_empty() && v != "0");
+        let dumb = env("TERM").is_some_and(|v| v == "dumb");
         Look {
-            width: terminal.unwrap_or(100).clamp(40, 160),
-            colour: terminal.is_some() && no_color.is_none_or(|v| v.is_empty()),
+            width: terminal.map_or(100, |t| t.columns).clamp(40, 160),
+            rows: terminal.map_or(ROWS, |t| t.rows.saturating_sub(1)).max(20),
+            colour: !set("NO_COLOR") && (forced || (terminal.is_some() && !dumb)),
+            detail: Detail::Screen,
         }
     }
 
@@ -25,7 +62,9 @@ impl Look {
     pub fn plain(width: usize) -> Look {
         Look {
             width,
+            rows: ROWS,
             colour: false,
+            detail: Detail::Screen,
         }
     }
 
@@ -112,10 +151,24 @@ mod tests {
 
     #[test]
     fn no_color_and_pipes_have_none() {
-        assert!(Look::new(Some(80), None).colour);
-        assert!(Look::new(Some(80), Some("".as_ref())).colour);
-        assert!(!Look::new(Some(80), Some("1".as_ref())).colour);
-        assert!(!Look::new(None, None).colour);
+        let colour = |terminal, env: &'static [(&str, &str)]| {
+            let size = Size {
+                columns: 80,
+                rows: 24,
+            };
+            let of = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into());
+            Look::new(Some(size).filter(|_| terminal), of).colour
+        };
+        assert!(colour(true, &[]));
+        assert!(colour(true, &[("NO_COLOR", ""), ("CLICOLOR_FORCE", "0")]));
+        assert!(!colour(true, &[("NO_COLOR", "1")]));
+        assert!(!colour(true, &[("TERM", "dumb")]));
+        assert!(!colour(false, &[("TERM", "xterm")]));
+        assert!(colour(false, &[("CLICOLOR_FORCE", "1"), ("TERM", "dumb")]));
+        assert!(!colour(
+            false,
+            &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]
+        ));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod program;
 mod rootfs;
 mod selftest;
 mod unreachable;
+mod vocabulary;
 
 pub use case::{Case, PlannedStep, Reads, SuiteStore};
 pub(crate) use case::{HUNG, ends_guest};
@@ -40,3 +41,4 @@ pub use mutant::{Finding, Mutant};
 pub use rootfs::{RootFile, RootLink, RootSpec, SourceTests, TestProgram};
 pub use selftest::{Library, SelftestSpec};
 pub use unreachable::Unreachable;
+pub use vocabulary::{Key, Operation, operations};

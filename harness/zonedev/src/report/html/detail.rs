@@ -253,7 +253,11 @@ fn pair(of: &PairRecord) -> Pair {
                     .and_then(super::escape::place)
                     .map(|(k, v)| (k, v.to_owned())),
                 at: d.at.clone(),
-                text: format!("{}{}", crate::report::summary::pages_words(d.pages), d.text),
+                text: format!(
+                    "{}{}",
+                    crate::report::sections::pages_words(d.pages),
+                    d.text
+                ),
             })
             .collect(),
     }
