@@ -99,7 +99,7 @@ function drawRegion(record, region, metric, focus, onPick, title, first) {
   return el('figure', {class: 'region'},
     el('figcaption', {}, el('b', {}, region.name), el('span', {class: 'dim'}, ` ${thousands(region.pages)} pages from pfn ${hex(region.start_pfn)}`
       + (region.metadata ? `, ${thousands(region.metadata)} of them metadata` : '') + '; the widths grow with the logarithm of their number')),
-    el('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Pages of ${region.name} from pfn ${hex(region.start_pfn)}${title}`}, el('table', {class: 'pages'}, el('thead', {}, head), el('tbody', {}, rows))),
+    el('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Region ${record.pages.regions.indexOf(region) + 1}${title}, pages of ${region.name} from pfn ${hex(region.start_pfn)}`}, el('table', {class: 'pages'}, el('thead', {}, head), el('tbody', {}, rows))),
     region.left_out ? el('p', {class: 'note'}, thousands(region.left_out) + ' pages in many small stretches are not drawn; `zonedev inspect` tells them.') : null);
 }
 
