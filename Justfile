@@ -2,6 +2,7 @@
 
 zonedev := "cargo run --quiet --locked --package zonedev --"
 every_kernel := "-k 5.10 -k 5.10+zone-device-refcount -k 6.1 -k 6.12 -k 7.2 -k 7.3"
+ci := "ZONEDEV_CI_FULL='" + every_kernel + "' harness/ci/run"
 
 # List the recipes.
 default:
@@ -29,6 +30,10 @@ coverage:
 # Unit, property, snapshot and integration tests; the last boot a real kernel.
 test *args:
     ZONEDEV_TEST_KERNEL="$({{zonedev}} build --bzimage 5.10)" cargo test --workspace --locked {{args}}
+
+# Have readers that are not ours look at each form of `zonedev report`; names of runs add these.
+test-formats *runs:
+    harness/zonedev/tests/formats/run {{runs}}
 
 # Fuzz what reads a guest's or a stranger's bytes: so many seconds a target (docs/fuzzing.md).
 fuzz seconds="60" target="":
@@ -68,6 +73,45 @@ lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo fmt --check --manifest-path harness/fuzz/libfuzzer/Cargo.toml
     cargo clippy --locked --manifest-path harness/fuzz/libfuzzer/Cargo.toml --target-dir target/fuzz/lint -- -D warnings
+
+# Lint the workflows of GitHub Actions.
+lint-workflows:
+    harness/ci/lint-workflows
+
+# CI: build the program and the agent that all jobs use.
+ci-tool:
+    {{ci}} tool
+
+# CI: which kernels are built and which shards there are, as JSON: `just ci-plan full 8`.
+[positional-arguments]
+ci-plan selection="quick" shards="2":
+    @{{ci}} plan "$@"
+
+# CI: pack the program and the lock of the sources.
+ci-pack:
+    {{ci}} pack
+
+# CI: build kernels of one source and all that their cells need: `just ci-build quick 5.10 '-k 5.10'`.
+[positional-arguments]
+ci-build selection name kernels:
+    @{{ci}} build "$@"
+
+# CI: run one part of the cells: `just ci-shard 2/4`.
+[positional-arguments]
+ci-shard partition selection="quick":
+    @{{ci}} shard "$@"
+
+# CI: make one run of the parts in target/ci.
+ci-merge:
+    @{{ci}} merge
+
+# CI: the merged run as HTML, JUnit, JSON, Markdown and GitHub's annotations, in target/ci/report.
+ci-report:
+    @{{ci}} report
+
+# CI: bisect between $GOOD and $BAD, of $CASE, by $BY (commits, releases, series, config).
+ci-bisect:
+    @{{ci}} bisect
 
 # Kernels that are broken on purpose: which are found, by what. An hour or more with the builds.
 test-mutants *args:

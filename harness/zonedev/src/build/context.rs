@@ -24,6 +24,9 @@ pub struct BuildCtx {
     pub tree_base: Option<String>,
     /// An agent that is already built; without, cargo builds the project's own.
     pub agent: Option<Utf8PathBuf>,
+    /// A git remote to ask instead of those that kernels' files name: a mirror nearby. Which commit a
+    /// tag is stays locked by the named one.
+    pub git: Option<String>,
     pub(crate) lock: SourceLock,
     /// Releases that were asked for by name; they are no matter of the project's.
     pub(crate) releases: SourceLock,
@@ -43,6 +46,7 @@ impl BuildCtx {
             locked: false,
             tree_base: None,
             agent: None,
+            git: None,
             lock,
             releases,
         }

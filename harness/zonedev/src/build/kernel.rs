@@ -11,6 +11,7 @@ use super::context::BuildCtx;
 use super::error::{BuildError, ErrorClass};
 use super::event::{BuildSink, Reporter};
 use super::series::SeriesFiles;
+use super::settle::settle;
 use super::source::{self, Identified};
 use super::toolchain::Toolchain;
 use crate::spec::ResolvedKernel;
@@ -30,6 +31,20 @@ struct Inputs {
 }
 
 impl Inputs {
+    fn of(kernel: &ResolvedKernel) -> Result<Self, BuildError> {
+        Ok(Self {
+            toolchain: Toolchain::probe(kernel.compiler.as_ref())?,
+            requests: config::requests(&kernel.fragments),
+            variables: kernel.make.clone(),
+            plain: config::requests(&kernel.fragments[..kernel.plain.min(kernel.fragments.len())]),
+            series: kernel
+                .series
+                .iter()
+                .map(SeriesFiles::of)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
     /// The key of the kernel without its series and without uncommitted changes: of the build
     /// that a patched one starts from.
     fn base_key(&self, source: &Identified) -> String {
@@ -106,22 +121,12 @@ pub fn build_kernel(
     for notice in &kernel.notices {
         report.notice(notice.clone());
     }
-    let inputs = Inputs {
-        toolchain: Toolchain::probe(kernel.compiler.as_ref())?,
-        requests: config::requests(&kernel.fragments),
-        variables: kernel.make.clone(),
-        plain: config::requests(&kernel.fragments[..kernel.plain.min(kernel.fragments.len())]),
-        series: kernel
-            .series
-            .iter()
-            .map(SeriesFiles::of)
-            .collect::<Result<_, _>>()?,
-    };
+    let inputs = Inputs::of(kernel)?;
     let place =
         |source: &Identified| -> Utf8PathBuf { ctx.cache.path("kernels", &inputs.key(source)) };
     let mut passed_over: Vec<(String, String)> = Vec::new();
     let mut announced = false;
-    for spec in &kernel.sources {
+    for (n, spec) in kernel.sources.iter().enumerate() {
         let known = source::identify(ctx, spec)?;
         if let Some(known) = &known
             && let Some(found) = KernelArtifact::load(&place(known), kernel)
@@ -133,7 +138,14 @@ pub fn build_kernel(
             report.started();
             announced = true;
         }
-        let mut source = match source::obtain(ctx, spec, &report) {
+        let got = settle(ctx, spec, &kernel.sources[n + 1..], &report).and_then(|settled| {
+            match KernelArtifact::load(&place(&settled), kernel) {
+                // It is built already: nothing is downloaded for it.
+                Some(_) => Ok(settled),
+                None => source::fetch(ctx, settled, &report),
+            }
+        });
+        let mut source = match got {
             Ok(source) => source,
             Err(e) if kernel.sources.len() > 1 && can_pass_over(&e) => {
                 report.notice(format!("{spec} can't be had here: {e}"));
@@ -167,6 +179,55 @@ pub fn build_kernel(
     Err(BuildError::NoSource {
         kernel: name,
         tried: passed_over,
+    })
+}
+
+/// The key that a kernel's build has by what is locked, without a question to the net: of the build
+/// that is in the cache, or else of the first source that is known. None where the net must be asked.
+///
+/// # Errors
+/// Where the compiler or a local source can't be looked at.
+pub fn known_key(ctx: &BuildCtx, kernel: &ResolvedKernel) -> Result<Option<String>, BuildError> {
+    let inputs = Inputs::of(kernel)?;
+    let mut first = None;
+    for spec in &kernel.sources {
+        if let Some(known) = source::identify(ctx, spec)? {
+            let key = inputs.key(&known);
+            if KernelArtifact::load(&ctx.cache.path("kernels", &key), kernel).is_some() {
+                return Ok(Some(key));
+            }
+            first.get_or_insert(key);
+        }
+    }
+    Ok(first)
+}
+
+/// The key that a kernel's build will have, by the first of its sources that can be had now; the lock
+/// says so afterwards. Nothing is downloaded but an index.
+///
+/// # Errors
+/// Where no source can be had, or the lock can't be kept and `--locked` was asked for.
+pub fn settled_key(
+    ctx: &BuildCtx,
+    kernel: &ResolvedKernel,
+    sink: &dyn BuildSink,
+) -> Result<String, BuildError> {
+    let name = kernel.name.to_string();
+    let report = Reporter::new(&name, sink);
+    let inputs = Inputs::of(kernel)?;
+    let mut tried = Vec::new();
+    for (n, spec) in kernel.sources.iter().enumerate() {
+        match settle(ctx, spec, &kernel.sources[n + 1..], &report) {
+            Ok(source) => return Ok(inputs.key(&source)),
+            Err(e) if kernel.sources.len() > 1 && can_pass_over(&e) => {
+                tried.push((spec.to_string(), e.to_string()));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Err(BuildError::NoSource {
+        kernel: name,
+        tried,
     })
 }
 

@@ -3,6 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
+use super::apt::Listed;
 use super::error::BuildError;
 use crate::spec::SpecFile;
 
@@ -20,6 +21,17 @@ pub(crate) struct LockedDebian {
     pub(crate) version: String,
     pub(crate) sha256: String,
     pub(crate) size: u64,
+}
+
+impl LockedDebian {
+    /// As an index lists it.
+    pub(crate) fn listed(&self) -> Listed {
+        Listed {
+            version: self.version.clone(),
+            sha256: self.sha256.clone(),
+            size: self.size,
+        }
+    }
 }
 
 /// A tag of a git remote.

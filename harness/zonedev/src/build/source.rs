@@ -13,11 +13,12 @@ use super::error::BuildError;
 use super::event::{Phase, Reporter};
 use super::lock::{LockedDebian, LockedGit, release_in};
 use super::overlay::Overlay;
-use super::{proc, releases, tree};
+use super::settle::settle;
+use super::{git, proc, tree};
 use crate::spec::SourceSpec;
 
 /// What an unpacked kernel and its package take at most, in bytes, as measured on 6.12 and 7.3.
-const SOURCE_NEEDS: u64 = 2 << 30;
+pub(super) const SOURCE_NEEDS: u64 = 2 << 30;
 
 /// Which source a kernel was built from; kept in its record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +98,7 @@ impl Identified {
 }
 
 /// A short name for a list of words.
-fn key_of(parts: &[&str]) -> String {
+pub(super) fn key_of(parts: &[&str]) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         hasher
@@ -187,122 +188,41 @@ pub(crate) fn obtain(
     spec: &SourceSpec,
     report: &Reporter<'_>,
 ) -> Result<Identified, BuildError> {
-    let known = identify(ctx, spec)?;
-    if let Some(known) = &known
-        && pristine(ctx, known).exists()
-    {
-        return Ok(known.clone());
+    fetch(ctx, settle(ctx, spec, &[], report)?, report)
+}
+
+/// Unpacks a source into the cache, if it isn't there, and downloads it first where it must be. A
+/// git tag that moved is another source afterwards.
+pub(crate) fn fetch(
+    ctx: &BuildCtx,
+    source: Identified,
+    report: &Reporter<'_>,
+) -> Result<Identified, BuildError> {
+    if pristine(ctx, &source).exists() {
+        return Ok(source);
     }
-    match spec {
-        SourceSpec::Debian {
-            suite,
-            package,
-            release: None,
-        } => obtain_debian(ctx, spec, suite, package, report),
-        SourceSpec::Debian {
-            suite,
-            package,
-            release: Some(release),
-        } => releases::obtain_release(ctx, spec, suite, package, release, report),
-        SourceSpec::Git { url, tag } => obtain_git(ctx, spec, url, tag, report),
-        _ => match known {
-            Some(known) => {
-                unpack(ctx, &known, report)?;
-                Ok(known)
-            }
-            None => Err(BuildError::Command {
-                what: format!("identify {spec}"),
-                detail: "it has no identity".to_owned(),
-            }),
-        },
+    match &source.how {
+        How::Git(locked) => return git::clone(ctx, &source.record, locked, report),
+        How::Deb(locked) if !deb_path(&ctx.cache, &locked.sha256).exists() => {
+            let guard = ctx.cache.lock(&format!("apt-{}", locked.suite), report)?;
+            let apt = AptRoot::open(&ctx.cache, &locked.suite)?;
+            apt.download(
+                &ctx.cache,
+                &guard,
+                &locked.package,
+                &locked.listed(),
+                report,
+            )?;
+        }
+        _ => {}
     }
+    unpack(ctx, &source, report)?;
+    Ok(source)
 }
 
 /// Where a source is once it is unpacked.
 pub(crate) fn pristine(ctx: &BuildCtx, source: &Identified) -> Utf8PathBuf {
     ctx.cache.path("sources", &source.id)
-}
-
-fn obtain_debian(
-    ctx: &BuildCtx,
-    spec: &SourceSpec,
-    suite: &str,
-    package: &str,
-    report: &Reporter<'_>,
-) -> Result<Identified, BuildError> {
-    let guard = ctx.cache.lock(&format!("apt-{suite}"), report)?;
-    // Another build may have locked and fetched it while we waited.
-    let locked = ctx.lock.debian(suite, package)?;
-    if let Some(locked) = &locked
-        && deb_path(&ctx.cache, &locked.sha256).exists()
-    {
-        drop(guard);
-        let found = Identified::new(spec, How::Deb(locked.clone()));
-        unpack(ctx, &found, report)?;
-        return Ok(found);
-    }
-    let apt = AptRoot::open(&ctx.cache, suite)?;
-    let versions = apt.versions(package, report)?;
-    let same = |l: &LockedDebian| {
-        versions
-            .iter()
-            .find(|v| v.version == l.version && v.sha256 == l.sha256)
-    };
-    let (listed, replaces) = match &locked {
-        Some(l) => match same(l) {
-            Some(listed) => (listed, None),
-            None => {
-                let newest = newest(&versions, package)?;
-                let what = format!(
-                    "{package} {} is gone from the mirror's {suite}, which now has {}",
-                    l.version, newest.version
-                );
-                if ctx.locked {
-                    return Err(BuildError::Locked {
-                        what,
-                        lock: ctx.lock.path().to_owned(),
-                    });
-                }
-                report.notice(format!(
-                    "{what}: building that instead, and locking it in {}",
-                    ctx.lock.path()
-                ));
-                (newest, Some(l.version.clone()))
-            }
-        },
-        None => {
-            let newest = newest(&versions, package)?;
-            let what = format!(
-                "{package} of {suite} has no locked version; the newest is {}",
-                newest.version
-            );
-            if ctx.locked {
-                return Err(BuildError::Locked {
-                    what,
-                    lock: ctx.lock.path().to_owned(),
-                });
-            }
-            report.notice(format!("{what}: locking it in {}", ctx.lock.path()));
-            (newest, None)
-        }
-    };
-    apt.download(&ctx.cache, &guard, package, listed, report)?;
-    let chosen = LockedDebian {
-        suite: suite.to_owned(),
-        package: package.to_owned(),
-        version: listed.version.clone(),
-        sha256: listed.sha256.clone(),
-        size: listed.size,
-    };
-    if locked.as_ref() != Some(&chosen) {
-        let _all = ctx.cache.lock("sources-lock", report)?;
-        ctx.lock.set_debian(chosen.clone())?;
-    }
-    drop(guard);
-    let mut found = Identified::new(spec, How::Deb(chosen));
-    found.record.replaces = replaces;
-    unpack(ctx, &found, report)?;
-    Ok(found)
 }
 
 pub(super) fn locked_debian(
@@ -319,88 +239,6 @@ pub(super) fn locked_debian(
             _ => ctx.releases.release(suite, package, release),
         },
     }
-}
-
-fn newest<'a>(
-    versions: &'a [super::apt::Listed],
-    package: &str,
-) -> Result<&'a super::apt::Listed, BuildError> {
-    versions.first().ok_or_else(|| BuildError::Command {
-        what: format!("look up {package}"),
-        detail: "no version is listed".to_owned(),
-    })
-}
-
-fn obtain_git(
-    ctx: &BuildCtx,
-    spec: &SourceSpec,
-    url: &str,
-    tag: &str,
-    report: &Reporter<'_>,
-) -> Result<Identified, BuildError> {
-    let guard = ctx
-        .cache
-        .lock(&format!("git-{}", key_of(&[url, tag])), report)?;
-    let locked = ctx.lock.git(url, tag)?;
-    if locked.is_none() && ctx.locked {
-        return Err(BuildError::Locked {
-            what: format!("{tag} of {url} has no locked commit"),
-            lock: ctx.lock.path().to_owned(),
-        });
-    }
-    ctx.cache
-        .need_space(SOURCE_NEEDS, &format!("the source {tag}"))?;
-    report.phase(Phase::Download, format!("{tag} of {url}"));
-    let temp = ctx.cache.temp(&guard, "clone")?;
-    proc::run(
-        proc::command("git").args([
-            "clone",
-            "--quiet",
-            "--depth",
-            "1",
-            "--config",
-            "advice.detachedHead=false",
-            "--branch",
-            tag,
-            "--",
-            url,
-            temp.as_str(),
-        ]),
-        format!("clone {tag} of {url}"),
-    )?;
-    let commit = tree::commit_of(&temp, "HEAD")?;
-    let chosen = LockedGit {
-        url: url.to_owned(),
-        tag: tag.to_owned(),
-        commit,
-    };
-    let mut replaces = None;
-    if locked.as_ref() != Some(&chosen) {
-        if let Some(old) = locked {
-            let what = format!(
-                "{tag} of {url} was {} and is now {}",
-                old.commit, chosen.commit
-            );
-            if ctx.locked {
-                return Err(BuildError::Locked {
-                    what,
-                    lock: ctx.lock.path().to_owned(),
-                });
-            }
-            report.notice(format!(
-                "{what}: building that instead, and locking it in {}",
-                ctx.lock.path()
-            ));
-            replaces = Some(old.commit);
-        }
-        let _all = ctx.cache.lock("sources-lock", report)?;
-        ctx.lock.set_git(chosen.clone())?;
-    }
-    let mut found = Identified::new(spec, How::Git(chosen));
-    found.record.replaces = replaces;
-    remove(&temp.join(".git"))?;
-    ctx.cache.publish(&temp, &pristine(ctx, &found))?;
-    Ok(found)
 }
 
 /// Unpacks an identified source that is at hand, or at an address that needs no choice.
@@ -454,7 +292,7 @@ pub(super) fn unpack(
         How::Tarball { at, sha256 } => {
             let local = ctx.absolute(Utf8Path::new(at));
             let file = if at.contains("://") {
-                fetch(ctx, at, sha256, &temp, report)?
+                download(ctx, at, sha256, &temp, report)?
             } else if local.exists() {
                 local
             } else {
@@ -505,7 +343,7 @@ pub(super) fn unpack(
 }
 
 /// A downloaded tarball; kept by its checksum.
-fn fetch(
+fn download(
     ctx: &BuildCtx,
     url: &str,
     sha256: &str,

@@ -5,12 +5,14 @@ use std::num::NonZero;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::plan::Partition;
+
 use super::exit::{Exit, Failure};
 use super::{
-    accept, bench, bisect, build, c_program, core, diff, doctor, generate, inspect, list, matrix,
-    minimise, mutants, shell,
+    accept, bench, bisect, build, c_program, ci_plan, core, diff, doctor, generate, history,
+    inspect, list, matrix, merge, minimise, mutants, report, shell,
 };
-use crate::report::Detail;
+use crate::report::Verbosity;
 
 /// Boots Linux kernels side by side and says what a change to the kernel
 /// changed for every ZONE_DEVICE page.
@@ -57,13 +59,43 @@ Examples:
     List(ListArgs),
     /// Build kernels into the cache
     Build(BuildArgs),
+    /// What a CI has to build and to run for a matrix, as JSON (docs/nightly.md)
+    CiPlan(CiPlanArgs),
     /// A busybox shell in a guest with a fixture
     Shell(ShellArgs),
     /// What a run's folder says; of a run that was cut off, what had finished
+    #[command(after_help = "\
+Examples:
+  zonedev report latest                            the summary
+  zonedev report latest --mail                     for a reply on a mailing list
+  zonedev report latest --junit -o junit.xml
+
+docs/formats.md tells what reads each form, and its limits.")]
     Report(ReportArgs),
+    /// Make one run of the parts of one (`zonedev matrix --partition`), with one verdict
+    #[command(after_help = "\
+Example:
+  zonedev matrix -s fsdax --partition 1/2 --run-dir a     on one machine
+  zonedev matrix -s fsdax --partition 2/2 --run-dir b     on another
+  zonedev merge a b
+
+A part that is missing or was cut off leaves its cells unfinished: the run is not green (3), and
+`zonedev matrix --resume` goes on with it. docs/nightly.md tells how CI does it.")]
+    Merge(MergeArgs),
     /// What the kernel of a cell reported, with source lines, and the pages of its checkpoints as a
     /// table, prediction beside observation
     Inspect(InspectArgs),
+    /// Runs of many nights: which cases are red or flaky, and since when
+    #[command(after_help = "\
+Examples:
+  zonedev history import target/runs/* ./nightly.tar.gz
+  zonedev history                                 what is red, flaky or without a verdict
+  zonedev history fsdax-ext4/pin-vmsplice         one case, over the runs
+  zonedev history diff latest~1 latest            what changed since the night before
+  zonedev history times                           how the time goes
+
+docs/history.md tells more.")]
+    History(HistoryArgs),
     /// Compare any two recorded runs, or cells of them
     #[command(after_help = "\
 Examples:
@@ -160,6 +192,10 @@ pub(super) struct Selection {
     /// A case file of one's own, instead of the suites: the suite `own` (repeatable)
     #[arg(long = "case", value_name = "FILE")]
     pub(super) cases: Vec<Utf8PathBuf>,
+    /// Only this part of what is selected: I/N, fixture:I/N or hash:I/N. `zonedev merge` makes one run of
+    /// all parts
+    #[arg(long, value_name = "I/N")]
+    pub(super) partition: Option<Partition>,
 }
 
 /// Options of building.
@@ -225,12 +261,15 @@ pub(super) struct MatrixArgs {
     /// Keep the memory of a guest that hangs; `zonedev core` makes it ready for drgn and crash
     #[arg(long)]
     pub(super) dump_hung: bool,
+    /// Build all that the run takes from the cache, print the kernels' keys, and start no guest
+    #[arg(long)]
+    pub(super) build_only: bool,
     /// Where the run's folder goes [default: target/runs/ID]
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<Utf8PathBuf>,
     /// Go on with a run that was cut off, without its finished cells: its folder, or its name
     #[arg(long, value_name = "RUN", conflicts_with_all = ["kernels", "suites", "filters", "full",
-        "fstests", "cases", "accel", "isolation", "repeat", "until_fails", "retries", "seed", "dump_hung", "run_dir", "locked",
+        "fstests", "cases", "partition", "accel", "isolation", "repeat", "until_fails", "retries", "seed", "dump_hung", "run_dir", "locked", "build_only",
         "tree_base"])]
     pub(super) resume: Option<String>,
 }
@@ -254,12 +293,123 @@ pub(super) struct ManArgs {
 pub(super) struct ReportArgs {
     /// A run's folder, its name, or `latest`
     pub(super) run: String,
-    /// One HTML file that asks nobody for anything (docs/reading-a-report.md), and print its path
+    #[command(flatten)]
+    pub(super) form: Form,
+    /// Write to this file [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<std::path::PathBuf>,
+}
+
+/// The form of a report; without any it is the summary.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(super) struct Form {
+    /// One HTML file that asks nobody for anything (docs/reading-a-report.md): by default
+    /// RUN/report.html, whose path is printed; `-o -` is standard output
     #[arg(long)]
     pub(super) html: bool,
-    /// Where it goes; `-` is standard output [default: RUN/report.html]
-    #[arg(short, long, value_name = "FILE", requires = "html")]
-    pub(super) output: Option<Utf8PathBuf>,
+    /// JUnit's XML
+    #[arg(long)]
+    pub(super) junit: bool,
+    /// KTAP
+    #[arg(long)]
+    pub(super) ktap: bool,
+    /// The run's record (docs/schema/record-1.json)
+    #[arg(long)]
+    pub(super) json: bool,
+    /// GitHub's annotations; the summary goes to $GITHUB_STEP_SUMMARY
+    #[arg(long)]
+    pub(super) github: bool,
+    /// kcidb's JSON, as data of the CI system ORIGIN
+    #[arg(long, value_name = "ORIGIN", num_args = 0..=1, require_equals = true,
+        default_missing_value = "zonedev", value_parser = origin)]
+    pub(super) kcidb: Option<String>,
+    /// Markdown, for an issue
+    #[arg(long)]
+    pub(super) markdown: bool,
+    /// Plain text, for a reply on a mailing list
+    #[arg(long)]
+    pub(super) mail: bool,
+}
+
+impl Form {
+    /// Whether none is asked for.
+    pub(super) fn is_text(&self) -> bool {
+        let flags = [
+            self.html,
+            self.junit,
+            self.ktap,
+            self.json,
+            self.github,
+            self.kcidb.is_some(),
+            self.markdown,
+            self.mail,
+        ];
+        !flags.contains(&true)
+    }
+}
+
+/// A CI system's name, as kcidb has them.
+fn origin(text: &str) -> Result<String, String> {
+    let is = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    match !text.is_empty() && text.chars().all(is) {
+        true => Ok(text.to_owned()),
+        false => Err("small letters, digits and _ only".to_owned()),
+    }
+}
+
+/// `zonedev history`.
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<HistoryCommand>,
+    /// A part of SUITE/FIXTURE/CASE [default: those that are not green]
+    pub(super) case: Option<String>,
+    /// The history's file [default: target/history.sqlite]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) db: Option<Utf8PathBuf>,
+    /// As JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Look at the last N runs
+    #[arg(long, global = true, value_name = "N", default_value_t = 200)]
+    pub(super) last: usize,
+}
+
+/// What else the history is asked.
+#[derive(Debug, Subcommand)]
+pub(super) enum HistoryCommand {
+    /// Put runs in; one that is there already changes nothing
+    Import {
+        /// Folders of runs, folders with several in them, or .tar, .tar.gz, .tar.zst, .zip of such
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+    },
+    /// What changed from one run to a later one: verdicts and differences, newly red first
+    Diff {
+        /// The earlier one: its name or the beginning of it, `latest`, `latest~1`
+        old: String,
+        /// The later one
+        new: String,
+    },
+    /// How the time goes: medians of suites, and cases that got slower
+    Times {
+        /// A part of SUITE/FIXTURE/CASE [default: all]
+        case: Option<String>,
+    },
+    /// The runs that there are
+    Runs,
+}
+
+/// `zonedev merge`.
+#[derive(Debug, Args)]
+pub(super) struct MergeArgs {
+    /// The parts: runs' folders, or their names
+    #[arg(required = true, value_name = "RUN")]
+    pub(super) runs: Vec<String>,
+    /// Where the whole run's folder goes [default: target/runs/ID]
+    #[arg(long, value_name = "DIR")]
+    pub(super) run_dir: Option<Utf8PathBuf>,
 }
 
 /// `zonedev list`.
@@ -296,8 +446,21 @@ pub(super) struct BuildArgs {
     /// Print the path of each bzImage and nothing else
     #[arg(long)]
     pub(super) bzimage: bool,
+    /// Print each kernel's name and the key that its build has in the cache, and build nothing
+    #[arg(long, conflicts_with = "bzimage")]
+    pub(super) print_key: bool,
     #[command(flatten)]
     pub(super) build: BuildOptions,
+}
+
+/// `zonedev ci-plan`.
+#[derive(Debug, Args)]
+pub(super) struct CiPlanArgs {
+    #[command(flatten)]
+    pub(super) selection: Selection,
+    /// The first of the parts: 1/8, hash:1/8
+    #[arg(long, value_name = "1/N", default_value = "1/1")]
+    pub(super) shards: Partition,
 }
 
 /// `zonedev shell`.
@@ -526,9 +689,9 @@ impl Cli {
     /// With the code and the words of the end.
     pub async fn run(self) -> Result<Exit, Failure> {
         super::tell(match (self.quiet, self.verbose) {
-            (true, _) => Detail::Brief,
-            (_, true) => Detail::All,
-            _ => Detail::Screen,
+            (true, _) => Verbosity::Brief,
+            (_, true) => Verbosity::All,
+            _ => Verbosity::Screen,
         });
         match &self.command {
             Command::Completions(args) => return generate::completions(args),
@@ -541,7 +704,9 @@ impl Cli {
             Command::Matrix(args) => return matrix::run(&project, args).await,
             Command::List(args) => return list::run(&project, &args),
             Command::Inspect(args) => return inspect::run(&project, &args),
-            Command::Report(args) => return matrix::report(&project, &args),
+            Command::Merge(args) => return merge::run(&project, &args),
+            Command::Report(args) => return report::run(&project, &args),
+            Command::History(args) => return history::run(&project, &args),
             Command::Diff(args) => return diff::run(&project, &args),
             Command::Accept(args) => return accept::run(&project, &args),
             Command::Minimise(args) => return minimise::run(&project, &args).await,
@@ -553,6 +718,7 @@ impl Cli {
         super::or_interrupted(async {
             match self.command {
                 Command::Build(args) => build::run(&project, args).await,
+                Command::CiPlan(args) => ci_plan::run(&project, args).await,
                 Command::Shell(args) => shell::run(&project, args).await,
                 Command::Bench(args) => bench::run(&project, args).await,
                 Command::Bisect(args) => bisect::run(&project, &args).await,

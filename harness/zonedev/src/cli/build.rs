@@ -3,6 +3,8 @@
 use camino::Utf8Path;
 use tokio::sync::mpsc;
 
+use crate::build;
+
 use super::args::BuildArgs;
 use super::exit::{Exit, Failure};
 use super::setup;
@@ -10,6 +12,18 @@ use super::setup;
 pub(super) async fn run(project: &Utf8Path, args: BuildArgs) -> Result<Exit, Failure> {
     let ctx = setup::build_context(project, &args.build)?;
     let requested = setup::resolve(&ctx, &args.kernels)?;
+    if args.print_key {
+        for r in &requested {
+            let key = build::known_key(&ctx, &r.resolved)?.ok_or_else(|| {
+                Failure::request(
+                    format!("which source {} is built from is not locked yet", r.name),
+                    "build it once: kernels/sources.lock says so then",
+                )
+            })?;
+            outln!("{} {key}", r.name);
+        }
+        return Ok(Exit::Good);
+    }
     let (events, mut receiver) = mpsc::unbounded_channel();
     let listener = tokio::spawn(async move {
         let mut progress = super::progress();

@@ -87,7 +87,10 @@ pub(super) fn run(project: &Utf8Path, args: &ListArgs) -> Result<Exit, Failure> 
                 .into_iter()
                 .map(|r| (r.name, r.contract))
                 .collect();
-            let plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
+            let mut plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
+            if let Some(partition) = args.selection.partition {
+                plan = plan.part(partition);
+            }
             for group in &plan.groups {
                 let skipped = match &group.skip {
                     Some(reason) => format!("  (skipped: {reason})"),

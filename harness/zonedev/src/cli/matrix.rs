@@ -1,4 +1,4 @@
-//! `zonedev matrix`: the main job. `zonedev report`: what a run's folder says.
+//! `zonedev matrix`: the main job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,17 +11,18 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use crate::build::BuildCtx;
 use crate::plan::{self, Plan};
 use crate::record::{
-    Begun, CellId, CellRecord, CellVerdict, Event, RECORD_VERSION, RunFolder, RunRecord,
+    Begun, CellId, CellRecord, CellVerdict, Event, Part, RECORD_VERSION, RunFolder, RunRecord,
 };
 use crate::report;
 use crate::run::{Engine, EngineConfig, Isolation, Repeat};
 use crate::spec::Contract;
 
-use super::args::{Cli, IsolationArg, MatrixArgs, ReportArgs};
+use super::args::{Cli, IsolationArg, MatrixArgs, Selection};
 use super::exit::{Exit, Failure};
 use super::judge::{Accepted, Judged, judge};
 use super::setup::{self, Cases, Host, Requested};
 use super::teller::Teller;
+use super::{prepare, specs};
 
 /// How long a run that is ended waits for what had happened before to be written down.
 const LAST_EVENTS: Duration = Duration::from_millis(300);
@@ -35,6 +36,9 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
         #[expect(clippy::disallowed_methods, reason = "the date in a run's name")]
         let started = SystemTime::now();
         let job = Job::of(project, args)?;
+        if job.args.build_only {
+            return prepare::run(&job).await;
+        }
         let runs = project.join("target/runs");
         let (path, id) = run_folder_in(&runs, job.args.run_dir.as_deref(), started)?;
         let folder = RunFolder::create(&path).map_err(|e| {
@@ -67,24 +71,16 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     go(job, folder, &path, of_run, Some(begun)).await
 }
 
-/// Says what a run's folder says: of a run that was cut off, what had finished.
-pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Failure> {
-    // A run that was cut off is judged where it was typed, which may be another directory.
-    let path = camino::absolute_utf8(super::inspect::run_path(project, &args.run))?;
-    let output = match args.output.as_deref() {
-        Some(file) if file != "-" => Some(camino::absolute_utf8(file)?),
-        other => other.map(Utf8Path::to_owned),
-    };
-    let tell = |folder: &RunFolder, record: &RunRecord| {
-        tell(project, args.html, output.as_deref(), folder, record)
-    };
-    let folder = RunFolder::open(&path);
+/// The record of a run's folder. Of a run that was cut off it is made of what had finished, and
+/// kept, unless it still goes on.
+pub(super) fn recorded(project: &Utf8Path, folder: &RunFolder) -> Result<RunRecord, Failure> {
     if let Ok(record) = folder.read_record()
         && record.unfinished.is_empty()
     {
-        return tell(&folder, &record);
+        return Ok(record);
     }
-    let begun = begun(&folder)?;
+    let path = folder.path();
+    let begun = begun(folder)?;
     let job = Job::of(project, command(&begun)?)?;
     let running = folder.is_running();
     let records: Vec<CellRecord> = begun
@@ -92,8 +88,9 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
         .iter()
         .filter_map(|id| folder.finished(id))
         .collect();
-    let judged = judge(&records, &job.contracts(), &job.accepted, &path, false)?;
+    let judged = judge(&records, &job.contracts(), &job.accepted, path, false)?;
     let mut record = over(&begun, judged);
+    record.notices = folder.notices()?;
     let words = if running {
         "the run is still going on"
     } else {
@@ -103,37 +100,23 @@ pub(super) fn report(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Fail
     if !running {
         folder.write_record(&record)?;
     }
-    tell(&folder, &record)
-}
-
-/// Tells it in the form that was asked for.
-fn tell(
-    project: &Utf8Path,
-    html: bool,
-    output: Option<&Utf8Path>,
-    folder: &RunFolder,
-    record: &RunRecord,
-) -> Result<Exit, Failure> {
-    if html {
-        let typed = typed(project, folder.path());
-        if let Some(path) = super::html::write(project, folder, record, typed, output)? {
-            outln!("{path}");
-        }
-        return Ok(Exit::Good);
-    }
-    let look = super::look(&std::io::stdout());
-    tell_summary(project, folder.path(), record, &look);
-    Ok(Exit::Good)
+    Ok(record)
 }
 
 /// Prints a run's summary, and where the run is.
-fn tell_summary(project: &Utf8Path, path: &Utf8Path, record: &RunRecord, look: &report::Look) {
+pub(super) fn tell_summary(
+    project: &Utf8Path,
+    path: &Utf8Path,
+    record: &RunRecord,
+    look: &report::Look,
+) {
     out!("{}", report::summary(record, typed(project, path), look));
     outln!("run: {path}");
 }
 
-/// What finds a run again: its name alone, in the project's own folder of them.
-fn typed<'a>(project: &Utf8Path, path: &'a Utf8Path) -> &'a str {
+/// What names a run on a command line: its name alone, where that is in the project's own folder
+/// of runs.
+pub(super) fn typed<'a>(project: &Utf8Path, path: &'a Utf8Path) -> &'a str {
     match path.strip_prefix(project.join("target/runs")) {
         Ok(name) => name.as_str(),
         Err(_) => path.as_str(),
@@ -165,16 +148,27 @@ pub(super) fn command(begun: &Begun) -> Result<MatrixArgs, Failure> {
 }
 
 /// A request, resolved; nothing is built yet.
-struct Job {
-    ctx: BuildCtx,
-    requested: Vec<Requested>,
-    plan: Plan,
-    accepted: Accepted,
+pub(super) struct Job {
+    pub(super) ctx: BuildCtx,
+    pub(super) requested: Vec<Requested>,
+    pub(super) plan: Plan,
+    pub(super) accepted: Accepted,
+    /// Where it is one part of several.
+    part: Option<Part>,
     args: MatrixArgs,
 }
 
 impl Job {
-    fn of(project: &Utf8Path, args: MatrixArgs) -> Result<Job, Failure> {
+    /// With every option as it is when nothing is typed.
+    pub(super) fn of_selection(project: &Utf8Path, selection: Selection) -> Result<Job, Failure> {
+        let cli = Cli::try_parse_from(["zonedev", "matrix"]).ok();
+        let mut args = (cli.and_then(Cli::into_matrix))
+            .ok_or_else(|| Failure::harness("`zonedev matrix` alone is not understood"))?;
+        args.selection = selection;
+        Job::of(project, args)
+    }
+
+    pub(super) fn of(project: &Utf8Path, args: MatrixArgs) -> Result<Job, Failure> {
         let ctx = setup::build_context(project, &args.build)?;
         let requested = setup::resolve(&ctx, &args.selection.kernels)?;
         let Cases {
@@ -186,7 +180,10 @@ impl Job {
             .iter()
             .map(|r| (r.name.clone(), r.contract.clone()))
             .collect();
-        let plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
+        let mut plan = plan::plan(&kernels, &cases, &fixtures, &filter)?;
+        if let Some(partition) = args.selection.partition {
+            plan = plan.part(partition);
+        }
         if plan.groups.is_empty() {
             return Err(Failure::nothing_selected(
                 "no case was selected",
@@ -194,16 +191,24 @@ impl Job {
             ));
         }
         let accepted = Accepted::of(&plan, project)?;
+        let part = match args.selection.partition {
+            Some(p) => Some(Part::new(
+                p.to_string(),
+                specs::hash(project, &args.selection)?,
+            )),
+            None => None,
+        };
         Ok(Job {
             ctx,
             requested,
             plan,
             accepted,
+            part,
             args,
         })
     }
 
-    fn contracts(&self) -> Vec<Contract> {
+    pub(super) fn contracts(&self) -> Vec<Contract> {
         self.requested.iter().map(|r| r.contract.clone()).collect()
     }
 }
@@ -296,7 +301,11 @@ async fn go(
     let begun = match before {
         Some(before) => same_run(before, &begun)?,
         None => {
-            RunFolder::open(path).write_begun(&begun)?;
+            let folder = RunFolder::open(path);
+            if let Some(part) = &job.part {
+                folder.write_part(part)?;
+            }
+            folder.write_begun(&begun)?;
             begun
         }
     };
@@ -407,7 +416,7 @@ async fn go(
 }
 
 /// The record of a run, as far as it went.
-fn over(begun: &Begun, judged: Judged) -> RunRecord {
+pub(super) fn over(begun: &Begun, judged: Judged) -> RunRecord {
     let finished: BTreeSet<&CellId> = judged.cells.iter().map(|(id, _)| id).collect();
     let unfinished: Vec<CellId> = begun
         .cells
@@ -543,7 +552,7 @@ pub(super) fn run_folder_in(
 }
 
 /// `latest` beside the runs; where it can't be made, `zonedev inspect` takes the folder's name.
-fn link_latest(path: &Utf8Path) {
+pub(super) fn link_latest(path: &Utf8Path) {
     if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
         let new = parent.join(format!(".latest-{}", std::process::id()));
         if std::os::unix::fs::symlink(name, &new).is_ok() {

@@ -31,6 +31,7 @@ mod bench;
 mod bisect;
 mod build;
 mod c_program;
+mod ci_plan;
 mod core;
 mod diff;
 #[cfg(test)]
@@ -38,19 +39,24 @@ mod docs_tests;
 mod doctor;
 mod exit;
 mod generate;
+mod history;
 mod html;
 mod inspect;
 mod judge;
 mod lines;
 mod list;
 mod matrix;
+mod merge;
 mod minimise;
 mod mutants;
 mod own;
+mod prepare;
 mod project;
+mod report;
 mod setup;
 mod shell;
 mod signals;
+mod specs;
 mod teller;
 
 pub use args::Cli;
@@ -64,13 +70,13 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::report::{self, Detail, Look, Progress, Size};
+use crate::report::{Look, Progress, Size, Verbosity, escape};
 
 /// How long what still runs may take to end, when we end.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 /// How much is told: `-v`, `-q`.
-static DETAIL: OnceLock<Detail> = OnceLock::new();
+static VERBOSITY: OnceLock<Verbosity> = OnceLock::new();
 
 /// The first trouble with standard output.
 static UNWRITTEN: OnceLock<String> = OnceLock::new();
@@ -97,7 +103,7 @@ pub fn main() -> ExitCode {
     signals::take();
     // What a panic says may repeat what a guest said.
     std::panic::set_hook(Box::new(|panic| {
-        errln!("zonedev: a bug: {}", report::escape(&panic.to_string()));
+        errln!("zonedev: a bug: {}", escape(&panic.to_string()));
     }));
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -129,15 +135,15 @@ pub fn main() -> ExitCode {
 }
 
 /// Takes how much is to be told from now on.
-fn tell(detail: Detail) {
-    let _ = DETAIL.set(detail);
+fn tell(verbosity: Verbosity) {
+    let _ = VERBOSITY.set(verbosity);
 }
 
 /// How to write to a stream: its size and colours, where it is a terminal.
 fn look(to: &(impl IsTerminal + AsFd)) -> Look {
     let terminal = to.is_terminal().then(|| console_size(to));
     Look {
-        detail: DETAIL.get().copied().unwrap_or_default(),
+        verbosity: VERBOSITY.get().copied().unwrap_or_default(),
         ..Look::new(terminal, |name| std::env::var_os(name))
     }
 }
@@ -173,7 +179,7 @@ fn console_size(terminal: &impl AsFd) -> Size {
 fn progress() -> Progress {
     let look = look(&std::io::stderr());
     let moves = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-    if std::io::stderr().is_terminal() && moves && look.detail != Detail::Brief {
+    if std::io::stderr().is_terminal() && moves && look.verbosity != Verbosity::Brief {
         Progress::live(look, indicatif::ProgressDrawTarget::stderr())
     } else {
         Progress::plain(look, Box::new(std::io::stderr()))

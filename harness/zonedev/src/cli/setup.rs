@@ -37,6 +37,9 @@ pub(super) fn build_context(
     ctx.tree_base.clone_from(&options.tree_base);
     // For tests, and where there is no cargo: an agent that was built before.
     ctx.agent = std::env::var("ZONEDEV_AGENT").ok().map(Utf8PathBuf::from);
+    ctx.git = std::env::var("ZONEDEV_KERNEL_GIT")
+        .ok()
+        .filter(|url| !url.is_empty());
     Ok(ctx)
 }
 
@@ -166,6 +169,11 @@ fn own_cases(files: &[Utf8PathBuf]) -> Result<Vec<Case>, Failure> {
 
 /// Hands a build's events on as the run's.
 struct Forward(UnboundedSender<Event>);
+
+/// Where a build's events go to become the run's.
+pub(super) fn forward(events: &UnboundedSender<Event>) -> impl BuildSink + use<> {
+    Forward(events.clone())
+}
 
 impl BuildSink for Forward {
     fn event(&self, event: BuildEvent) {

@@ -2,6 +2,8 @@
 
 mod cells;
 mod filter;
+mod partition;
 
 pub use cells::{Group, Plan, PlannedCell, plan};
 pub use filter::{Filter, FilterError};
+pub use partition::{Partition, PartitionError};

@@ -5,14 +5,16 @@
 //! record.json      the run, versioned, once it is over    schema.json  its JSON schema
 //! cells/SIDE-KERNEL/SUITE/FIXTURE/CASE/   cell.json.zst  console.log  observation.snap
 //!     profile.json.zst, of a kernel that profiles itself
+//! part.json        of one part of several: which, and of what
 //! ```
 //!
 //! Files are written aside and renamed, the journal is appended to: a harness that is killed at any
 //! moment leaves whole cells, and a journal whose last line may be torn. The journal is locked as
 //! long as its harness lives.
 
+use std::collections::BTreeMap;
 use std::fs::TryLockError;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -21,10 +23,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{Begun, CellId, CellRecord, Event, RECORD_VERSION, RunRecord};
+use super::{Begun, CellId, CellRecord, Event, Part, RECORD_VERSION, RunRecord};
 
 const JOURNAL: &str = "journal.jsonl";
 const BEGUN: &str = "begun.json";
+const PART: &str = "part.json";
 /// Bytes that a packed file may have unpacked.
 const MAX_UNPACKED: u64 = 1 << 30;
 
@@ -194,12 +197,88 @@ impl RunFolder {
         self.read_versioned(BEGUN)
     }
 
+    /// Writes `part.json`.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn write_part(&self, part: &Part) -> Result<(), RunFolderError> {
+        self.write_json(Utf8Path::new(PART), part)
+    }
+
+    /// Reads `part.json`: none of a run that is whole.
+    ///
+    /// # Errors
+    /// Where it isn't one, or is of another version.
+    pub fn read_part(&self) -> Result<Option<Part>, RunFolderError> {
+        match self.path.join(PART).exists() {
+            true => self.read_versioned(PART).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Every event of the journal that is whole; what else is in it is left out.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    pub fn events(&self) -> Result<Vec<Event>, RunFolderError> {
+        let bytes = fs::read(self.path.join(JOURNAL))?;
+        let lines = bytes.split(|b| *b == b'\n');
+        Ok(lines
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect())
+    }
+
+    /// What the journal tells loudly, each once.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    pub fn notices(&self) -> Result<Vec<String>, RunFolderError> {
+        let mut out = Vec::new();
+        for event in self.events()? {
+            match event {
+                Event::Notice { message } if !out.contains(&message) => out.push(message),
+                _ => {}
+            }
+        }
+        Ok(out)
+    }
+
+    /// Copies a cell with all its files from another run.
+    ///
+    /// # Errors
+    /// Where they can't be read or written.
+    pub fn copy_cell(&self, from: &RunFolder, id: &CellId) -> Result<(), RunFolderError> {
+        let to = self.cell_dir(id)?;
+        for entry in fs::read_dir(from.path.join(id.folder()))? {
+            let entry = entry?;
+            // A case may have another's name and more: its folder is no file of this one.
+            if entry.file_type()?.is_file() {
+                let name = entry.file_name();
+                fs::copy(entry.path(), to.as_std_path().join(name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads a cell back.
     ///
     /// # Errors
     /// Where it isn't there or isn't one.
     pub fn read_cell(&self, id: &CellId) -> Result<CellRecord, RunFolderError> {
         read_packed(&self.path.join(id.folder()).join("cell.json.zst"))
+    }
+
+    /// How long each cell took, in milliseconds, by the journal; a run whose journal is not there
+    /// has none.
+    ///
+    /// # Errors
+    /// Where the journal can't be read.
+    pub fn times(&self) -> Result<BTreeMap<CellId, u64>, RunFolderError> {
+        let path = self.path.join(JOURNAL);
+        if !path.exists() {
+            return Ok(BTreeMap::new());
+        }
+        Ok(super::times::times(BufReader::new(fs::File::open(path)?))?)
     }
 
     /// Writes what a cell's kernel has counted.

@@ -6,11 +6,13 @@ mod folder;
 mod hang;
 mod lines;
 mod normalise;
+mod part;
 mod predicted;
 mod run;
 mod splat;
 #[cfg(test)]
 pub(crate) mod testing;
+mod times;
 
 pub use cell::{
     CellId, CellRecord, CheckpointRecord, End, FailedRun, KnownFailure, KnownWhat, Left, LogLine,
@@ -20,6 +22,7 @@ pub use folder::{RunFolder, RunFolderError};
 pub use hang::{CORE, Hang, Rung, WaitingTask};
 pub use lines::SourceLines;
 pub use normalise::normalise;
+pub use part::Part;
 pub use predicted::{PredictedRun, kind_word, part_words, region_name};
 pub use run::{
     AcceptState, Begun, CeilingRecord, CellVerdict, Difference, Event, FailureKind, FlakyRecord,

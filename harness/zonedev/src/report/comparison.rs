@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::fit::{Section, fit};
 use super::sections::{log_lines, some, verdict_block};
-use super::text::{Detail, Look, Paint, count, wrap};
+use super::text::{Look, Paint, Verbosity, count, wrap};
 use crate::record::{CellId, CellVerdict, KernelRecord, PairRecord, PairVerdict, RunRecord};
 
 /// Kernels, and cells of one run only, that are named.
@@ -101,7 +101,7 @@ pub fn comparison(of: &Comparison<'_>, look: &Look) -> String {
     let pairs: Vec<&PairRecord> = of.pairs.iter().map(|(pair, ..)| pair).collect();
     sections.extend(log_lines(&pairs, look));
     let used = out.matches('\n').count();
-    let rows = (look.detail != Detail::All).then_some(look.rows.saturating_sub(used + 3));
+    let rows = (look.verbosity != Verbosity::All).then_some(look.rows.saturating_sub(used + 3));
     if fit(&sections, rows, &mut out) {
         out.push_str("\n-v leaves nothing out\n");
     }

@@ -4,6 +4,8 @@
 mod comparison;
 mod coverage;
 mod fit;
+mod forms;
+mod history;
 mod html;
 mod inspect;
 mod lines;
@@ -17,12 +19,17 @@ mod vocabulary;
 
 pub use comparison::{Comparison, accepted, comparison, refused};
 pub use coverage::coverage;
+pub use forms::{
+    Annotated, Detail, ISSUE, JunitError, MAX_SUMMARY, Recorded, github, json, junit, kcidb, ktap,
+    mail, markdown, schema, to_json,
+};
+pub use history::{history, history_diff, history_runs, history_times};
 pub use html::{Broken, Cells, HtmlError, html};
 pub use inspect::inspect;
 pub use lines::{KernelLines, Sources, lines};
 pub use mutants::{FailedCell, MutantRow, mutants_table};
 pub use progress::Progress;
 pub use summary::summary;
-pub use text::{Detail, Look, Size, escape};
+pub use text::{Look, Size, Verbosity, escape};
 pub use trouble::trouble;
 pub use vocabulary::vocabulary;

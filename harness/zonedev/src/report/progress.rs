@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::text::{Detail, Look, Paint, count, duration, escape};
+use super::text::{Look, Paint, Verbosity, count, duration, escape};
 use crate::record::{CellVerdict, Event};
 
 /// Cells that have run before it is said how long the others may take.
@@ -144,10 +144,10 @@ impl Progress {
     pub fn event(&mut self, event: &Event) {
         self.tally.event(event);
         let line = self.line(event);
-        let detail = self.look.detail;
+        let verbosity = self.look.verbosity;
         match &mut self.way {
             Way::Plain(to) => {
-                let told = detail != Detail::Brief || fails(event);
+                let told = verbosity != Verbosity::Brief || fails(event);
                 if let Some(line) = line.filter(|_| told) {
                     let _ = writeln!(to, "{line}").and_then(|()| to.flush());
                 }
@@ -158,7 +158,7 @@ impl Progress {
                 running,
             } => {
                 live(event, bars, whole, running);
-                if let Some(line) = line.filter(|_| keeps(event, detail)) {
+                if let Some(line) = line.filter(|_| keeps(event, verbosity)) {
                     let _ = bars.println(line);
                 }
                 if let Some(whole) = whole {
@@ -238,7 +238,7 @@ impl Progress {
                 step,
                 steps,
                 op,
-            } if look.detail == Detail::All => format!("{cell}: {}/{steps} {op}", step + 1),
+            } if look.verbosity == Verbosity::All => format!("{cell}: {}/{steps} {op}", step + 1),
             Event::CellStarted { .. } | Event::CellStep { .. } => return None,
             Event::CellFinished {
                 cell,
@@ -288,11 +288,13 @@ fn fails(event: &Event) -> bool {
 }
 
 /// Events whose line stays above the live ones.
-fn keeps(event: &Event, detail: Detail) -> bool {
+fn keeps(event: &Event, verbosity: Verbosity) -> bool {
     match event {
         Event::BuildFinished { cached, .. } => !cached,
         Event::Notice { .. } => true,
-        Event::BootFinished { .. } | Event::CellFinished { .. } if detail == Detail::All => true,
+        Event::BootFinished { .. } | Event::CellFinished { .. } if verbosity == Verbosity::All => {
+            true
+        }
         event => fails(event),
     }
 }

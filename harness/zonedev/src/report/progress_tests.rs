@@ -219,9 +219,9 @@ fn quiet_tells_failures_and_verbose_each_step() {
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     };
-    let brief = told(Detail::Brief);
+    let brief = told(Verbosity::Brief);
     assert_eq!(brief.lines().count(), 1, "{brief}");
     assert!(brief.starts_with("FAIL  [2/2]"), "{brief}");
-    assert!(told(Detail::All).contains("on 5.10: 1/3 create\n"));
-    assert!(!told(Detail::Screen).contains("1/3 create"));
+    assert!(told(Verbosity::All).contains("on 5.10: 1/3 create\n"));
+    assert!(!told(Verbosity::Screen).contains("1/3 create"));
 }

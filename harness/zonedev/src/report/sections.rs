@@ -87,14 +87,27 @@ pub(super) fn failures(run: &RunRecord, look: &Look) -> Option<Section> {
 }
 
 /// The same difference of several cases, told once.
-struct Group<'a> {
-    difference: &'a Difference,
-    pages: Option<(u64, u64)>,
-    places: Vec<&'a str>,
+pub(super) struct Group<'a> {
+    pub(super) difference: &'a Difference,
+    pub(super) pages: Option<(u64, u64)>,
+    pub(super) places: Vec<&'a str>,
     cases: Vec<String>,
+    /// The cells of the kernels that differ from the baseline.
+    pub(super) cells: Vec<&'a CellId>,
 }
 
-fn grouped<'a>(pairs: &[&'a PairRecord]) -> Vec<Group<'a>> {
+impl Group<'_> {
+    /// `at step 3 pin, step 4 pin`; empty where it is nowhere in particular.
+    pub(super) fn at(&self) -> String {
+        match self.places.as_slice() {
+            [] => String::new(),
+            several if several.len() <= 3 => format!("at {}", several.join(", ")),
+            several => format!("at {} places", several.len()),
+        }
+    }
+}
+
+pub(super) fn grouped<'a>(pairs: &[&'a PairRecord]) -> Vec<Group<'a>> {
     let mut groups: BTreeMap<(u8, &str, &str), Group<'a>> = BTreeMap::new();
     let several = {
         let mut others: Vec<_> = pairs.iter().map(|p| p.other.side).collect();
@@ -111,6 +124,7 @@ fn grouped<'a>(pairs: &[&'a PairRecord]) -> Vec<Group<'a>> {
                     pages: None,
                     places: Vec::new(),
                     cases: Vec::new(),
+                    cells: Vec::new(),
                 });
             group.pages = match (group.pages, d.pages) {
                 (Some((a, b)), Some((c, e))) => Some((a.min(c), b.max(e))),
@@ -120,6 +134,9 @@ fn grouped<'a>(pairs: &[&'a PairRecord]) -> Vec<Group<'a>> {
                 && !group.places.contains(&at)
             {
                 group.places.push(at);
+            }
+            if !group.cells.contains(&&pair.other) {
+                group.cells.push(&pair.other);
             }
             let case = if several {
                 pair.other.to_string()
@@ -172,11 +189,9 @@ pub(super) fn verdict_block(
     let mut section = Section::new(paint, &head, "difference", look);
     for group in &groups {
         let text = format!("{}{}", pages_words(group.pages), group.difference.text);
-        let at = match group.places.as_slice() {
-            [] => String::new(),
-            [one] => format!("at {one}, "),
-            several if several.len() <= 3 => format!("at {}, ", several.join(", ")),
-            several => format!("at {} places, ", several.len()),
+        let at = match group.at() {
+            at if at.is_empty() => at,
+            at => format!("{at}, "),
         };
         let cases = match group.cases.len() {
             n if n == pairs.len() && n > 3 => format!("in all {n} cases"),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::fit::{Section, fit};
 use super::sections;
-use super::text::{Detail, Look, Paint, count, duration, wrap};
+use super::text::{Look, Paint, Verbosity, count, duration, wrap};
 use crate::record::{CellId, CellVerdict, PairRecord, PairVerdict, RunRecord};
 
 /// Lines of a screen on which there is room for more than one command to type next.
@@ -23,12 +23,12 @@ pub fn summary(run: &RunRecord, typed: &str, look: &Look) -> String {
     }
     let sections: Vec<Section> = sections(run, look)
         .into_iter()
-        .filter(|section| look.detail != Detail::Brief || section.is_bad())
+        .filter(|section| look.verbosity != Verbosity::Brief || section.is_bad())
         .collect();
     let lines = |text: &str| text.matches('\n').count();
     // One more for the line that says what is left out, one for the run's folder.
     let room = look.rows.saturating_sub(lines(&head) + lines(&foot) + 3);
-    let rows = (look.detail != Detail::All).then_some(room);
+    let rows = (look.verbosity != Verbosity::All).then_some(room);
     let mut out = head;
     let left_out = fit(&sections, rows, &mut out);
     out.push('\n');
@@ -84,7 +84,7 @@ fn heading(run: &RunRecord, look: &Look, out: &mut String) {
     for (n, kernel) in run.kernels.iter().enumerate() {
         let role = if n == 0 { " (baseline)" } else { "" };
         let mut text = format!("{}{role}", kernel.name);
-        if look.detail == Detail::All {
+        if look.verbosity == Verbosity::All {
             let says = kernel.provenance.iter().map(|(k, v)| format!("{k} {v}"));
             let says: Vec<String> = says.collect();
             let _ = write!(text, ", contract {}: {}", kernel.contract, says.join(", "));

@@ -242,7 +242,7 @@ fn however_much_there_is_to_tell_it_fits_and_the_worst_is_there() {
         }
     }
     let all = Look {
-        detail: Detail::All,
+        verbosity: Verbosity::All,
         ..Look::plain(80)
     };
     let text = summary(&run, "latest", &all);
@@ -253,7 +253,7 @@ fn however_much_there_is_to_tell_it_fits_and_the_worst_is_there() {
 #[test]
 fn little_is_what_failed_and_the_verdict() {
     let brief = Look {
-        detail: Detail::Brief,
+        verbosity: Verbosity::Brief,
         ..Look::plain(80)
     };
     let text = summary(&large(), "latest", &brief);

@@ -17,12 +17,12 @@ pub struct Look {
     /// Whether to use colours.
     pub colour: bool,
     /// How much is told.
-    pub detail: Detail,
+    pub verbosity: Verbosity,
 }
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Detail {
+pub enum Verbosity {
     /// What failed, and the verdict (`-q`).
     Brief,
     /// What fits a screen.
@@ -54,7 +54,7 @@ impl Look {
             width: terminal.map_or(100, |t| t.columns).clamp(40, 160),
             rows: terminal.map_or(ROWS, |t| t.rows.saturating_sub(1)).max(20),
             colour: !set("NO_COLOR") && (forced || (terminal.is_some() && !dumb)),
-            detail: Detail::Screen,
+            verbosity: Verbosity::Screen,
         }
     }
 
@@ -64,7 +64,7 @@ impl Look {
             width,
             rows: ROWS,
             colour: false,
-            detail: Detail::Screen,
+            verbosity: Verbosity::Screen,
         }
     }
 
