@@ -274,8 +274,10 @@ fn holds_what_it_should(shard: &Shard, plan: &Plan) -> Result<(), Failure> {
         None => Ok(()),
         Some(id) => Err(Failure::request(
             format!(
-                "{} is not what this zonedev makes the part {} of: {id} is in only one of the two",
-                shard.path, shard.partition
+                "{} is not what this zonedev makes the part {} of: {} is in only one of the two",
+                shard.path,
+                shard.partition,
+                report::escape(&id.to_string())
             ),
             "use the zonedev that made the parts",
         )),
@@ -306,6 +308,15 @@ fn choose<'a>(
             .filter_map(|s| Some((*s, s.folder.read_cell(id).ok()?)))
             .filter(|(_, cell)| cell.id == *id)
             .collect();
+        // Of nearly all cells there is one record, and nothing to choose.
+        let told = match (<[_; 1]>::try_from(told), tellers.len()) {
+            (Ok([one]), 1) => {
+                chosen.push(one);
+                continue;
+            }
+            (Ok(one), _) => Vec::from(one),
+            (Err(several), _) => several,
+        };
         let all = told.len() == tellers.len();
         if let [(a, one), rest @ ..] = told.as_slice()
             && let Some((b, _)) = rest.iter().find(|(_, other)| {
