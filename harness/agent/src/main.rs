@@ -10,18 +10,22 @@
 //! and what `fork` makes), and one worker for provisioning and programs.
 //!
 //! `wire` is what the two say to each other.
+//!
+//! `shell` is a forked process, too: it serves the port for shells, beside everything else. Called
+//! by a person as `hold`, this file holds pages until it is ended (`hold`).
 
 mod actor;
 mod cpus;
+mod hold;
 mod init;
 mod pagemap;
 mod process;
+mod shell;
 mod wire;
 
 fn main() {
     if std::process::id() != 1 {
-        eprintln!("failed to start the agent: it runs only as PID 1 of a guest");
-        std::process::exit(2);
+        std::process::exit(hold::main());
     }
     init::run()
 }

@@ -14,6 +14,7 @@ mod message;
 mod op;
 mod outcome;
 mod profile;
+mod shell;
 mod size;
 pub mod text;
 
@@ -30,4 +31,5 @@ pub use outcome::{
     Backing, Extent, Fact, Outcome, PagemapRun, PagemapState, ProgramOutput, StepResult,
 };
 pub use profile::{MAX_PROFILE, Profile, ProfileFile};
+pub use shell::{Bytes, FromShell, MAX_CHUNK, ShellStart, Terminal, ToShell, WindowSize};
 pub use size::Size;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Hold, Mismatch, Op, Outcome, PinHow, Profile};
 
 /// Rises with every change that an older peer would misread.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// One operation to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,8 +82,7 @@ pub enum HostMessage {
     },
     /// Run one operation.
     Run(Request),
-    /// Give the channel to an interactive busybox shell, whose end is the guest's end. Not
-    /// answered: from here on the channel carries a terminal's bytes.
+    /// Fork who serves the port for shells ([`crate::ToShell`]). Not answered: the port is.
     Shell {},
     /// Hand over what a kernel that profiles itself has counted.
     Profile {},

@@ -17,8 +17,9 @@ use super::expect::{Coming, Expect};
 use super::jobs::{Ended, outcome};
 use super::port::Port;
 use super::table::Table;
-use super::{boot, profile, shell};
+use super::{boot, profile};
 use crate::cpus;
+use crate::shell;
 use crate::wire::{Filled, failed};
 use std::os::fd::AsFd;
 
@@ -132,14 +133,18 @@ impl Agent {
             }
             HostMessage::Run(request) => self.request(request),
             HostMessage::Shell {} => {
-                let e = shell::hand_over(self.port.fd());
-                self.fatal(format!("failed to start a shell: {e}"));
+                if let Err(e) = shell::fork() {
+                    boot::log(
+                        3,
+                        &format!("zonedev agent: failed to fork for a shell: {e}"),
+                    );
+                }
             }
             HostMessage::Profile {} => {
                 let profile = profile::profile();
                 self.port.send(&AgentMessage::Profile { profile });
             }
-            HostMessage::PowerOff {} => shell::power_off(),
+            HostMessage::PowerOff {} => boot::power_off(),
         }
     }
 

@@ -75,17 +75,28 @@ pub(super) fn uptime_ms() -> u64 {
 }
 
 /// Closes every descriptor from `first` on: a forked child keeps nothing of PID 1's.
-pub(super) fn close_from(first: u32) {
+pub(crate) fn close_from(first: u32) {
     // SAFETY: the caller is a forked child that never uses, nor drops, what owned these.
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
 /// Opens a device node for reading and writing without waiting on it.
-pub(super) fn open_nonblocking(path: &str) -> io::Result<File> {
+pub(crate) fn open_nonblocking(path: &str) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
+}
+
+/// Writes everything back and switches the machine off.
+pub(super) fn power_off() -> ! {
+    nix::unistd::sync();
+    loop {
+        // Returns only where it failed.
+        let Err(e) = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_POWER_OFF);
+        log(3, &format!("zonedev agent: failed to power off: {e}"));
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
 }

@@ -11,7 +11,8 @@ mod jobs;
 mod namespaces;
 mod port;
 mod profile;
-mod shell;
 mod table;
 
 pub(crate) use agent::run;
+pub(crate) use boot::{close_from, open_nonblocking};
+pub(crate) use port::find;

@@ -27,7 +27,7 @@ pub(super) struct Port {
 }
 
 /// The device node of the port with this name.
-pub(super) fn find(name: &str) -> Option<String> {
+pub(crate) fn find(name: &str) -> Option<String> {
     fs::read_dir("/sys/class/virtio-ports")
         .ok()?
         .flatten()

@@ -10,7 +10,7 @@ use crate::plan::Partition;
 use super::exit::{Exit, Failure};
 use super::{
     accept, bench, bisect, build, c_program, ci_plan, core, diff, doctor, generate, history,
-    inspect, list, matrix, merge, minimise, mutants, report, shell,
+    inspect, list, matrix, merge, minimise, mutants, report, rerun, shell, watch,
 };
 use crate::report::Verbosity;
 
@@ -62,7 +62,31 @@ Examples:
     /// What a CI has to build and to run for a matrix, as JSON (docs/nightly.md)
     CiPlan(CiPlanArgs),
     /// A busybox shell in a guest with a fixture
+    #[command(after_help = "\
+Examples:
+  zonedev shell 6.12 --fixture fsdax-xfs          a prompt; Ctrl-] leaves a guest that hangs
+  zonedev shell 7.3 -c 'ndctl list'               one command
+  zonedev shell 6.12 < script.sh                  the commands of a file
+  zonedev shell 6.12 --gdb                        gdb holds it from its first instruction on
+
+Exit codes: of a command or a script its own, and 125 where it had none; of a prompt 0
+(docs/by-hand.md).")]
     Shell(ShellArgs),
+    /// Run a cell of a run again, up to a moment, and give a shell in the guest as it is then
+    #[command(after_help = "\
+Examples:
+  zonedev rerun latest fsdax-ext4/pin-vmsplice    up to where it goes wrong, or to its end
+  zonedev rerun latest truncate-pinned -k 7.3 --until pinned
+
+Its processes stay as they are, with what they map and pin (docs/by-hand.md).")]
+    Rerun(RerunArgs),
+    /// The pages of a guest of `shell` or `rerun`, live
+    #[command(after_help = "\
+Examples:
+  zonedev watch                                   the only guest that runs
+  zonedev watch 6.12 --once                       one look at one of them, as a table
+  zonedev watch --once --json                     … for a program")]
+    Watch(WatchArgs),
     /// What a run's folder says; of a run that was cut off, what had finished
     #[command(after_help = "\
 Examples:
@@ -471,11 +495,60 @@ pub(super) struct ShellArgs {
     /// The fixture, one of images/fixtures/
     #[arg(long, default_value = "fsdax-ext4")]
     pub(super) fixture: String,
+    /// Run one command instead of a prompt
+    #[arg(short, long, value_name = "COMMAND")]
+    pub(super) command: Option<String>,
+    /// Hold the guest before its first instruction, and say how gdb attaches to it
+    #[arg(long)]
+    pub(super) gdb: bool,
     /// The accelerator
     #[arg(long)]
     pub(super) accel: Option<AccelArg>,
     #[command(flatten)]
     pub(super) build: BuildOptions,
+}
+
+/// `zonedev rerun`.
+#[derive(Debug, Args)]
+pub(super) struct RerunArgs {
+    /// A run's folder, its name, or `latest`
+    pub(super) run: String,
+    /// A part of SUITE/FIXTURE/CASE that names one case
+    pub(super) cell: String,
+    /// The kernel, where it ran on several
+    #[arg(short, long, value_name = "KERNEL")]
+    pub(super) kernel: Option<String>,
+    /// Stop at this checkpoint [default: where it goes wrong; of a cell that passed, its end]
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(super) until: Option<String>,
+    /// Run one command there instead of a prompt
+    #[arg(short, long, value_name = "COMMAND")]
+    pub(super) command: Option<String>,
+    /// Hold the guest before its first instruction, and say how gdb attaches to it
+    #[arg(long)]
+    pub(super) gdb: bool,
+    /// The accelerator [default: the run's]
+    #[arg(long)]
+    pub(super) accel: Option<AccelArg>,
+}
+
+/// `zonedev watch`.
+#[derive(Debug, Args)]
+pub(super) struct WatchArgs {
+    /// The process of its `zonedev`, or a part of its kernel, fixture or case [default: the only one]
+    pub(super) guest: Option<String>,
+    /// Name the guests that can be watched
+    #[arg(long)]
+    pub(super) list: bool,
+    /// One look, as a table; so it is where standard output is no terminal
+    #[arg(long)]
+    pub(super) once: bool,
+    /// One look, as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Milliseconds from look to look
+    #[arg(long, value_name = "MS", default_value = "500")]
+    pub(super) interval: NonZero<u64>,
 }
 
 /// `zonedev inspect`.
@@ -720,6 +793,8 @@ impl Cli {
                 Command::Build(args) => build::run(&project, args).await,
                 Command::CiPlan(args) => ci_plan::run(&project, args).await,
                 Command::Shell(args) => shell::run(&project, args).await,
+                Command::Rerun(args) => rerun::run(&project, args).await,
+                Command::Watch(args) => watch::run(&project, args).await,
                 Command::Bench(args) => bench::run(&project, args).await,
                 Command::Bisect(args) => bisect::run(&project, &args).await,
                 Command::BisectStep(args) => bisect::one_step(&project, &args).await,

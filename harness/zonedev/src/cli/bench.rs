@@ -109,7 +109,7 @@ async fn guest(
 
     let (small, path) = engine(&fixture, "clone")?;
     let started = Instant::now();
-    let (guest, session) = small.boot_for_hand(&fixture).await.map_err(failed)?;
+    let (guest, session) = small.boot_alone(&fixture).await.map_err(failed)?;
     let boot = started.elapsed();
     let template = guest.save_template(session).await?;
     let mut clones = Vec::new();
@@ -141,7 +141,7 @@ async fn guest(
 
     fixture.nvdimms[0].size = proto::Size(1 << 30);
     let (large, path) = engine(&fixture, "pages")?;
-    let (guest, session) = large.boot_for_hand(&fixture).await.map_err(failed)?;
+    let (guest, session) = large.boot_alone(&fixture).await.map_err(failed)?;
     guest.pause().await?;
     let reader = PageReader::new(std::sync::Arc::clone(&side.info));
     let mut pages = 0;

@@ -22,30 +22,49 @@ use crate::vm::{Fault, VmError};
 /// | 3 | the harness or the host failed |
 /// | 4 | nothing was selected |
 /// | 5 | a kernel or an image did not build |
-/// | 125 | `bisect-step` alone: can't tell |
+/// | 125 | `bisect-step`: can't tell; `shell`, `rerun`: the guest's shell had no end |
 /// | 128 | `bisect-step` alone: stop |
+///
+/// `shell` and `rerun` with a command, or with commands from a pipe, end as these do; 125 where
+/// they had no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
     /// 0
-    Good = 0,
+    Good,
     /// 1
-    Regressed = 1,
+    Regressed,
     /// 2
-    Request = 2,
+    Request,
     /// 3
-    Harness = 3,
+    Harness,
     /// 4
-    NothingSelected = 4,
+    NothingSelected,
     /// 5
-    Build = 5,
+    Build,
     /// 125
-    CannotTell = 125,
+    CannotTell,
     /// 128
-    Stop = 128,
+    Stop,
+    /// What a guest's shell ended with.
+    Shell(u8),
 }
 
 impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Good => 0,
+            Exit::Regressed => 1,
+            Exit::Request => 2,
+            Exit::Harness => 3,
+            Exit::NothingSelected => 4,
+            Exit::Build => 5,
+            Exit::CannotTell => 125,
+            Exit::Stop => 128,
+            Exit::Shell(code) => code,
+        }
+    }
+
     /// The code that a record holds.
     pub fn from_code(code: u8) -> Exit {
         match code {
@@ -61,7 +80,7 @@ impl Exit {
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        ExitCode::from(exit as u8)
+        ExitCode::from(exit.code())
     }
 }
 

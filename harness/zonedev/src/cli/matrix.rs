@@ -270,7 +270,7 @@ async fn go(
     let artifacts = match built {
         Ok(artifacts) => artifacts,
         Err(failure) => {
-            let exit_code = failure.exit as u8;
+            let exit_code = failure.exit.code();
             let _ = events.send(Event::RunFinished {
                 exit_code,
                 took_ms: clock.elapsed().as_millis() as u64,
@@ -449,7 +449,7 @@ pub(super) fn over(begun: &Begun, judged: Judged) -> RunRecord {
         pages_predicted: judged.pages_predicted,
         phases_ms: BTreeMap::new(),
         notices: Vec::new(),
-        exit_code: exit as u8,
+        exit_code: exit.code(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::record::{
     Begun, CellId, CellRecord, CellVerdict, Event, Part, RECORD_VERSION, RunFolder, RunRecord,
 };
 use crate::spec::Contract;
-use crate::{report, verdict};
+use crate::verdict;
 
 use super::args::{Cli, MatrixArgs, MergeArgs};
 use super::exit::{Exit, Failure};
@@ -106,7 +106,7 @@ pub(super) fn run(project: &Utf8Path, args: &MergeArgs) -> Result<Exit, Failure>
     folder.write_record(&record)?;
     matrix::link_latest(&path);
     let look = super::look(&std::io::stdout());
-    matrix::tell_summary(project, &path, &record, &look);
+    matrix::tell_summary(&project, &path, &record, &look);
     Ok(Exit::from_code(record.exit_code))
 }
 
@@ -274,8 +274,10 @@ fn holds_what_it_should(shard: &Shard, plan: &Plan) -> Result<(), Failure> {
         None => Ok(()),
         Some(id) => Err(Failure::request(
             format!(
-                "{} is not what this zonedev makes the part {} of: {id} is in only one of the two",
-                shard.path, shard.partition
+                "{} is not what this zonedev makes the part {} of: {} is in only one of the two",
+                shard.path,
+                shard.partition,
+                report::escape(&id.to_string())
             ),
             "use the zonedev that made the parts",
         )),
@@ -306,6 +308,15 @@ fn choose<'a>(
             .filter_map(|s| Some((*s, s.folder.read_cell(id).ok()?)))
             .filter(|(_, cell)| cell.id == *id)
             .collect();
+        // Of nearly all cells there is one record, and nothing to choose.
+        let told = match (<[_; 1]>::try_from(told), tellers.len()) {
+            (Ok([one]), 1) => {
+                chosen.push(one);
+                continue;
+            }
+            (Ok(one), _) => Vec::from(one),
+            (Err(several), _) => several,
+        };
         let all = told.len() == tellers.len();
         if let [(a, one), rest @ ..] = told.as_slice()
             && let Some((b, _)) = rest.iter().find(|(_, other)| {

@@ -39,6 +39,7 @@ mod docs_tests;
 mod doctor;
 mod exit;
 mod generate;
+mod hand;
 mod history;
 mod html;
 mod inspect;
@@ -53,11 +54,14 @@ mod own;
 mod prepare;
 mod project;
 mod report;
+mod rerun;
 mod setup;
 mod shell;
 mod signals;
 mod specs;
 mod teller;
+mod terminal;
+mod watch;
 
 pub use args::Cli;
 pub use exit::{Exit, Failure};
@@ -103,6 +107,7 @@ pub fn main() -> ExitCode {
     signals::take();
     // What a panic says may repeat what a guest said.
     std::panic::set_hook(Box::new(|panic| {
+        terminal::restore();
         errln!("zonedev: a bug: {}", escape(&panic.to_string()));
     }));
     let runtime = match tokio::runtime::Builder::new_multi_thread()

@@ -112,7 +112,7 @@ fn at_once() -> ! {
     for tidy in TIDY.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         tidy();
     }
-    std::process::exit(i32::from(Exit::Harness as u8));
+    std::process::exit(i32::from(Exit::Harness.code()));
 }
 
 /// As if nobody had taken it over: its default is to end us.

@@ -13,7 +13,7 @@ use crate::record::{CellId, CellRecord, End, Event, Left, RunFolder};
 use crate::spec::{Fixture, PlannedStep};
 use crate::vm::{Accel, BASE_CMDLINE, Console, Guest, Machine, Nvdimm, Template, clock_parameters};
 
-use super::cell::{Drive, ended, read_console, vm_end};
+use super::cell::{Drive, Limits, ended, read_console, vm_end};
 use super::engine::{Engine, Isolation, PROVISION, turn};
 use super::error::RunError;
 use super::pages::PageReader;
@@ -47,6 +47,15 @@ impl Place {
         let console = self.console.lock();
         console.unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// What a guest that boots becomes.
+pub(super) struct Prepare<'a> {
+    pub(super) side: usize,
+    pub(super) fixture: &'a Fixture,
+    pub(super) limits: Limits,
+    /// Whether its port for shells is served.
+    pub(super) shells: bool,
 }
 
 /// A template, or the reason why each case boots for itself, or why none can.
@@ -144,10 +153,9 @@ impl Engine {
         reader: &PageReader,
         record: &mut CellRecord,
     ) -> Option<(Guest, Session)> {
-        let limits = self.limits(side);
         let machine = self.machine(side, fixture);
         let booted = Guest::boot(&machine, &self.config.launcher, &place.dir).await;
-        let mut guest = match booted {
+        let guest = match booted {
             Ok(guest) => guest,
             Err(e) => {
                 record.end = vm_end(&e);
@@ -155,6 +163,24 @@ impl Engine {
             }
         };
         place.hear(guest.console());
+        let prepare = Prepare {
+            side,
+            fixture,
+            limits: self.limits(side),
+            shells: false,
+        };
+        self.prepare(guest, &prepare, reader, record).await
+    }
+
+    /// Greets a guest that boots, and provisions it. `None`: `record.end` says why not.
+    pub(super) async fn prepare(
+        &self,
+        mut guest: Guest,
+        what: &Prepare<'_>,
+        reader: &PageReader,
+        record: &mut CellRecord,
+    ) -> Option<(Guest, Session)> {
+        let (side, limits) = (what.side, what.limits);
         let mut session = match Session::open(
             &mut guest,
             self.behaviour(side),
@@ -175,7 +201,14 @@ impl Engine {
                 return None;
             }
         };
-        let steps: Vec<PlannedStep> = fixture
+        if what.shells
+            && let Err(e) = session.serve_shells().await
+        {
+            record.end = ended(&e, None, &guest).await;
+            return None;
+        }
+        let steps: Vec<PlannedStep> = what
+            .fixture
             .provision
             .iter()
             .cloned()
@@ -223,7 +256,7 @@ impl Engine {
         tokio::task::block_in_place(|| read_console(record, &bytes, total, symbols));
     }
 
-    fn machine(&self, side: usize, fixture: &Fixture) -> Machine {
+    pub(super) fn machine(&self, side: usize, fixture: &Fixture) -> Machine {
         let side = &self.sides[side];
         let cmdline = format!(
             "{BASE_CMDLINE} {} watchdog_thresh={} nbd.nbds_max=4 nbd.max_part=0 {}",
@@ -267,16 +300,18 @@ impl Engine {
             .cloned()
             .collect()
     }
+}
 
-    /// Boots a machine with a fixture for a person, without cells.
+impl Engine {
+    /// Boots a machine with a fixture, without cells.
     ///
     /// # Errors
     /// Where it does not come up, with its last words.
-    pub async fn boot_for_hand(&self, fixture: &Fixture) -> Result<(Guest, Session), End> {
+    pub async fn boot_alone(&self, fixture: &Fixture) -> Result<(Guest, Session), End> {
         let id = CellId {
-            suite: "shell".into(),
+            suite: "boot".into(),
             fixture: fixture.name.clone(),
-            case: "by-hand".into(),
+            case: "alone".into(),
             side: 0,
             kernel: self.sides[0].name.clone(),
         };
@@ -285,7 +320,7 @@ impl Engine {
         let dir = folder.cell_dir(&id).map_err(|e| error(e.to_string()))?;
         let place = Place::new(dir);
         let reader = PageReader::new(Arc::clone(&self.sides[0].info));
-        let mut record = self.empty(&id, "by hand", "boot");
+        let mut record = self.empty(&id, "alone", "boot");
         let booted = self.boot(0, fixture, &place, &reader, &mut record).await;
         match (booted, provisioning_failure(&record)) {
             (Some(booted), None) => Ok(booted),

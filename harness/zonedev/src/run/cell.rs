@@ -68,6 +68,19 @@ impl Limits {
         }
     }
 
+    /// For a guest that somebody may stop at any time, for as long as they like.
+    pub(super) fn none() -> Self {
+        let forever = Duration::from_secs(10 * 365 * 24 * 3600);
+        Limits {
+            boot: forever,
+            greeting: forever,
+            step: forever,
+            program: forever,
+            hang: forever,
+            heartbeat: forever,
+        }
+    }
+
     fn for_op(&self, op: &Op) -> Duration {
         match op {
             Op::Run {
@@ -85,6 +98,13 @@ impl Limits {
             _ => self.step,
         }
     }
+}
+
+/// Whether a case can go on behind a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Went {
+    On,
+    Failed,
 }
 
 /// A guest with an open talk, and what drives it.
@@ -137,42 +157,9 @@ impl Drive<'_> {
         at: &mut Option<usize>,
     ) -> Result<(), SessionError> {
         for (i, step) in steps.iter().enumerate() {
-            record.steps.push(StepRecord {
-                actor: step.actor.clone(),
-                op: step.op.clone(),
-                expected: step.expected.clone(),
-                expected_splats: step.splats.clone(),
-                every_splat: step.every_splat,
-                outcome: None,
-            });
             told(i, step.op.word());
-            let request = RequestParts {
-                actor: &step.actor,
-                op: &step.op,
-                blocked_after_ms: step.may_block.then_some(match step.expected.as_str() {
-                    "blocked" => BLOCKED_AFTER_MS,
-                    _ => STUCK_AFTER_MS,
-                }),
-                mark: format!("zonedev: step {i}"),
-            };
-            let limit = match step.expected.as_str() {
-                HUNG => self.limits.hang,
-                _ => self.limits.for_op(&step.op),
-            };
             *at = Some(i);
-            let (outcome, checkpoint) = self.session.run(self.guest, request, limit).await?;
-            if let Some(output) = &outcome.output {
-                record.results.extend(read_program(step, output));
-            }
-            let failed = matches!(
-                outcome.result,
-                StepResult::Failed { .. } | StepResult::Lacks { .. }
-            );
-            record.steps[i].outcome = Some(outcome);
-            if let (Op::Checkpoint { name }, Some(claims)) = (&step.op, checkpoint) {
-                self.checkpoint(name, i, claims, record).await?;
-            }
-            if failed {
+            if self.step(i, step, record).await? == Went::Failed {
                 // Later steps build on this one; what they would show is not its effect.
                 return Ok(());
             }
@@ -201,6 +188,52 @@ impl Drive<'_> {
         let console = self.guest.console();
         console.wait_for(END_MARK, self.limits.step).await;
         Ok(())
+    }
+
+    /// Runs step `i` of a case.
+    ///
+    /// # Errors
+    /// What ended the talk.
+    pub(super) async fn step(
+        &mut self,
+        i: usize,
+        step: &PlannedStep,
+        record: &mut CellRecord,
+    ) -> Result<Went, SessionError> {
+        record.steps.push(StepRecord {
+            actor: step.actor.clone(),
+            op: step.op.clone(),
+            expected: step.expected.clone(),
+            expected_splats: step.splats.clone(),
+            every_splat: step.every_splat,
+            outcome: None,
+        });
+        let request = RequestParts {
+            actor: &step.actor,
+            op: &step.op,
+            blocked_after_ms: step.may_block.then_some(match step.expected.as_str() {
+                "blocked" => BLOCKED_AFTER_MS,
+                _ => STUCK_AFTER_MS,
+            }),
+            mark: format!("zonedev: step {i}"),
+        };
+        let limit = match step.expected.as_str() {
+            HUNG => self.limits.hang,
+            _ => self.limits.for_op(&step.op),
+        };
+        let (outcome, checkpoint) = self.session.run(self.guest, request, limit).await?;
+        if let Some(output) = &outcome.output {
+            record.results.extend(read_program(step, output));
+        }
+        let failed = matches!(
+            outcome.result,
+            StepResult::Failed { .. } | StepResult::Lacks { .. }
+        );
+        record.steps[i].outcome = Some(outcome);
+        if let (Op::Checkpoint { name }, Some(claims)) = (&step.op, checkpoint) {
+            self.checkpoint(name, i, claims, record).await?;
+        }
+        Ok(if failed { Went::Failed } else { Went::On })
     }
 
     /// Reads until the pages agree or a bounded number of readings did not.

@@ -6,6 +6,7 @@ mod cell;
 mod dump;
 mod engine;
 mod error;
+mod hand;
 mod hang;
 mod pages;
 mod profile;
@@ -17,6 +18,7 @@ mod trust;
 
 pub use engine::{Engine, EngineConfig, Isolation, Side};
 pub use error::RunError;
+pub use hand::{InHand, Launched, Stop, Stopped};
 pub use pages::PageReader;
 pub use progress::Silence;
 pub use repeat::Repeat;

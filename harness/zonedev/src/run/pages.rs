@@ -40,6 +40,23 @@ impl PageReader {
         Ok((reading?, took))
     }
 
+    /// Reads a guest in which somebody works: where a debugger has stopped it, it stays stopped.
+    ///
+    /// # Errors
+    /// Where QEMU does not do as it is told.
+    pub async fn look(&self, guest: &Guest) -> Result<(PagesReading, Duration)> {
+        guest.pause().await?;
+        // A guest that stood already says who stopped it: "debug", "shutdown" …
+        let ours = guest.status().await?.state == "paused";
+        let started = Instant::now();
+        let reading = tokio::task::block_in_place(|| self.read_paused(guest));
+        let took = started.elapsed();
+        if ours {
+            guest.resume().await?;
+        }
+        Ok((reading?, took))
+    }
+
     /// Reads a guest that is paused already.
     ///
     /// # Errors

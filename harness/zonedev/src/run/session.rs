@@ -210,14 +210,12 @@ impl Session {
             .map_err(|e| SessionError::Channel(format!("it can't be written: {e}")))
     }
 
-    /// Hands the channel over to a shell, whose end is the guest's: from now on it carries a
-    /// terminal's bytes.
+    /// Has the guest's port for shells served from now on.
     ///
     /// # Errors
     /// Where the channel is gone.
-    pub async fn into_shell(mut self) -> Result<UnixStream, SessionError> {
-        self.send(&HostMessage::Shell {}).await?;
-        Ok(self.channel)
+    pub async fn serve_shells(&mut self) -> Result<(), SessionError> {
+        self.send(&HostMessage::Shell {}).await
     }
 
     fn patience(&self, limit: Duration) -> Patience {

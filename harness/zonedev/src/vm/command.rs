@@ -10,6 +10,9 @@ use super::machine::{Machine, RAM_ID};
 /// The name of the agent's virtio-serial port.
 pub const AGENT_PORT: &str = "org.zonedev.agent";
 
+/// The name of the port of a guest's shells.
+pub const SHELL_PORT: &str = "org.zonedev.shell";
+
 /// The chardev of the first UART.
 pub(super) const CONSOLE_ID: &str = "console";
 
@@ -39,6 +42,17 @@ pub(super) struct Wiring<'a> {
     /// Where the file of each backend is, named by its id.
     pub(super) memory: &'a Utf8Path,
     pub(super) sharing: Sharing,
+    /// What a person's guest has besides.
+    pub(super) hand: Option<Hand<'a>>,
+}
+
+/// What a guest has that a person works in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hand<'a> {
+    /// QEMU's end of the socket pair of its shells' port.
+    pub(super) shell: RawFd,
+    /// Where a debugger finds it: a unix socket, which QEMU makes.
+    pub(super) gdb: Option<&'a Utf8Path>,
 }
 
 /// The arguments for a machine. It starts stopped; with private memory, it waits for its state.
@@ -137,6 +151,9 @@ pub(super) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<String> {
         "-device",
         format!("virtserialport,bus=ports.0,chardev=agent,name={AGENT_PORT}"),
     );
+    if let Some(hand) = &wiring.hand {
+        args.hand(hand);
+    }
     args.add(
         "-chardev",
         format!("socket,id=monitor,fd={}", wiring.monitor),
@@ -178,6 +195,22 @@ impl Args {
         self.0.push(value.into());
     }
 
+    fn hand(&mut self, hand: &Hand<'_>) {
+        self.add("-chardev", format!("socket,id=shell,fd={}", hand.shell));
+        self.add(
+            "-device",
+            format!("virtserialport,bus=ports.0,chardev=shell,name={SHELL_PORT}"),
+        );
+        if let Some(path) = hand.gdb {
+            let path = escape(path);
+            self.add(
+                "-chardev",
+                format!("socket,id=gdb,path={path},server=on,wait=off"),
+            );
+            self.add("-gdb", "chardev:gdb");
+        }
+    }
+
     pub(super) fn accel(&mut self, accel: Accel) {
         let how = match accel {
             Accel::Kvm => "kvm",
@@ -199,6 +232,10 @@ mod tests {
     use super::*;
 
     fn shown(machine: &Machine, sharing: Sharing) -> String {
+        shown_by(machine, sharing, None)
+    }
+
+    fn shown_by(machine: &Machine, sharing: Sharing, hand: Option<Hand<'_>>) -> String {
         let wiring = Wiring {
             monitor: 7,
             channel: 8,
@@ -206,6 +243,7 @@ mod tests {
             log: "/run/a,b/log".into(),
             memory: "/dev/shm/zonedev/0".into(),
             sharing,
+            hand,
         };
         let mut text = String::new();
         for arg in arguments(machine, &wiring) {
@@ -264,6 +302,30 @@ mod tests {
                  -device virtio-blk-pci,drive=disk0\n"
             ),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn a_persons_guest_has_a_port_more_and_a_debugger_only_where_it_is_asked_for() {
+        let plain = shown(&machine(), Sharing::Shared);
+        let of = |gdb| shown_by(&machine(), Sharing::Shared, Some(Hand { shell: 9, gdb }));
+        let added = |text: &str| {
+            let lines = text.lines().filter(|line| !plain.contains(line));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let port = [
+            "-chardev socket,id=shell,fd=9",
+            "-device virtserialport,bus=ports.0,chardev=shell,name=org.zonedev.shell",
+        ];
+        assert_eq!(added(&of(None)), port);
+        let debugged = added(&of(Some("/run/a,b/gdb".into())));
+        assert_eq!(debugged[..2], port);
+        assert_eq!(
+            debugged[2..],
+            [
+                "-chardev socket,id=gdb,path=/run/a,,b/gdb,server=on,wait=off",
+                "-gdb chardev:gdb"
+            ]
         );
     }
 

@@ -10,7 +10,7 @@ use qapi::qmp::{self, QmpCommand};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 
-use super::command::{CONSOLE_ID, Sharing, Wiring, arguments, file};
+use super::command::{CONSOLE_ID, Hand, Sharing, Wiring, arguments, file};
 use super::console::{Console, Fifos};
 use super::error::{Result, VmError};
 use super::event::{End, Event};
@@ -49,23 +49,32 @@ pub struct Guest {
     pub(super) launcher: Launcher,
     pub(super) machine: Arc<Machine>,
     channel: Option<UnixStream>,
+    shell: Option<UnixStream>,
     console: Console,
-    log: ResetLog,
+    log: Gone,
+    gdb: Option<Gone>,
     memory: Utf8PathBuf,
     segments: OnceLock<Vec<Segment>>,
     /// The files of memory that is its own; a clone has none.
     pub(super) files: Option<Reserved>,
 }
 
-/// The file in which QEMU tells of resets; removed when dropped.
+/// A file that goes with its guest: removed when dropped.
 #[derive(Debug)]
-struct ResetLog(Utf8PathBuf);
+struct Gone(Utf8PathBuf);
 
-impl Drop for ResetLog {
+impl Drop for Gone {
     fn drop(&mut self) {
         // Gone already, or with the directory that it is in.
         let _ = fs_err::remove_file(&self.0);
     }
+}
+
+/// What a person's guest has besides a port for shells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByHand {
+    /// A debugger finds it, and it stands still until one lets it run.
+    pub gdb: bool,
 }
 
 /// Whether a guest runs.
@@ -81,6 +90,25 @@ impl Guest {
     /// Boots a machine with empty NVDIMMs. Its console goes to `dir`/console.log, what QEMU says to
     /// `dir`/qemu.stderr; `dir` exists and is this guest's own. Returns as soon as it runs.
     pub async fn boot(machine: &Machine, launcher: &Launcher, dir: &Utf8Path) -> Result<Self> {
+        Self::boot_with(machine, launcher, dir, None).await
+    }
+
+    /// The same for a person. One that a debugger is to find does not run yet.
+    pub async fn boot_by_hand(
+        machine: &Machine,
+        launcher: &Launcher,
+        dir: &Utf8Path,
+        hand: ByHand,
+    ) -> Result<Self> {
+        Self::boot_with(machine, launcher, dir, Some(hand)).await
+    }
+
+    async fn boot_with(
+        machine: &Machine,
+        launcher: &Launcher,
+        dir: &Utf8Path,
+        hand: Option<ByHand>,
+    ) -> Result<Self> {
         machine.check()?;
         let files = launcher.memory.reserve(machine.memory_bytes())?;
         // Fresh and sparse: no old superblock is found on them.
@@ -103,10 +131,13 @@ impl Guest {
             memory,
             Sharing::Shared,
             Some(files),
+            hand,
         )
         .await?;
         guest.check_layout().await?;
-        guest.resume().await?;
+        if guest.gdb.is_none() {
+            guest.resume().await?;
+        }
         Ok(guest)
     }
 
@@ -118,15 +149,25 @@ impl Guest {
         memory: Utf8PathBuf,
         sharing: Sharing,
         files: Option<Reserved>,
+        hand: Option<ByHand>,
     ) -> Result<Self> {
         use std::os::fd::AsRawFd;
         let dir = dir
             .canonicalize_utf8()
             .map_err(VmError::io(format!("find {dir}")))?;
         let fifos = Fifos::make(launcher.memory.unique("console"))?;
-        let log = ResetLog(launcher.memory.unique("resets"));
+        let log = Gone(launcher.memory.unique("resets"));
+        let gdb = hand.is_some_and(|h| h.gdb);
+        let gdb = gdb.then(|| Gone(launcher.memory.unique("gdb")));
         let (monitor, qemu_monitor) = socket_pair()?;
         let (channel, qemu_channel) = socket_pair()?;
+        let (shell, qemu_shell) = match hand {
+            Some(_) => {
+                let (ours, theirs) = socket_pair()?;
+                (Some(stream(ours)?), Some(theirs))
+            }
+            None => (None, None),
+        };
         let wiring = Wiring {
             monitor: qemu_monitor.as_raw_fd(),
             channel: qemu_channel.as_raw_fd(),
@@ -134,11 +175,19 @@ impl Guest {
             log: &log.0,
             memory: &memory,
             sharing,
+            hand: qemu_shell.as_ref().map(|socket| Hand {
+                shell: socket.as_raw_fd(),
+                gdb: gdb.as_ref().map(|g| g.0.as_path()),
+            }),
         };
         let launch = Launch {
             program: launcher.qemu.path.clone(),
             args: arguments(&machine, &wiring),
-            inherit: vec![qemu_monitor.into(), qemu_channel.into()],
+            inherit: [qemu_monitor, qemu_channel]
+                .into_iter()
+                .chain(qemu_shell)
+                .map(Into::into)
+                .collect(),
             stderr: dir.join("qemu.stderr"),
             limits: Limits::of_guest(machine.memory_bytes()),
         };
@@ -154,8 +203,10 @@ impl Guest {
             launcher: launcher.clone(),
             machine,
             channel: Some(stream(channel)?),
+            shell,
             console,
             log,
+            gdb,
             memory,
             segments: OnceLock::new(),
             files,
@@ -166,6 +217,17 @@ impl Guest {
     /// the virtio-serial port [`super::AGENT_PORT`].
     pub fn take_channel(&mut self) -> Option<UnixStream> {
         self.channel.take()
+    }
+
+    /// The host's end of the port for shells, the first time that it is asked for; only a person's
+    /// guest has one. The guest's end is the virtio-serial port [`super::SHELL_PORT`].
+    pub fn take_shell(&mut self) -> Option<UnixStream> {
+        self.shell.take()
+    }
+
+    /// The socket at which a debugger finds it, where it was asked for.
+    pub fn gdb(&self) -> Option<&Utf8Path> {
+        self.gdb.as_ref().map(|g| g.0.as_path())
     }
 
     /// Stops the guest's processors and clocks; returns when they stand.

@@ -28,6 +28,26 @@ pub fn memory_places(cache_dir: &Utf8Path) -> Vec<Utf8PathBuf> {
     places
 }
 
+/// The directories of this user's guests in `places`, also of harnesses that are dead.
+pub fn memory_dirs(places: &[Utf8PathBuf]) -> Vec<Utf8PathBuf> {
+    let entries = places.iter().filter_map(|p| p.read_dir_utf8().ok());
+    let dirs = entries.flatten().flatten();
+    let named = dirs.filter(|e| e.file_name().starts_with(PREFIX));
+    let mut out: Vec<Utf8PathBuf> = named
+        .map(|e| e.into_path())
+        .filter(|d| is_ours(d))
+        .collect();
+    out.sort();
+    out
+}
+
+/// Whether it is a directory, and this user's.
+fn is_ours(dir: &Utf8Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs_err::symlink_metadata(dir);
+    meta.is_ok_and(|m| m.is_dir() && m.uid() == nix::unistd::geteuid().as_raw())
+}
+
 /// Removes the directories that dead harnesses of this user left in `places`, and says which.
 /// One that is in use, someone else's, or can't be removed stays.
 pub fn sweep(places: &[Utf8PathBuf]) -> Vec<Utf8PathBuf> {
@@ -48,11 +68,7 @@ pub fn sweep(places: &[Utf8PathBuf]) -> Vec<Utf8PathBuf> {
 
 /// Removes `dir` if it is ours and its lock is free.
 fn abandoned(dir: &Utf8Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(meta) = fs_err::symlink_metadata(dir) else {
-        return false;
-    };
-    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
+    if !is_ours(dir) {
         return false;
     }
     let Ok(file) = fs_err::File::open(dir) else {

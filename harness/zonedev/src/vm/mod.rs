@@ -18,13 +18,13 @@ mod template;
 
 pub use accel::{Accel, AccelProbe, probe_accel};
 pub use clock::clock_parameters;
-pub use command::AGENT_PORT;
+pub use command::{AGENT_PORT, SHELL_PORT};
 pub use console::Console;
 pub use error::{Fault, Result, VmError};
 pub use event::{End, Event};
-pub use guest::{Guest, Launcher, Status};
+pub use guest::{ByHand, Guest, Launcher, Status};
 pub use machine::{BASE_CMDLINE, Machine, Nvdimm};
-pub use memory::{Abandon, MemoryDir, memory_places, sweep};
+pub use memory::{Abandon, MemoryDir, memory_dirs, memory_places, sweep};
 pub use qemu::Qemu;
 pub use spawn::{Spawner, confinement};
 pub use template::Template;

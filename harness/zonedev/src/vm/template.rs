@@ -179,8 +179,16 @@ impl Template {
     pub async fn start_clone(&self, dir: &Utf8Path) -> Result<Guest> {
         let machine = Arc::clone(&self.machine);
         let memory = self.files.path().to_owned();
-        let guest =
-            Guest::start(machine, &self.launcher, dir, memory, Sharing::Private, None).await?;
+        let guest = Guest::start(
+            machine,
+            &self.launcher,
+            dir,
+            memory,
+            Sharing::Private,
+            None,
+            None,
+        )
+        .await?;
         match tokio::time::timeout(LIMIT, guest.load(&self.state)).await {
             Ok(loaded) => loaded?,
             Err(_) => {
