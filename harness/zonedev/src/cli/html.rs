@@ -19,11 +19,12 @@ use super::setup;
 /// Where the report lies in a run's folder, unless somebody says otherwise.
 const NAME: &str = "report.html";
 
-/// Writes the report of a run; gives where it is. `-` is standard output.
+/// Writes the report of a run, which `typed` finds again; gives where it is. `-` is standard output.
 pub(super) fn write(
     project: &Utf8Path,
     folder: &RunFolder,
     record: &RunRecord,
+    typed: &str,
     to: Option<&Utf8Path>,
 ) -> Result<Option<Utf8PathBuf>, Failure> {
     let recorded = Recorded {
@@ -32,7 +33,8 @@ pub(super) fn write(
         contracts: Mutex::default(),
     };
     let begun = folder.read_begun().ok();
-    let make = |out: &mut dyn std::io::Write| report::html(record, begun.as_ref(), &recorded, out);
+    let make =
+        |out: &mut dyn std::io::Write| report::html(record, typed, begun.as_ref(), &recorded, out);
     if to.is_some_and(|to| to == "-") {
         make(&mut std::io::stdout().lock())?;
         return Ok(None);

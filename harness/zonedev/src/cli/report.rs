@@ -89,7 +89,8 @@ pub(super) fn run(project: &Utf8Path, args: &ReportArgs) -> Result<Exit, Failure
             _ => (output.clone().map(Utf8PathBuf::try_from).transpose())
                 .map_err(|e| Failure::request(e.to_string(), "name a file whose path is UTF-8"))?,
         };
-        if let Some(path) = html::write(project, &folder, &record, output.as_deref())? {
+        let typed = matrix::typed(project, &path);
+        if let Some(path) = html::write(project, &folder, &record, typed, output.as_deref())? {
             outln!("{path}");
         }
         return Ok(Exit::Good);

@@ -119,6 +119,14 @@ pub(super) fn blocks(run: &RunRecord) -> Vec<Block> {
     blocks
 }
 
+/// A difference, its least and most pages, its places and its cells.
+type Found<'a> = (
+    &'a Difference,
+    Option<(u64, u64)>,
+    Vec<&'a str>,
+    Vec<&'a CellId>,
+);
+
 fn block(
     pairs: &[&PairRecord],
     id: &'static str,
@@ -126,12 +134,6 @@ fn block(
     means: &'static str,
     open: bool,
 ) -> Block {
-    type Found<'a> = (
-        &'a Difference,
-        Option<(u64, u64)>,
-        Vec<&'a str>,
-        Vec<&'a CellId>,
-    );
     let mut found: BTreeMap<(u8, &str, &str), Found<'_>> = BTreeMap::new();
     for pair in pairs {
         for d in pair.differences.iter().filter(|d| d.kind != "log-line") {
@@ -171,9 +173,7 @@ fn block(
     }
 }
 
-fn group(
-    (d, pages, places, ids): (&Difference, Option<(u64, u64)>, Vec<&str>, Vec<&CellId>),
-) -> Group {
+fn group((d, pages, places, ids): Found<'_>) -> Group {
     let place = d.at.as_deref().and_then(escape::place);
     let shown = places.iter().take(MAX_PLACES).copied().collect::<Vec<_>>();
     let places = match places.len().saturating_sub(MAX_PLACES) {

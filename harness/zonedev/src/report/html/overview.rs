@@ -111,7 +111,7 @@ impl Cells {
         [
             (self.failed, "failed", "fail"),
             (self.errors, "went wrong by harness or host", "error"),
-            (self.unfinished, "did not run to their end", "unfinished"),
+            (self.unfinished, "did not finish", "unfinished"),
             (self.passed, "passed", "pass"),
             (self.skipped, "skipped", "skip"),
         ]
@@ -144,6 +144,7 @@ pub(super) fn overview(run: &RunRecord, known: &Known<'_>) -> Overview {
     // A green run of which nothing ran is none.
     let (verdict, class) = match (class, all.passed) {
         ("good", 0) => ("Nothing ran", "broken"),
+        ("broken", _) if all.unfinished > 0 && all.errors == 0 => ("The run was cut off", "broken"),
         _ => (verdict, class),
     };
     let mut because = Vec::new();
@@ -163,10 +164,7 @@ pub(super) fn overview(run: &RunRecord, known: &Known<'_>) -> Overview {
         because.push(format!("{} could not be judged", count(all.errors, "cell")));
     }
     if all.unfinished > 0 {
-        because.push(format!(
-            "{} did not run to their end",
-            count(all.unfinished, "cell")
-        ));
+        because.push(format!("{} did not finish", count(all.unfinished, "cell")));
     }
     if because.is_empty() {
         because.push(format!(
@@ -226,7 +224,11 @@ pub(super) fn overview(run: &RunRecord, known: &Known<'_>) -> Overview {
         pages,
         pages_bad,
         unread: run.cells.iter().filter(unread).count(),
-        took: duration(run.took_ms),
+        // A run that was cut off leaves no time.
+        took: match run.took_ms {
+            0 => "not known".to_owned(),
+            ms => duration(ms),
+        },
         phases: phases.join(", "),
         kernels: kernels(run),
     }

@@ -19,7 +19,7 @@ use super::overview::{
     KnownGroup, Overview, Skipped, known as known_groups, overview, skips, unfinished, unrecorded,
 };
 use super::pack::{inline, pack, policy_hash};
-use super::rerun::{Command, commands, whole};
+use super::rerun::{Command, Request, commands, whole};
 use crate::record::{Begun, CellId, RunRecord};
 
 /// One script, in the order in which its parts need each other.
@@ -64,6 +64,7 @@ struct Page<'a> {
     policy: String,
     style: &'static str,
     run: &'a RunRecord,
+    typed: &'a str,
     overview: Overview,
     again: Option<Command>,
     directory: &'a str,
@@ -105,12 +106,14 @@ struct Packed {
     facts: Vec<(CellId, Facts)>,
 }
 
-/// Writes a run as one HTML file. `begun` is what the run began with, where that is known.
+/// Writes a run as one HTML file. `typed` is what finds the run again on a command line, `begun`
+/// what it began with, where that is known.
 ///
 /// # Errors
 /// Where the file can't be written.
 pub fn html(
     run: &RunRecord,
+    typed: &str,
     begun: Option<&Begun>,
     cells: &dyn Cells,
     out: &mut dyn Write,
@@ -132,7 +135,8 @@ pub fn html(
             ));
         }
     }
-    let packed = all_packed(run, begun, &rows, &known, cells)?;
+    let request = Request { run, typed, begun };
+    let packed = all_packed(&request, &rows, &known, cells)?;
     for one in &packed {
         known.facts.extend(one.facts.iter().cloned());
     }
@@ -161,6 +165,7 @@ pub fn html(
         more_log_lines: all_log_lines.len().saturating_sub(MAX_LOG_LINES),
         log_lines: all_log_lines.into_iter().take(MAX_LOG_LINES).collect(),
         run,
+        typed,
     };
     page.write_into(out)?;
     let index = Index {
@@ -202,8 +207,7 @@ type Row<'a> = (&'a str, &'a str, &'a str, Vec<&'a CellId>);
 
 /// Packs every case, on as many threads as the host has processors.
 fn all_packed(
-    run: &RunRecord,
-    begun: Option<&Begun>,
+    request: &Request<'_>,
     rows: &[Row<'_>],
     known: &Known<'_>,
     cells: &dyn Cells,
@@ -217,7 +221,7 @@ fn all_packed(
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     let Some(row) = rows.get(n) else { break };
-                    let one = packed(run, begun, row, known, cells);
+                    let one = packed(request, row, known, cells);
                     done.lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push((n, one));
@@ -231,8 +235,7 @@ fn all_packed(
 }
 
 fn packed(
-    run: &RunRecord,
-    begun: Option<&Begun>,
+    request: &Request<'_>,
     (suite, fixture, case, ids): &Row<'_>,
     known: &Known<'_>,
     cells: &dyn Cells,
@@ -240,7 +243,7 @@ fn packed(
     let mut kinds = Kinds::default();
     let (mut details, mut facts) = (Vec::new(), Vec::new());
     for id in ids {
-        let record = match run.unfinished.contains(id) {
+        let record = match request.run.unfinished.contains(id) {
             true => Err("the run ended before this cell did".to_owned()),
             false => cells.record(id),
         };
@@ -248,7 +251,7 @@ fn packed(
         let judged = Judged {
             verdict,
             pair: known.pairs.get(*id).copied(),
-            again: commands(run, begun, id, record.as_ref().ok(), verdict),
+            again: commands(request, id, record.as_ref().ok(), verdict),
         };
         let (detail, of_it) = detail(
             id,

@@ -57,10 +57,18 @@ pub(super) fn whole(begun: &Begun) -> Command {
     Command::new("the whole run again", &words)
 }
 
+/// What was run, and how a command line names it.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) run: &'a RunRecord,
+    /// The run's name, or its folder.
+    pub(super) typed: &'a str,
+    pub(super) begun: Option<&'a Begun>,
+}
+
 /// The commands for one cell.
 pub(super) fn commands(
-    run: &RunRecord,
-    begun: Option<&Begun>,
+    &Request { run, typed, begun }: &Request<'_>,
     id: &CellId,
     record: Option<&CellRecord>,
     verdict: Option<&CellVerdict>,
@@ -87,13 +95,13 @@ pub(super) fn commands(
     let mut out = vec![Command::new(does, &again)];
     let Some(record) = record else { return out };
     if !record.checkpoints.is_empty() || !record.splats.is_empty() {
-        let words = ["zonedev", "inspect", &run.id, &case, "-k", &id.kernel];
+        let words = ["zonedev", "inspect", typed, &case, "-k", &id.kernel];
         out.push(Command::new("its pages and reports in a terminal", &words));
     }
     let failed = matches!(verdict, Some(CellVerdict::Fail { .. }));
     let of_case = id.suite != "boot";
     if failed && of_case {
-        let words = ["zonedev", "minimise", &run.id, &case, "-k", &id.kernel];
+        let words = ["zonedev", "minimise", typed, &case, "-k", &id.kernel];
         out.push(Command::new(
             "the smallest case that still fails so",
             &words,
@@ -155,17 +163,22 @@ mod tests {
                 violations: Vec::new(),
                 kinds: Vec::new(),
             };
-            let all = commands(&run, Some(&begun), &id, record, Some(&failed));
+            let request = Request {
+                run: &run,
+                typed: "monday",
+                begun: Some(&begun),
+            };
+            let all = commands(&request, &id, record, Some(&failed));
             all.into_iter().map(|c| c.line).collect::<Vec<_>>()
         };
         let again = "zonedev matrix -k 6.12 -k '6.12+./my series.mbox' --seed 7 --accel=tcg -E =fsdax/fsdax-ext4/pin";
         assert_eq!(lines(None), [again]);
         assert_eq!(
             lines(Some(&record))[1],
-            "zonedev minimise 20261122-160000 fsdax/fsdax-ext4/pin -k '6.12+./my series.mbox'"
+            "zonedev minimise monday fsdax/fsdax-ext4/pin -k '6.12+./my series.mbox'"
         );
         record.splats = vec![crate::record::testing::splat("WARNING", "x", (0, 0), None)];
-        assert!(lines(Some(&record))[1].starts_with("zonedev inspect 20261122-160000 "));
+        assert!(lines(Some(&record))[1].starts_with("zonedev inspect monday "));
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted(""), "''");
         assert!(whole(&begun).line.ends_with("--full --accel=tcg -s fsdax"));

@@ -121,6 +121,7 @@ function drawPicture(record, baseline, asked, differs) {
   const holder = el('div', {class: 'pictures'});
   const fields = el('div', {'aria-live': 'polite'});
   let metric = 'refcount';
+  const first = firstWrong(record, asked.checkpoint);
   let pressed = null;
   const pick = (of) => (region, column, n, button) => {
     pressed?.classList.remove('picked');
@@ -130,11 +131,11 @@ function drawPicture(record, baseline, asked, differs) {
   };
   const draw = () => {
     holder.replaceChildren();
-    append(holder, [drawPages(record, metric, asked.checkpoint, pick(record)), fields,
-      baseline && baseline.checkpoints.length > 0 ? folded(`The same on ${INDEX.kernels[0]} (baseline)`, differs, drawPages(baseline, metric, asked.checkpoint, pick(baseline), ' on the baseline')) : null]);
+    append(holder, [drawPages(record, metric, asked.checkpoint, pick(record), '', first), fields,
+      baseline && baseline.checkpoints.length > 0 ? folded(`The same on ${INDEX.kernels[0]} (baseline)`, differs, drawPages(baseline, metric, asked.checkpoint, pick(baseline), ' on the baseline', null)) : null]);
+    pressed = holder.querySelector('.picked');
   };
   draw();
-  const first = firstWrong(record, asked.checkpoint);
   if (first) fields.replaceChildren(drawFields(record, ...first));
   return section('pages', 'Pages',
     el('label', {class: 'metric'}, 'Show ', el('select', {on: {change: (event) => { metric = event.target.value; draw(); }}},

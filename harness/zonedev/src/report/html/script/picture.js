@@ -49,12 +49,12 @@ function pageSpan(column) {
   return column.pages === 1 ? String(column.from) : column.from + '–' + last;
 }
 
-/** All regions of a cell; `title` tells two pictures apart. */
-function drawPages(record, metric, focus, onPick, title = '') {
+/** All regions of a cell; `title` tells two pictures apart, `first` is what is picked before anybody picks. */
+function drawPages(record, metric, focus, onPick, title, first) {
   const busy = record.pages.regions.filter((r) => !r.quiet);
   const quiet = record.pages.regions.filter((r) => r.quiet);
   return [
-    busy.map((region) => drawRegion(record, region, metric, focus, onPick, title)),
+    busy.map((region) => drawRegion(record, region, metric, focus, onPick, title, first)),
     quiet.length > 0 ? el('p', {class: 'dim'}, 'Nothing held, changed or differed in: ',
       quiet.map((r) => `${r.name} (${thousands(r.pages)} pages from pfn ${hex(r.start_pfn)}, ${quietWords(record, r)})`).join('; ') + '.') : null,
     record.pages.regions.length === 0 ? el('p', {class: 'dim'}, 'There were no ZONE_DEVICE pages at any checkpoint.') : null,
@@ -66,7 +66,7 @@ function quietWords(record, region) {
   return 'refcount ' + [...refcounts].join(' or ') + ' as predicted';
 }
 
-function drawRegion(record, region, metric, focus, onPick, title) {
+function drawRegion(record, region, metric, focus, onPick, title, first) {
   const states = record.pages.states;
   const columns = region.columns;
   const head = el('tr', {}, el('th', {scope: 'col', class: 'corner'}, 'pages'), columns.map((c) => {
@@ -87,18 +87,19 @@ function drawRegion(record, region, metric, focus, onPick, title) {
         const read = state.absent ? 'absent' : fieldText(state.read, metric);
         const predicted = fieldText(state.predicted, metric);
         const differs = wrong && (state.broken || []).some((b) => b.what.includes(metric)) ;
-        const label = `${checkpoint.name}, pages ${pageSpan(column)}: ${metric} ${read}, predicted ${predicted}` + (wrong ? ', not as predicted' : '');
+        const aloud = (words) => el('span', {class: 'sr'}, words);
         return el('td', {class: wrong ? 'wrong' : ''}, el('button', {
-          type: 'button', class: 'page', 'aria-label': label,
+          type: 'button', class: first && first[1] === column && first[2] === n ? 'page picked' : 'page',
           on: {click: (event) => onPick(region, column, n, event.currentTarget)},
-        }, el('span', {class: 'read ' + (state.absent ? 'c-none' : fieldColour(state.read, metric))}, (wrong ? '✗ ' : '') + read),
-        el('span', {class: 'predicted ' + fieldColour(state.predicted, metric)}, (differs ? '≠ ' : '') + predicted)));
+        }, aloud(`${checkpoint.name}, pages ${pageSpan(column)}, ${metric} read: `),
+        el('span', {class: 'read ' + (state.absent ? 'c-none' : fieldColour(state.read, metric))}, (wrong ? '✗ ' : '') + read),
+        aloud(', predicted: '), el('span', {class: 'predicted ' + fieldColour(state.predicted, metric)}, (differs ? '≠ ' : '') + predicted)));
       }));
   });
   return el('figure', {class: 'region'},
     el('figcaption', {}, el('b', {}, region.name), el('span', {class: 'dim'}, ` ${thousands(region.pages)} pages from pfn ${hex(region.start_pfn)}`
       + (region.metadata ? `, ${thousands(region.metadata)} of them metadata` : '') + '; the widths grow with the logarithm of their number')),
-    el('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Pages of ${region.name} from pfn ${hex(region.start_pfn)}${title}`}, el('table', {class: 'pages'}, el('thead', {}, head), el('tbody', {}, rows))),
+    el('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Region ${record.pages.regions.indexOf(region) + 1}${title}, pages of ${region.name} from pfn ${hex(region.start_pfn)}`}, el('table', {class: 'pages'}, el('thead', {}, head), el('tbody', {}, rows))),
     region.left_out ? el('p', {class: 'note'}, thousands(region.left_out) + ' pages in many small stretches are not drawn; `zonedev inspect` tells them.') : null);
 }
 

@@ -59,6 +59,8 @@ function go(key, value) {
 function arrive(at) {
   at.scrollIntoView({block: 'start', behavior: 'instant'});
   at.focus({preventScroll: true});
+  // On a narrow screen what is wrong may lie beyond the edge.
+  CELL.querySelector('.page.picked')?.scrollIntoView({block: 'nearest', inline: 'center', behavior: 'instant'});
 }
 
 /** What is folded around an element is unfolded. */
