@@ -56,7 +56,7 @@ fn parse(words: &[String]) -> Option<Asked> {
         Some(text) => Some(text.parse::<Size>().ok()?.bytes()),
     };
     let (length, offset) = (size(1, Size::PAGE)?, size(2, 0)?);
-    let whole = |n: u64| n % Size::PAGE == 0;
+    let whole = |n: u64| n.is_multiple_of(Size::PAGE);
     if length == 0 || !whole(length) || !whole(offset) {
         return None;
     }

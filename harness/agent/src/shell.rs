@@ -14,6 +14,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::signal::SigSet;
 use nix::unistd::ForkResult;
 use proto::{Bytes, FromShell, MAX_CHUNK, ShellStart, Terminal, ToShell, WindowSize, frame};
 
@@ -44,6 +45,8 @@ pub(crate) fn fork() -> io::Result<()> {
         ForkResult::Child => {
             init::close_from(3);
             cpus::all();
+            // PID 1 blocks SIGCHLD, and a shell would inherit that: its `wait` would never end.
+            let _ = SigSet::empty().thread_set_mask();
             let _ = serve();
             // SAFETY: ends this process, whose exit handlers are PID 1's and not its own.
             unsafe { libc::_exit(1) }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use proto::text::{escape, excerpt};
 use proto::{NamespaceInfo, ShellStart};
 use tokio::net::UnixStream;
@@ -42,8 +42,6 @@ pub(super) struct Ready {
     engine: Engine,
     gdb: bool,
     listener: JoinHandle<()>,
-    // Last: what is in it is used by the others.
-    _dir: tempfile::TempDir,
 }
 
 /// Builds what is not there yet.
@@ -76,12 +74,11 @@ pub(super) async fn prepare(project: &Utf8Path, wanted: Wanted<'_>) -> Result<Re
     let sides = setup::sides(&ctx, &requested, &artifacts, programs, &events).await?;
     let roots = setup::roots(&ctx, [&fixture].into_iter(), &events).await?;
     let host = Host::look(&ctx, wanted.accel).await?;
-    let dir = tempfile::tempdir()?;
-    let folder = Utf8PathBuf::from_path_buf(dir.path().join("run"))
-        .map_err(|p| Failure::harness(format!("{} is not UTF-8", p.display())))?;
-    RunFolder::create(&folder)?;
     let launcher = host.launcher(setup::memory_needed([&fixture].into_iter(), 1))?;
     let memory = launcher.memory.clone();
+    // There it goes with the guest's memory, and is swept with it where we are killed.
+    let folder = memory.path().join("run");
+    RunFolder::create(&folder)?;
     let abandon = memory.downgrade();
     super::signals::tidy(move || abandon.abandon());
     let config = EngineConfig {
@@ -106,7 +103,6 @@ pub(super) async fn prepare(project: &Utf8Path, wanted: Wanted<'_>) -> Result<Re
         engine: Engine::new(config, sides, events),
         gdb: wanted.gdb,
         listener,
-        _dir: dir,
     })
 }
 
@@ -122,11 +118,11 @@ impl Ready {
         launched.provision().await.map_err(|end| not_up(&end))
     }
 
-    /// Everything that was told is shown.
-    pub(super) async fn settle(self) -> tempfile::TempDir {
+    /// Everything that was told is shown. The place of the guest's memory, for as long as it is kept.
+    pub(super) async fn settle(self) -> MemoryDir {
         drop(self.engine);
         let _ = self.listener.await;
-        self._dir
+        self.memory
     }
 }
 

@@ -80,7 +80,7 @@ async fn go(
             hand::end_words(&end)
         ))
     })?;
-    let _dir = ready.settle().await;
+    let _memory = ready.settle().await;
     show(&guest, &stopped, &steps);
     if on_terminal {
         errln!(

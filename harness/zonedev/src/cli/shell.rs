@@ -64,7 +64,7 @@ async fn go(project: &Utf8Path, args: ShellArgs, on_terminal: bool) -> Result<Ex
     }
     let _served = hand::serve(&ready, &guest, "shell");
     let limit = (!args.gdb).then_some(LIMIT);
-    let _dir = ready.settle().await;
+    let _memory = ready.settle().await;
     let ended = hand::shell(&mut guest, args.command, limit).await?;
     guest.guest().kill();
     hand::over(&ended, on_terminal)

@@ -24,7 +24,8 @@ impl PageReader {
         }
     }
 
-    /// Pauses the guest, reads, and lets it go on.
+    /// Pauses the guest, reads, and lets it go on. One that a debugger holds is read as it runs: to
+    /// the debugger, a pause would be a stop.
     ///
     /// A memory that can't be understood gives a reading with a problem, which
     /// no verdict takes for a pass.
@@ -32,29 +33,30 @@ impl PageReader {
     /// # Errors
     /// Where QEMU does not do as it is told.
     pub async fn read(&self, guest: &Guest) -> Result<(PagesReading, Duration)> {
-        guest.pause().await?;
+        let pauses = guest.gdb().is_none();
+        if pauses {
+            guest.pause().await?;
+        }
         let started = Instant::now();
         let reading = self.read_paused(guest);
         let took = started.elapsed();
-        guest.resume().await?;
+        if pauses {
+            guest.resume().await?;
+        }
         Ok((reading?, took))
     }
 
-    /// Reads a guest in which somebody works: where a debugger has stopped it, it stays stopped.
+    /// The same for a guest in which somebody works, and which may have ended: then it stays as it
+    /// is.
     ///
     /// # Errors
     /// Where QEMU does not do as it is told.
     pub async fn look(&self, guest: &Guest) -> Result<(PagesReading, Duration)> {
-        guest.pause().await?;
-        // A guest that stood already says who stopped it: "debug", "shutdown" …
-        let ours = guest.status().await?.state == "paused";
-        let started = Instant::now();
-        let reading = tokio::task::block_in_place(|| self.read_paused(guest));
-        let took = started.elapsed();
-        if ours {
-            guest.resume().await?;
+        if guest.end().is_none() {
+            return self.read(guest).await;
         }
-        Ok((reading?, took))
+        let started = Instant::now();
+        Ok((self.read_paused(guest)?, started.elapsed()))
     }
 
     /// Reads a guest that is paused already.

@@ -74,7 +74,7 @@ pub struct Sight {
     pub number: u64,
     /// Milliseconds that the harness has had the guest.
     pub at_ms: u64,
-    /// Microseconds for which the guest stood still.
+    /// Microseconds that reading took. The guest stood still meanwhile, unless a debugger holds it.
     pub took_us: u64,
     /// QEMU's word where it does not run: `debug`, `shutdown` …
     pub stands: Option<String>,
@@ -295,8 +295,9 @@ fn words(s: &PageState) -> String {
     if let Some(n) = s.share {
         out.push(format!("shared by {n}"));
     }
-    // Every page of a device is reserved.
-    let flags = s.flags.iter().filter(|f| *f != "reserved");
+    // Every page of a device is reserved, and a head was told.
+    let flags = s.flags.iter();
+    let flags = flags.filter(|f| !["reserved", "head"].contains(&f.as_str()));
     out.extend(flags.map(|f| proto::text::excerpt(f, 20)));
     out.join(", ")
 }
