@@ -14,7 +14,7 @@ use crate::record::{
     Begun, CellId, CellRecord, CellVerdict, Event, Part, RECORD_VERSION, RunFolder, RunRecord,
 };
 use crate::spec::Contract;
-use crate::verdict;
+use crate::{report, verdict};
 
 use super::args::{Cli, MatrixArgs, MergeArgs};
 use super::exit::{Exit, Failure};
