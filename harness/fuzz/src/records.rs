@@ -101,7 +101,7 @@ pub(crate) fn record(data: &[u8]) {
     if let Ok(cell) = serde_json::from_slice::<CellRecord>(data) {
         of_cell(&cell, &CONTRACTS[data.len() % CONTRACTS.len()]);
     } else if let Ok(run) = serde_json::from_slice::<RunRecord>(data) {
-        assert_shown_but(&summary(&run, &Look::plain(100)), "\n");
+        assert_shown_but(&summary(&run, "latest", &Look::plain(100)), "\n");
         run.cells.iter().for_each(|(id, _)| folder(id));
         again(&run);
     } else if let Ok(begun) = serde_json::from_slice::<Begun>(data) {

@@ -208,10 +208,10 @@ fn a_long_build_says_how_far_it_is_now_and_then() {
 
 #[test]
 fn quiet_tells_failures_and_verbose_each_step() {
-    let told = |detail| {
+    let told = |verbosity| {
         let sink = Sink::default();
         let look = Look {
-            detail,
+            verbosity,
             ..Look::plain(80)
         };
         let mut progress = Progress::plain(look, Box::new(sink.clone()));
