@@ -12,9 +12,9 @@ use crate::record::{CellId, CellVerdict, RunFolder, RunRecord};
 const DEEPEST: usize = 6;
 /// Bytes of one file of an archive, unpacked, and of all of them together.
 const MAX_FILE: u64 = 1 << 30;
-const MAX_ALL: u64 = 4 << 30;
-/// Files of a run that are read: its cells' own records are only wanted where they ran more than once.
-const WANTED: [&str; 2] = ["record.json", "journal.jsonl"];
+const MAX_ALL: u64 = 2 << 30;
+/// Files of a run that are read.
+const WANTED: [&str; 3] = ["record.json", "journal.jsonl", "cell.json.zst"];
 
 /// A run as it is imported.
 #[derive(Debug)]
@@ -33,8 +33,7 @@ pub struct FoundRun {
     pub record: RunRecord,
     /// Milliseconds by cell.
     pub took_ms: BTreeMap<CellId, u64>,
-    /// Of cells that ran more than once: how often they ran, and how often they did not pass. An
-    /// archive's are not read.
+    /// Of cells that ran more than once: how often they ran, and how often they did not pass.
     pub tries: BTreeMap<CellId, (u32, u32)>,
 }
 
@@ -122,7 +121,7 @@ fn read(folder: &RunFolder) -> Result<FoundRun, HistoryError> {
     })
 }
 
-/// Unpacks the runs' records and journals. Names lead nowhere else, links are passed over, and what an
+/// Unpacks the runs' and the cells' records, and the journals. Names lead nowhere else, links are passed over, and what an
 /// archive may have unpacked is bounded.
 fn unpack(archive: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
     let file = fs_err::File::open(archive)?;

@@ -142,8 +142,11 @@ pub(super) fn prepare(
             (true, found) => Ok(found),
         }
     };
-    // Looked at without a lock, so that a question needs none.
-    if version(db)? < i64::try_from(steps.len()).unwrap_or(i64::MAX) {
+    // A question waits for no writer. What another one commits meanwhile is seen whole or not at all.
+    let look = db.transaction().map_err(|e| no_database(e, path))?;
+    let found = version(&look)?;
+    drop(look);
+    if found < i64::try_from(steps.len()).unwrap_or(i64::MAX) {
         let change = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another one may have done it while we waited.
         let done = usize::try_from(version(&change)?).unwrap_or(usize::MAX);
