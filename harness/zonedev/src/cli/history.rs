@@ -53,10 +53,15 @@ pub(super) enum HistoryCommand {
     Runs,
 }
 
+/// Where a project's history is, unless somebody says otherwise.
+pub(super) fn default_db(project: &Utf8Path) -> Utf8PathBuf {
+    project.join("target/history.sqlite")
+}
+
 pub(super) fn run(project: &Utf8Path, args: &HistoryArgs) -> Result<Exit, Failure> {
     let path = match &args.db {
         Some(path) => path.clone(),
-        None => project.join("target/history.sqlite"),
+        None => default_db(project),
     };
     if let Some(HistoryCommand::Import { runs }) = &args.command {
         return import(project, &path, runs);

@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use guestmem::PageRun;
 use proto::Op;
 
+use crate::history::{self, Db, HistoryPage};
 use crate::record::{CellId, CellRecord, CheckpointRecord, PredictedRun, RunFolder, RunRecord};
 use crate::report::{self, Broken, Cells, HtmlError};
 use crate::spec::Contract;
@@ -33,8 +34,11 @@ pub(super) fn write(
         contracts: Mutex::default(),
     };
     let begun = folder.read_begun().ok();
-    let make =
-        |out: &mut dyn std::io::Write| report::html(record, typed, begun.as_ref(), &recorded, out);
+    let history = earlier(project, record);
+    let make = |out: &mut dyn std::io::Write| {
+        let (begun, history) = (begun.as_ref(), history.as_ref());
+        report::html(record, typed, begun, history, &recorded, out)
+    };
     if to.is_some_and(|to| to == "-") {
         make(&mut std::io::stdout().lock())?;
         return Ok(None);
@@ -54,6 +58,20 @@ pub(super) fn write(
         .map_err(std::io::IntoInnerError::into_error)?;
     file.persist(&to).map_err(|e| e.error)?;
     Ok(Some(to))
+}
+
+/// What the project's history says of a run's cells, where there is one.
+fn earlier(project: &Utf8Path, record: &RunRecord) -> Option<HistoryPage> {
+    let path = super::history::default_db(project);
+    if !path.exists() {
+        return None;
+    }
+    let page = Db::open(&path, false).and_then(|db| history::page(&db, record));
+    page.inspect_err(|e| {
+        let text = format!("note: the report has no history: failed to {e}");
+        errln!("{}", report::escape(&text));
+    })
+    .ok()
 }
 
 impl From<HtmlError> for Failure {

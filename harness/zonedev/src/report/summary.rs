@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::fit::{Section, fit};
 use super::sections;
-use super::text::{Look, Paint, Verbosity, count, duration, wrap};
+use super::text::{Look, Paint, Verbosity, count, duration, quoted, wrap};
 use crate::record::{CellId, CellVerdict, PairRecord, PairVerdict, RunRecord};
 
 /// Lines of a screen on which there is room for more than one command to type next.
@@ -190,6 +190,8 @@ fn next(run: &RunRecord, typed: &str) -> Vec<(String, &'static str)> {
     };
     let pages = "its reports, and its pages beside their prediction";
     out.push((named("inspect", id), pages));
+    let there = "a shell in its guest, where it went wrong";
+    out.push((named("rerun", id), there));
     if failed.is_some() {
         out.push((named("minimise", id), "the smallest case that fails so"));
     }
@@ -227,15 +229,6 @@ fn bisectable(good: &str, bad: &str) -> bool {
     good != bad
         && (more.is_some_and(|m| m.starts_with(['+', ':']))
             || tree(good).is_some_and(|t| tree(bad) == Some(t)))
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "+-_.,:/@=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -126,6 +126,15 @@ pub(super) fn wrap(out: &mut String, first: &str, text: &str, width: usize) {
     }
 }
 
+/// A word as a POSIX shell takes it, quoted only where it must be.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// `1 case`, `3 cases`.
 pub(super) fn count(n: usize, one: &str) -> String {
     if n == 1 {

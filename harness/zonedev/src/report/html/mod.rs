@@ -8,6 +8,7 @@ mod escape;
 mod failures;
 mod log;
 mod matrix;
+mod nights;
 mod overview;
 mod pack;
 mod page;

@@ -15,11 +15,13 @@ use super::differences::{Block, blocks, log_lines};
 use super::failures::{Failure, failures};
 use super::log::Kinds;
 use super::matrix::{Group, Known, cases, matrix};
+use super::nights::{Nights, nights};
 use super::overview::{
     KnownGroup, Overview, Skipped, known as known_groups, overview, skips, unfinished, unrecorded,
 };
 use super::pack::{inline, pack, policy_hash};
 use super::rerun::{Command, Request, commands, whole};
+use crate::history::HistoryPage;
 use crate::record::{Begun, CellId, RunRecord};
 
 /// One script, in the order in which its parts need each other.
@@ -80,6 +82,7 @@ struct Page<'a> {
     unrecorded: usize,
     log_lines: Vec<(usize, String)>,
     more_log_lines: usize,
+    nights: Option<Nights>,
 }
 
 /// What the script must know before it opens a cell.
@@ -107,7 +110,7 @@ struct Packed {
 }
 
 /// Writes a run as one HTML file. `typed` is what finds the run again on a command line, `begun`
-/// what it began with, where that is known.
+/// what it began with, where that is known, `history` what earlier runs came to.
 ///
 /// # Errors
 /// Where the file can't be written.
@@ -115,6 +118,7 @@ pub fn html(
     run: &RunRecord,
     typed: &str,
     begun: Option<&Begun>,
+    history: Option<&HistoryPage>,
     cells: &dyn Cells,
     out: &mut dyn Write,
 ) -> Result<(), HtmlError> {
@@ -164,6 +168,7 @@ pub fn html(
         unrecorded: unrecorded(run, &known),
         more_log_lines: all_log_lines.len().saturating_sub(MAX_LOG_LINES),
         log_lines: all_log_lines.into_iter().take(MAX_LOG_LINES).collect(),
+        nights: nights(run, history),
         run,
         typed,
     };

@@ -115,7 +115,7 @@ fn leaking(name: &str) -> (RunRecord, Of) {
 
 fn written(record: &RunRecord, begun: Option<&Begun>, cells: &dyn Cells) -> String {
     let mut out = Vec::new();
-    html(record, "monday", begun, cells, &mut out).unwrap();
+    html(record, "monday", begun, None, cells, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::record::{Begun, CellId, CellRecord, CellVerdict, RunRecord};
+use crate::report::text::quoted;
 
 /// A command and what it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,15 +22,6 @@ impl Command {
             line: words.join(" "),
         }
     }
-}
-
-/// A word as a POSIX shell takes it, quoted only where it must be.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Options of the run that every one of its cells depends on, as they were typed.
@@ -108,6 +100,12 @@ pub(super) fn commands(
         ));
     }
     if of_case && !record.steps.is_empty() {
+        let words = ["zonedev", "rerun", typed, &case, "-k", &id.kernel];
+        let does = match failed {
+            true => "a shell in its guest, where it went wrong",
+            false => "a shell in its guest, at its end",
+        };
+        out.push(Command::new(does, &words));
         let words = ["zonedev", "c-program", "-k", &id.kernel, &case];
         out.push(Command::new("the case as a C program, for a mail", &words));
     }
