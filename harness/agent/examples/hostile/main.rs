@@ -451,4 +451,6 @@ fn forge() {
     }
     let mut console = OpenOptions::new().write(true).open("/dev/ttyS0").unwrap();
     let _ = console.write_all(lines.as_bytes());
+    // On a busy host it would stand behind the next step's mark.
+    let _ = nix::sys::termios::tcdrain(&console);
 }
