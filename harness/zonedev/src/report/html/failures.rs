@@ -57,9 +57,15 @@ impl Whose {
     }
 }
 
-/// Of the sorts of failure of a cell, the one that a reason is of: a broken contract is told with
-/// its checkpoint, and the others stand before it.
+/// What a reason says that tells of a known failure which is gone.
+const GONE: &str = " is listed as known to go wrong ";
+
+/// Of the sorts of failure of a cell, the one that a reason is of: a known failure that is gone says
+/// so, a broken contract is told with its checkpoint, and the others stand before it.
 fn kind_of(reason: &str, kinds: &[FailureKind]) -> Option<FailureKind> {
+    if reason.contains(GONE) && kinds.contains(&FailureKind::KnownGone) {
+        return Some(FailureKind::KnownGone);
+    }
     let at_checkpoint = reason.starts_with("at \"");
     let broken = |k: &&FailureKind| (**k == FailureKind::ContractBroken) == at_checkpoint;
     kinds.iter().find(broken).or(kinds.first()).copied()
@@ -115,6 +121,17 @@ pub(super) fn failures(run: &RunRecord) -> Vec<Failure> {
 mod tests {
     use super::*;
     use crate::record::testing::{cell, run};
+
+    #[test]
+    fn a_known_failure_that_is_gone_is_no_hang() {
+        let kinds = [FailureKind::KernelHung, FailureKind::KnownGone];
+        let reason = format!(
+            "at \"released\": pagemap a present page instead of nothing{GONE}and did not run"
+        );
+        assert_eq!(kind_of(&reason, &kinds), Some(FailureKind::KnownGone));
+        let hung = kind_of("step 9 wait did not end", &kinds);
+        assert_eq!(hung, Some(FailureKind::KernelHung));
+    }
 
     #[test]
     fn one_reason_in_many_cells_is_told_once_and_the_worst_sort_first() {
