@@ -86,7 +86,7 @@ Examples:
   zonedev watch                                   the only guest that runs
   zonedev watch 6.12 --once                       one look at one of them, as a table
   zonedev watch --once --json                     … for a program")]
-    Watch(WatchArgs),
+    Watch(watch::WatchArgs),
     /// What a run's folder says; of a run that was cut off, what had finished
     #[command(after_help = "\
 Examples:
@@ -105,7 +105,7 @@ Example:
 
 A part that is missing or was cut off leaves its cells unfinished: the run is not green (3), and
 `zonedev matrix --resume` goes on with it. docs/nightly.md tells how CI does it.")]
-    Merge(MergeArgs),
+    Merge(merge::MergeArgs),
     /// What the kernel of a cell reported, with source lines, and the pages of its checkpoints as a
     /// table, prediction beside observation
     Inspect(InspectArgs),
@@ -188,9 +188,9 @@ Exit codes: 0 it is written, 2 it does not fail so any more.")]
     /// Measure, as ratios, into target/bench.json
     Bench(BenchArgs),
     /// Print a shell's completions: `just install` puts them in their place
-    Completions(CompletionsArgs),
+    Completions(generate::CompletionsArgs),
     /// Write the man pages into a folder: `just install` puts them in their place
-    Man(ManArgs),
+    Man(generate::ManArgs),
 }
 
 /// Which kernels and cases.
@@ -298,20 +298,6 @@ pub(super) struct MatrixArgs {
     pub(super) resume: Option<String>,
 }
 
-/// `zonedev completions`.
-#[derive(Debug, Args)]
-pub(super) struct CompletionsArgs {
-    /// Whose
-    pub(super) shell: clap_complete::Shell,
-}
-
-/// `zonedev man`.
-#[derive(Debug, Args)]
-pub(super) struct ManArgs {
-    /// The folder, such as ~/.local/share/man/man1
-    pub(super) to: Utf8PathBuf,
-}
-
 /// `zonedev report`.
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
@@ -322,17 +308,6 @@ pub(super) struct ReportArgs {
     /// Write to this file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<std::path::PathBuf>,
-}
-
-/// `zonedev merge`.
-#[derive(Debug, Args)]
-pub(super) struct MergeArgs {
-    /// The parts: runs' folders, or their names
-    #[arg(required = true, value_name = "RUN")]
-    pub(super) runs: Vec<String>,
-    /// Where the whole run's folder goes [default: target/runs/ID]
-    #[arg(long, value_name = "DIR")]
-    pub(super) run_dir: Option<Utf8PathBuf>,
 }
 
 /// `zonedev list`.
@@ -429,25 +404,6 @@ pub(super) struct RerunArgs {
     /// The accelerator [default: the run's]
     #[arg(long)]
     pub(super) accel: Option<AccelArg>,
-}
-
-/// `zonedev watch`.
-#[derive(Debug, Args)]
-pub(super) struct WatchArgs {
-    /// The process of its `zonedev`, or a part of its kernel, fixture or case [default: the only one]
-    pub(super) guest: Option<String>,
-    /// Name the guests that can be watched
-    #[arg(long)]
-    pub(super) list: bool,
-    /// One look, as a table; so it is where standard output is no terminal
-    #[arg(long)]
-    pub(super) once: bool,
-    /// One look, as JSON
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Milliseconds from look to look
-    #[arg(long, value_name = "MS", default_value = "500")]
-    pub(super) interval: NonZero<u64>,
 }
 
 /// `zonedev inspect`.

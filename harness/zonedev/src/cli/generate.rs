@@ -1,12 +1,26 @@
 //! `zonedev completions` and `zonedev man`: what a shell and `man` know of the command line.
 
-use camino::Utf8Path;
-use clap::{Command, CommandFactory};
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Args, Command, CommandFactory};
 
-use super::args::{Cli, CompletionsArgs, ManArgs};
+use super::args::Cli;
 use super::exit::{Exit, Failure};
 
 const NAME: &str = "zonedev";
+
+/// `zonedev completions`.
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// Whose
+    pub(super) shell: clap_complete::Shell,
+}
+
+/// `zonedev man`.
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// The folder, such as ~/.local/share/man/man1
+    pub(super) to: Utf8PathBuf,
+}
 
 /// Prints a shell's completions.
 pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
@@ -44,7 +58,6 @@ fn page(command: &Command, name: &str, to: &Utf8Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use camino::Utf8PathBuf;
 
     #[test]
     fn every_command_has_its_page_and_its_completions() {

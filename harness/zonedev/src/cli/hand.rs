@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::build::KernelArtifact;
 use crate::record::{CellId, End, Event, RunFolder};
+use crate::report::quoted;
 use crate::run::{Engine, EngineConfig, InHand, Isolation, Launched, Repeat};
 use crate::spec::Fixture;
 use crate::vm::{ByHand, MemoryDir};
@@ -163,15 +164,6 @@ fn gdb_words(artifact: &KernelArtifact, socket: &Utf8Path) -> String {
          there, `hbreak start_kernel` and `continue`; once the kernel runs, `break` works as well. \
          Its sources are named from /linux: `set substitute-path /linux DIR`"
     )
-}
-
-/// A word of a shell's command line.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+:@,=".contains(c);
-    match text.chars().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
 }
 
 /// What the guest has, in words: its namespaces, and where they are mounted.

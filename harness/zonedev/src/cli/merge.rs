@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use clap::Parser;
+use clap::{Args, Parser};
 
 use crate::plan::{Partition, Plan};
 use crate::record::{
@@ -16,7 +16,7 @@ use crate::record::{
 use crate::spec::Contract;
 use crate::{report, verdict};
 
-use super::args::{Cli, MatrixArgs, MergeArgs};
+use super::args::{Cli, MatrixArgs};
 use super::exit::{Exit, Failure};
 use super::judge::judge;
 use super::matrix::{self, Job};
@@ -31,6 +31,17 @@ struct Shard {
     begun: Begun,
     /// None of one that was cut off.
     record: Option<RunRecord>,
+}
+
+/// `zonedev merge`.
+#[derive(Debug, Args)]
+pub(super) struct MergeArgs {
+    /// The parts: runs' folders, or their names
+    #[arg(required = true, value_name = "RUN")]
+    pub(super) runs: Vec<String>,
+    /// Where the whole run's folder goes [default: target/runs/ID]
+    #[arg(long, value_name = "DIR")]
+    pub(super) run_dir: Option<Utf8PathBuf>,
 }
 
 pub(super) fn run(project: &Utf8Path, args: &MergeArgs) -> Result<Exit, Failure> {

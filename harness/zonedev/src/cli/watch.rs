@@ -1,9 +1,11 @@
 //! `zonedev watch`: the pages of a guest in which somebody works, live.
 
 use std::io::{IsTerminal, Write};
+use std::num::NonZero;
 use std::time::Duration;
 
 use camino::Utf8Path;
+use clap::Args;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -11,12 +13,31 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::vm;
 use crate::watch::{self, Client, Found, Key, Screen};
 
-use super::args::{BuildOptions, WatchArgs};
+use super::args::BuildOptions;
 use super::exit::{Exit, Failure};
 use super::setup;
 
 /// Lines of a page.
 const PAGE: i32 = 20;
+
+/// `zonedev watch`.
+#[derive(Debug, Args)]
+pub(super) struct WatchArgs {
+    /// The process of its `zonedev`, or a part of its kernel, fixture or case [default: the only one]
+    pub(super) guest: Option<String>,
+    /// Name the guests that can be watched
+    #[arg(long)]
+    pub(super) list: bool,
+    /// One look, as a table; so it is where standard output is no terminal
+    #[arg(long)]
+    pub(super) once: bool,
+    /// One look, as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Milliseconds from look to look
+    #[arg(long, value_name = "MS", default_value = "500")]
+    pub(super) interval: NonZero<u64>,
+}
 
 pub(super) async fn run(project: &Utf8Path, args: WatchArgs) -> Result<Exit, Failure> {
     let ctx = setup::build_context(project, &BuildOptions::default())?;

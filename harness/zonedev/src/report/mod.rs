@@ -30,6 +30,6 @@ pub use lines::{KernelLines, Sources, lines};
 pub use mutants::{FailedCell, MutantRow, mutants_table};
 pub use progress::Progress;
 pub use summary::summary;
-pub use text::{Look, Size, Verbosity, escape};
+pub use text::{Look, Size, Verbosity, escape, quoted};
 pub use trouble::trouble;
 pub use vocabulary::vocabulary;

@@ -273,11 +273,8 @@ pub(super) fn log_lines(pairs: &[&PairRecord], look: &Look) -> Option<Section> {
     (!none).then_some(section)
 }
 
-/// Skips by reason, those of most tests first.
-pub(super) fn skips(run: &RunRecord, look: &Look) -> Option<Section> {
-    let total: u64 = run.skips.iter().map(|s| s.skips).sum();
-    let head = format!("{} skipped", count(total as usize, "test"));
-    let mut section = Section::new(Paint::Head, &head, "reason", look);
+/// How many skips there are for each reason, and where: `fsdax on 6.12`.
+pub(super) fn skips_by_reason(run: &RunRecord) -> BTreeMap<&str, (u64, Vec<String>)> {
     let mut reasons: BTreeMap<&str, (u64, Vec<String>)> = BTreeMap::new();
     for skip in &run.skips {
         let one = reasons.entry(&skip.reason).or_default();
@@ -287,7 +284,15 @@ pub(super) fn skips(run: &RunRecord, look: &Look) -> Option<Section> {
             one.1.push(place);
         }
     }
-    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons
+}
+
+/// Skips by reason, those of most tests first.
+pub(super) fn skips(run: &RunRecord, look: &Look) -> Option<Section> {
+    let total: u64 = run.skips.iter().map(|s| s.skips).sum();
+    let head = format!("{} skipped", count(total as usize, "test"));
+    let mut section = Section::new(Paint::Head, &head, "reason", look);
+    let mut reasons: Vec<_> = skips_by_reason(run).into_iter().collect();
     reasons.sort_by_key(|(_, (n, _))| std::cmp::Reverse(*n));
     for (reason, (n, places)) in reasons {
         let text = format!("{n}: {reason} ({})", some(&places, 3));

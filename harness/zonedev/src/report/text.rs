@@ -127,9 +127,10 @@ pub(super) fn wrap(out: &mut String, first: &str, text: &str, width: usize) {
 }
 
 /// A word as a POSIX shell takes it, quoted only where it must be.
-pub(super) fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
+    // zsh takes a leading = for a program's path.
+    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('=') {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', r"'\''"))

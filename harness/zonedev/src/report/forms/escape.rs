@@ -4,6 +4,8 @@
 
 use proto::text::escape;
 
+use crate::report::text::quoted;
+
 /// XML also forbids two characters that steer nothing.
 pub(super) fn xml(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -74,13 +76,7 @@ pub(super) fn code(text: &str) -> String {
 
 /// A word for a POSIX shell.
 pub(super) fn shell(word: &str) -> String {
-    let word = escape(word);
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_./+:@=%,-".contains(c);
-    // zsh takes a leading = for a program's path.
-    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('=') {
-        return word;
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
+    quoted(&escape(word))
 }
 
 #[cfg(test)]

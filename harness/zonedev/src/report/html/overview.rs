@@ -6,6 +6,7 @@ use super::differences::{Cell, MAX_CELLS};
 use super::escape;
 use super::matrix::Known;
 use crate::record::{CellId, CellVerdict, PairVerdict, RunRecord};
+use crate::report::sections::skips_by_reason;
 use crate::report::text::{count, duration};
 
 /// The verdict and what it stands on.
@@ -284,15 +285,10 @@ pub(super) struct Skipped {
 
 /// Skips by reason, most first: cells that did not run, and tests that a program left out.
 pub(super) fn skips(run: &RunRecord) -> Vec<Skipped> {
-    let mut by: BTreeMap<&str, (u64, Vec<String>, Vec<&CellId>)> = BTreeMap::new();
-    for skip in &run.skips {
-        let one = by.entry(&skip.reason).or_default();
-        one.0 += skip.skips;
-        let place = format!("{} on {}", skip.suite, skip.contract);
-        if !one.1.contains(&place) {
-            one.1.push(place);
-        }
-    }
+    let mut by: BTreeMap<&str, (u64, Vec<String>, Vec<&CellId>)> = skips_by_reason(run)
+        .into_iter()
+        .map(|(reason, (n, places))| (reason, (n, places, Vec::new())))
+        .collect();
     for (id, verdict) in &run.cells {
         if let CellVerdict::Skip { reason } = verdict {
             by.entry(reason).or_default().2.push(id);

@@ -169,7 +169,7 @@ mod tests {
             let all = commands(&request, &id, record, Some(&failed));
             all.into_iter().map(|c| c.line).collect::<Vec<_>>()
         };
-        let again = "zonedev matrix -k 6.12 -k '6.12+./my series.mbox' --seed 7 --accel=tcg -E =fsdax/fsdax-ext4/pin";
+        let again = "zonedev matrix -k 6.12 -k '6.12+./my series.mbox' --seed 7 --accel=tcg -E '=fsdax/fsdax-ext4/pin'";
         assert_eq!(lines(None), [again]);
         assert_eq!(
             lines(Some(&record))[1],
