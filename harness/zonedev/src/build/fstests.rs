@@ -156,7 +156,7 @@ fn libraries(copy: &Utf8Path) -> Result<(), BuildError> {
             continue;
         };
         for program in entries.flatten().filter(|e| is_elf(e.path())) {
-            for library in image::libraries(program.path())? {
+            for library in image::libraries(&[program.path()])? {
                 let Some(name) = library.file_name() else {
                     continue;
                 };

@@ -47,10 +47,22 @@ pub fn build_image(
     let what = format!("image {}", image.name);
     let report = Reporter::new(&what, sink);
     let mut common = Archive::default();
-    let agent = match &ctx.agent {
-        Some(path) => path.clone(),
-        None => agent::build(ctx, &report)?,
-    };
+    let programs = programs(image)?;
+    // Each of the two takes a fifth of a second, also where nothing changed.
+    let (agent, libraries) = std::thread::scope(|scope| {
+        let paths: Vec<&Utf8Path> = programs.iter().map(|(_, here)| here.as_path()).collect();
+        let found = scope.spawn(move || libraries(&paths));
+        let agent = match &ctx.agent {
+            Some(path) => Ok(path.clone()),
+            None => agent::build(ctx, &report),
+        };
+        let libraries = found.join();
+        (
+            agent,
+            libraries.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        )
+    });
+    let agent = agent?;
     common.add("/init", program(&agent)?);
     // The same file, for a person: see harness/agent/src/hold.rs.
     let target = "/init".into();
@@ -72,11 +84,16 @@ pub fn build_image(
         };
         common.add(file.path.as_str(), node);
     }
-    for one in &image.programs {
-        add_program(&mut common, &one.path, &one.package)?;
+    for (path, here) in &programs {
+        common.add(path, program(here)?);
+    }
+    for library in libraries? {
+        if !common.contains(&library) {
+            let bytes = program(&library)?;
+            common.add(library, bytes);
+        }
     }
     if let Some(applets) = &image.applets {
-        add_program(&mut common, &applets.path, &applets.package)?;
         for name in &applets.names {
             let link = Utf8Path::new(&applets.dir).join(name);
             if !common.contains(&link) {
@@ -157,52 +174,53 @@ fn program(path: &Utf8Path) -> Result<Node, BuildError> {
     })
 }
 
-/// Adds a program of the host with the libraries that it needs, each at its own place.
-fn add_program(archive: &mut Archive, path: &str, package: &str) -> Result<(), BuildError> {
-    let name = Utf8Path::new(path).file_name().unwrap_or(path);
-    let here = Some(Utf8PathBuf::from(path))
-        .filter(|p| p.is_file())
-        .or_else(|| proc::which(name));
-    let Some(here) = here else {
-        return Err(BuildError::MissingTool {
-            program: name.to_owned(),
-            package: package.to_owned(),
-        });
+/// The programs of an image: where each is in the guest, and on this host.
+fn programs(image: &ImageSpec) -> Result<Vec<(&str, Utf8PathBuf)>, BuildError> {
+    let applets = image.applets.iter().map(|a| (&a.path, &a.package));
+    let programs = image.programs.iter().map(|p| (&p.path, &p.package));
+    let find = |(path, package): (&String, &String)| {
+        let name = Utf8Path::new(path).file_name().unwrap_or(path);
+        Some(Utf8PathBuf::from(path))
+            .filter(|p| p.is_file())
+            .or_else(|| proc::which(name))
+            .ok_or_else(|| BuildError::MissingTool {
+                program: name.to_owned(),
+                package: package.clone(),
+            })
     };
-    archive.add(path, program(&here)?);
-    for library in libraries(&here)? {
-        if !archive.contains(&library) {
-            let bytes = program(&library)?;
-            archive.add(library, bytes);
-        }
-    }
-    Ok(())
+    let all = programs.chain(applets);
+    all.map(|(path, package)| Ok((path.as_str(), find((path, package))?)))
+        .collect()
 }
 
-/// The libraries of a program, its interpreter included; none for a static one.
-pub(super) fn libraries(path: &Utf8Path) -> Result<BTreeSet<Utf8PathBuf>, BuildError> {
-    let out = proc::output(proc::command("ldd").arg(path))?;
-    let text = String::from_utf8_lossy(&out.stdout);
-    if !out.status.success() {
-        let said = String::from_utf8_lossy(&out.stderr);
-        if said.contains("not a dynamic executable") || text.contains("not a dynamic executable") {
-            return Ok(BTreeSet::new());
-        }
-        return Err(BuildError::Command {
-            what: format!("find the libraries of {path}"),
-            detail: proc::said(&out),
-        });
+/// The libraries of programs, their interpreter included; a static one has none.
+pub(super) fn libraries(programs: &[&Utf8Path]) -> Result<BTreeSet<Utf8PathBuf>, BuildError> {
+    let failed = |detail: String| BuildError::Command {
+        what: match programs {
+            [one] => format!("find the libraries of {one}"),
+            all => format!("find the libraries of {} programs", all.len()),
+        },
+        detail,
+    };
+    if programs.is_empty() {
+        return Ok(BTreeSet::new());
     }
-    parse_ldd(&text).map_err(|library| BuildError::Command {
-        what: format!("find the libraries of {path}"),
-        detail: format!("{library} is not installed"),
-    })
+    let out = proc::output(proc::command("ldd").args(programs))?;
+    // It says so of a static program, and ends with 1 for it.
+    let said = String::from_utf8_lossy(&out.stderr);
+    let wrong = |line: &str| !line.is_empty() && !line.contains("not a dynamic executable");
+    if !out.status.success() && (said.is_empty() || said.lines().any(wrong)) {
+        return Err(failed(proc::said(&out)));
+    }
+    parse_ldd(&String::from_utf8_lossy(&out.stdout))
+        .map_err(|library| failed(format!("{library} is not installed")))
 }
 
 /// The paths in ldd's words; the error is a library that was not found.
 fn parse_ldd(text: &str) -> Result<BTreeSet<Utf8PathBuf>, String> {
     let mut found = BTreeSet::new();
-    for line in text.lines() {
+    // Of several programs, a line of its own names each: `/usr/bin/a:`.
+    for line in text.lines().filter(|line| !line.ends_with(':')) {
         let line = line.trim();
         if let Some(name) = line.strip_suffix("=> not found") {
             return Err(name.trim().to_owned());
@@ -239,6 +257,8 @@ mod tests {
             ]
         );
         assert_eq!(parse_ldd("\tstatically linked\n").unwrap().len(), 0);
+        let two = format!("/usr/bin/a:\n{text}/usr/bin/b:\n\tstatically linked\n");
+        assert_eq!(parse_ldd(&two).unwrap(), parse_ldd(text).unwrap());
         assert_eq!(
             parse_ldd("\tlibx.so.1 => not found\n").unwrap_err(),
             "libx.so.1"

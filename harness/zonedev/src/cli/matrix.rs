@@ -19,7 +19,7 @@ use crate::spec::Contract;
 
 use super::args::{Cli, IsolationArg, MatrixArgs, Selection};
 use super::exit::{Exit, Failure};
-use super::judge::{Accepted, Judged, judge};
+use super::judge::{Accepted, Judged, each, judge};
 use super::setup::{self, Cases, Host, Requested};
 use super::teller::Teller;
 use super::{prepare, specs};
@@ -71,6 +71,12 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     go(job, folder, &path, of_run, Some(begun)).await
 }
 
+/// What had finished of these cells.
+fn finished(folder: &RunFolder, ids: &[CellId]) -> Vec<CellRecord> {
+    let all = each(ids, |id| folder.finished(id));
+    all.into_iter().flatten().collect()
+}
+
 /// The record of a run's folder. Of a run that was cut off it is made of what had finished, and
 /// kept, unless it still goes on.
 pub(super) fn recorded(project: &Utf8Path, folder: &RunFolder) -> Result<RunRecord, Failure> {
@@ -83,11 +89,7 @@ pub(super) fn recorded(project: &Utf8Path, folder: &RunFolder) -> Result<RunReco
     let begun = begun(folder)?;
     let job = Job::of(project, command(&begun)?)?;
     let running = folder.is_running();
-    let records: Vec<CellRecord> = begun
-        .cells
-        .iter()
-        .filter_map(|id| folder.finished(id))
-        .collect();
+    let records = finished(folder, &begun.cells);
     let judged = judge(&records, &job.contracts(), &job.accepted, path, false)?;
     let mut record = over(&begun, judged);
     record.notices = folder.notices()?;
@@ -247,11 +249,8 @@ async fn go(
     let accel = host.probe.accel;
     let finished: Vec<CellRecord> = match &before {
         Some(_) => {
-            let folder = RunFolder::open(path);
-            job.plan
-                .ids()
-                .filter_map(|id| folder.finished(id))
-                .collect()
+            let ids: Vec<CellId> = job.plan.ids().cloned().collect();
+            finished(&RunFolder::open(path), &ids)
         }
         None => Vec::new(),
     };
