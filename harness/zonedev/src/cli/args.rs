@@ -268,6 +268,9 @@ pub(super) struct MatrixArgs {
     /// How cases are kept apart
     #[arg(long, default_value = "clone")]
     pub(super) isolation: IsolationArg,
+    /// Boot every fixture, also where an earlier run kept a template of the same
+    #[arg(long)]
+    pub(super) fresh: bool,
     /// Run each case so often, each time in a guest of its own; races take the next seed each time.
     /// A case that does not always pass is told with its rate
     #[arg(long, value_name = "N", default_value = "1")]
@@ -375,6 +378,9 @@ pub(super) struct ShellArgs {
     /// Hold the guest before its first instruction, and say how gdb attaches to it
     #[arg(long)]
     pub(super) gdb: bool,
+    /// Boot, also where there is a kept template
+    #[arg(long)]
+    pub(super) fresh: bool,
     /// The accelerator
     #[arg(long)]
     pub(super) accel: Option<AccelArg>,
@@ -401,6 +407,9 @@ pub(super) struct RerunArgs {
     /// Hold the guest before its first instruction, and say how gdb attaches to it
     #[arg(long)]
     pub(super) gdb: bool,
+    /// Boot, also where there is a kept template
+    #[arg(long)]
+    pub(super) fresh: bool,
     /// The accelerator [default: the run's]
     #[arg(long)]
     pub(super) accel: Option<AccelArg>,

@@ -98,6 +98,7 @@ async fn guest(
             folder: path.clone(),
             roots: Default::default(),
             fstests: None,
+            shelf: None,
         };
         Ok((
             Engine::new(config, vec![side.clone()], events.clone()),

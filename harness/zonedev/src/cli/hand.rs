@@ -14,7 +14,7 @@ use crate::record::{CellId, End, Event, RunFolder};
 use crate::report::quoted;
 use crate::run::{Engine, EngineConfig, InHand, Isolation, Launched, Repeat};
 use crate::spec::Fixture;
-use crate::vm::{ByHand, MemoryDir};
+use crate::vm::{ByHand, MemoryDir, Shelf};
 use crate::watch::{self, About, Served};
 
 use super::args::{AccelArg, BuildOptions};
@@ -31,6 +31,8 @@ pub(super) struct Wanted<'a> {
     pub(super) accel: Option<AccelArg>,
     pub(super) build: &'a BuildOptions,
     pub(super) gdb: bool,
+    /// Whether no kept template is used.
+    pub(super) fresh: bool,
 }
 
 /// Everything that a guest needs, built.
@@ -64,7 +66,12 @@ pub(super) async fn prepare(project: &Utf8Path, wanted: Wanted<'_>) -> Result<Re
         let mut progress = super::progress();
         while let Some(event) = receiver.recv().await {
             // Who waits for a prompt wants to know what takes time, and nothing else.
-            let idle = matches!(&event, Event::BuildFinished { cached: true, .. });
+            let idle = matches!(
+                &event,
+                Event::BuildFinished { cached: true, .. }
+                    | Event::BootFinished { .. }
+                    | Event::CellFinished { .. }
+            );
             if !idle {
                 progress.event(&event);
             }
@@ -85,13 +92,17 @@ pub(super) async fn prepare(project: &Utf8Path, wanted: Wanted<'_>) -> Result<Re
     let config = EngineConfig {
         launcher,
         accel: host.probe.accel,
-        isolation: Isolation::Boot,
+        isolation: match wanted.gdb {
+            true => Isolation::Boot,
+            false => Isolation::Clone,
+        },
         repeat: Repeat::ONCE,
         dump_hung: false,
         jobs: 1,
         folder,
         roots,
         fstests: None,
+        shelf: (!wanted.fresh).then(|| Shelf::of(ctx.cache.root())),
     };
     let artifact = artifacts.into_iter().next();
     let artifact = artifact.ok_or_else(|| Failure::harness("the kernel was not built"))?;

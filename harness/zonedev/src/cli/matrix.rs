@@ -17,6 +17,7 @@ use crate::report;
 use crate::run::{Engine, EngineConfig, Isolation, Repeat};
 use crate::spec::Contract;
 
+use crate::vm::Shelf;
 use super::args::{Cli, IsolationArg, MatrixArgs, Selection};
 use super::exit::{Exit, Failure};
 use super::judge::{Accepted, Judged, each, judge};
@@ -358,6 +359,7 @@ async fn go(
         folder: path.to_owned(),
         roots,
         fstests,
+        shelf: (!job.args.fresh).then(|| Shelf::of(job.ctx.cache.root())),
     };
     let memory = config.launcher.memory.clone();
     super::signals::tidy({

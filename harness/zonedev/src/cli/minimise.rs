@@ -21,6 +21,7 @@ use crate::record::{Event, FailureKind};
 use crate::run::{Engine, EngineConfig, Isolation, Repeat, Stand};
 use crate::spec::{Case, Contract, Facts, SpecFile};
 
+use crate::vm::Shelf;
 use super::args::{CProgramArgs, MinimiseArgs};
 use super::exit::{Exit, Failure};
 use super::setup::{self, Host, OWN, Requested};
@@ -240,6 +241,7 @@ async fn lab(project: &Utf8Path, asked: &Asked, jobs: usize) -> Result<Lab, Fail
         folder: asked.dir.clone(),
         roots,
         fstests: None,
+        shelf: Some(Shelf::of(ctx.cache.root())),
     };
     let engine = Engine::new(config, sides, events);
     let mut stands = Vec::new();

@@ -61,6 +61,7 @@ async fn go(
         accel: args.accel.or(was.accel),
         build: &was.typed.build,
         gdb: args.gdb,
+        fresh: args.fresh,
     };
     let mut ready = hand::prepare(project, wanted).await?;
     told_of_the_build(&was, &ready);

@@ -44,6 +44,7 @@ async fn go(project: &Utf8Path, args: ShellArgs, on_terminal: bool) -> Result<Ex
         accel: args.accel,
         build: &args.build,
         gdb: args.gdb,
+        fresh: args.fresh,
     };
     let mut ready = hand::prepare(project, wanted).await?;
     let mut guest = ready.boot(&id).await?;

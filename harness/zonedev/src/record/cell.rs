@@ -404,6 +404,9 @@ pub struct CellRecord {
     /// or of the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,
+    /// The run whose boot this is, where it was not done again: its template was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booted_in: Option<String>,
     /// Milliseconds from its start to its end, of all runs together.
     pub took_ms: u64,
 }

@@ -348,6 +348,9 @@ pub enum Event {
         what: String,
         took_ms: u64,
         cloneable: bool,
+        /// An earlier run had done it, and its template was kept.
+        #[serde(default)]
+        kept: bool,
     },
     CellStarted {
         cell: CellId,

@@ -148,6 +148,7 @@ pub(crate) fn cell(case: &str, side: usize, kernel: &str) -> CellRecord {
         left: None,
         before: None,
         fixture_pages: Vec::new(),
+        booted_in: None,
         took_ms: 80,
     }
 }

@@ -225,11 +225,12 @@ impl Progress {
                 what,
                 took_ms,
                 cloneable,
+                kept,
             } => {
-                let how = if *cloneable {
-                    ""
-                } else {
-                    "; each case boots for itself"
+                let how = match (cloneable, kept) {
+                    (_, true) => ", kept by an earlier run",
+                    (true, false) => "",
+                    (false, false) => "; each case boots for itself",
                 };
                 format!("boot {what}: ready in {}{how}", duration(*took_ms))
             }

@@ -50,6 +50,7 @@ fn events() -> Vec<Event> {
             what: "5.10, fsdax-ext4".into(),
             took_ms: 2_200,
             cloneable: true,
+            kept: false,
         },
         Event::CellStarted { cell: id.clone() },
         Event::CellStep {

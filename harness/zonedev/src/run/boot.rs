@@ -8,7 +8,6 @@ use proto::{Op, StepResult};
 
 use proto::text::excerpt;
 
-use crate::plan::Group;
 use crate::record::{CellId, CellRecord, End, Event, Left, RunFolder};
 use crate::spec::{Fixture, PlannedStep};
 use crate::vm::{Accel, BASE_CMDLINE, Console, Guest, Machine, Nvdimm, Template, clock_parameters};
@@ -61,36 +60,53 @@ pub(super) struct Prepare<'a> {
 /// A template, or the reason why each case boots for itself, or why none can.
 pub(super) enum Start {
     /// With what was there before any case.
-    Clone(Template, Option<Left>),
+    Clone(Arc<Template>, Option<Left>),
     Boot,
     Failed(End),
 }
 
 impl Engine {
-    /// Boots and provisions; this is a cell of its own, since a warning that a kernel gives
-    /// once is silent in every clone.
+    /// Boots and provisions, unless an earlier run has done that; this is a cell of its own, since a
+    /// warning that a kernel gives once is silent in every clone.
     pub(super) async fn template(
         &self,
-        group: &Group,
+        boot: &CellId,
+        fixture: &Fixture,
         reader: &PageReader,
     ) -> Result<(CellRecord, Start), RunError> {
         let _guest = turn(&self.guests).await?;
         let started = Instant::now();
-        let mut record = self.empty(&group.boot, PROVISION, "boot");
-        let what = format!("{} with {}", group.boot.kernel, group.fixture.name);
-        record.fixture_pages.clone_from(&group.fixture.pages);
+        let what = format!("{} with {}", boot.kernel, fixture.name);
         self.tell(Event::BootStarted { what: what.clone() });
         let folder = RunFolder::open(&self.config.folder);
-        let place = Place::new(folder.cell_dir(&group.boot)?);
+        let place = Place::new(folder.cell_dir(boot)?);
+        let key = tokio::task::block_in_place(|| self.kept_key(boot.side, fixture));
+        let kept = key.as_deref().and_then(|key| {
+            tokio::task::block_in_place(|| self.take_kept(key, boot, fixture, &place))
+        });
+        if let Some((record, template)) = kept {
+            self.tell(Event::BootFinished {
+                what,
+                took_ms: started.elapsed().as_millis() as u64,
+                cloneable: true,
+                kept: true,
+            });
+            folder.write_cell(&record)?;
+            self.tell_end(&record);
+            let start = Start::Clone(Arc::new(template), record.left.clone());
+            return Ok((record, start));
+        }
+        let mut record = self.empty(boot, PROVISION, "boot");
+        record.fixture_pages.clone_from(&fixture.pages);
         let mut start = Start::Failed(End::Finished {});
         let booted = self
-            .boot_for_template(&group.fixture, &place, reader, &mut record)
+            .boot_for_template(fixture, &place, reader, &mut record)
             .await;
         self.read_console(&mut record, &place, booted.is_some())
             .await;
         let failure = provisioning_failure(&record);
         let cloneable =
-            group.fixture.boots_because.is_none() && self.config.isolation == Isolation::Clone;
+            fixture.boots_because.is_none() && self.config.isolation == Isolation::Clone;
         match (booted, failure) {
             (Some(_), Some(end)) => {
                 if matches!(end, End::Skipped { .. }) {
@@ -100,7 +116,7 @@ impl Engine {
             }
             (Some((guest, session)), None) if cloneable => {
                 match guest.save_template(session).await {
-                    Ok(template) => start = Start::Clone(template, record.left.clone()),
+                    Ok(template) => start = Start::Clone(Arc::new(template), record.left.clone()),
                     Err(e) => {
                         self.tell(Event::Notice {
                             message: format!(
@@ -112,7 +128,7 @@ impl Engine {
                 }
             }
             (Some(_), None) => {
-                if let Some(reason) = &group.fixture.boots_because {
+                if let Some(reason) = &fixture.boots_because {
                     self.tell(Event::Notice {
                         message: format!("{what}: each case boots, since {reason}"),
                     });
@@ -138,7 +154,11 @@ impl Engine {
             what,
             took_ms: record.took_ms,
             cloneable,
+            kept: false,
         });
+        if let (Start::Clone(template, _), Some(key)) = (&start, key) {
+            self.keep(key, &record, template, &place);
+        }
         folder.write_cell(&record)?;
         self.tell_end(&record);
         Ok((record, start))
@@ -172,12 +192,11 @@ impl Engine {
         self.prepare(guest, &prepare, reader, record).await
     }
 
-    /// Greets a guest that boots, and provisions it. `None`: `record.end` says why not.
-    pub(super) async fn prepare(
+    /// Greets a guest that boots, or a clone. `None`: `record.end` says why not.
+    pub(super) async fn greet(
         &self,
         mut guest: Guest,
         what: &Prepare<'_>,
-        reader: &PageReader,
         record: &mut CellRecord,
     ) -> Option<(Guest, Session)> {
         let (side, limits) = (what.side, what.limits);
@@ -207,6 +226,19 @@ impl Engine {
             record.end = ended(&e, None, &guest).await;
             return None;
         }
+        Some((guest, session))
+    }
+
+    /// Greets a guest that boots, and provisions it. `None`: `record.end` says why not.
+    pub(super) async fn prepare(
+        &self,
+        guest: Guest,
+        what: &Prepare<'_>,
+        reader: &PageReader,
+        record: &mut CellRecord,
+    ) -> Option<(Guest, Session)> {
+        let (side, limits) = (what.side, what.limits);
+        let (guest, mut session) = self.greet(guest, what, record).await?;
         let steps: Vec<PlannedStep> = what
             .fixture
             .provision

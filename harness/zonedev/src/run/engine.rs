@@ -1,7 +1,7 @@
 //! All cells of a plan: templates, clones, and how many at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
@@ -18,7 +18,7 @@ use crate::plan::{Group, Plan, PlannedCell};
 use crate::record::{CellId, CellRecord, End, Event, RunFolder};
 use crate::spec::{Contract, Fixture};
 use crate::verdict;
-use crate::vm::{Accel, Guest, Launcher};
+use crate::vm::{Accel, Guest, Launcher, Shelf};
 
 use super::boot::{Place, Start, provisioning_failure};
 use super::cell::{Drive, Limits, ended, vm_end};
@@ -81,6 +81,8 @@ pub struct EngineConfig {
     pub roots: BTreeMap<String, Utf8PathBuf>,
     /// An erofs of the fstests checkout that the user named.
     pub fstests: Option<Utf8PathBuf>,
+    /// Where templates are kept for later runs, and taken from; none: every one boots.
+    pub shelf: Option<Shelf>,
 }
 
 /// Runs plans.
@@ -95,6 +97,8 @@ pub struct Engine {
     groups: Arc<Semaphore>,
     /// How long an operation may take, where that is less than usual.
     pub(super) step_limit: Option<Duration>,
+    /// Templates that are being kept.
+    pub(super) keeping: Arc<Mutex<JoinSet<()>>>,
 }
 
 /// The title of the cell that stands for boot and provisioning.
@@ -110,6 +114,7 @@ impl Engine {
             guests: Arc::new(Semaphore::new(jobs)),
             groups: Arc::new(Semaphore::new(jobs)),
             step_limit: None,
+            keeping: Arc::default(),
             config,
         }
     }
@@ -129,6 +134,7 @@ impl Engine {
         while let Some(done) = tasks.join_next().await {
             out.extend(done.map_err(|e| RunError::Task(e.to_string()))??);
         }
+        self.all_kept().await;
         out.sort_by(|a: &CellRecord, b| a.id.cmp(&b.id));
         Ok(out)
     }
@@ -156,7 +162,8 @@ impl Engine {
         let reader = PageReader::new(Arc::clone(&self.sides[group.side].info));
         let started = {
             let (engine, group, reader) = (self.clone(), group.clone(), reader.clone());
-            task(async move { engine.template(&group, &reader).await }).await
+            let work = async move { engine.template(&group.boot, &group.fixture, &reader).await };
+            task(work).await
         };
         let (boot, start) = match started {
             Ok(started) => started?,
@@ -380,6 +387,7 @@ impl Engine {
             hang: None,
             left: None,
             before: None,
+            booted_in: None,
             took_ms: 0,
         }
     }

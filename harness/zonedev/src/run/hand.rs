@@ -7,17 +7,17 @@ use camino::{Utf8Path, Utf8PathBuf};
 use proto::{NamespaceInfo, Op};
 use tokio::net::UnixStream;
 
-use super::boot::{Place, Prepare, provisioning_failure};
+use super::boot::{Place, Prepare, Start, provisioning_failure};
 use super::cell::{Drive, Limits, Went, ended, vm_end};
-use super::engine::Engine;
+use super::engine::{Engine, Isolation};
 use super::pages::PageReader;
 use super::session::{Session, SessionError};
 use crate::record::{CellId, CellRecord, End, RunFolder};
 use crate::spec::{Contract, Fixture, PlannedStep};
 use crate::verdict;
-use crate::vm::{ByHand, Guest};
+use crate::vm::{ByHand, Guest, Template};
 
-/// A guest whose QEMU is there. It boots, or waits for a debugger to let it.
+/// A guest whose QEMU is there. It boots, or waits for a debugger to let it, or is a clone.
 #[derive(Debug)]
 pub struct Launched {
     engine: Engine,
@@ -25,13 +25,19 @@ pub struct Launched {
     guest: Guest,
     place: Place,
     record: CellRecord,
+    of: Option<Origin>,
 }
+
+/// What a clone is of, and the record of that one's boot.
+type Origin = (Arc<Template>, CellRecord);
 
 /// A guest that is provisioned, and whose port for shells is served.
 #[derive(Debug)]
 pub struct InHand {
     contract: Contract,
     guest: Arc<Guest>,
+    /// What it is a clone of: its files stay.
+    _template: Option<Arc<Template>>,
     session: Session,
     shell: Option<UnixStream>,
     reader: PageReader,
@@ -65,8 +71,8 @@ pub enum Stopped {
 }
 
 impl Engine {
-    /// Starts a guest with a fixture. It is called `id`, and what it leaves goes to that cell's
-    /// folder.
+    /// Starts a guest with a fixture: a clone where it can be one and no debugger waits for its start.
+    /// It is called `id`, and what it leaves goes to that cell's folder.
     ///
     /// # Errors
     /// Where it can't be had.
@@ -81,6 +87,21 @@ impl Engine {
             message: e.to_string(),
         })?;
         let place = Place::new(dir);
+        let can = self.config.isolation == Isolation::Clone && fixture.boots_because.is_none();
+        if can
+            && !hand.gdb
+            && let Some(clone) = self.clone_by_hand(id, fixture, &place).await?
+        {
+            let (guest, record, of) = clone;
+            return Ok(Launched {
+                engine: self.clone(),
+                fixture: fixture.clone(),
+                record,
+                guest,
+                place,
+                of: Some(of),
+            });
+        }
         let machine = self.machine(id.side, fixture);
         let launcher = &self.config.launcher;
         let booted = Guest::boot_by_hand(&machine, launcher, &place.dir, hand).await;
@@ -92,7 +113,38 @@ impl Engine {
             record: self.empty(id, "by hand", "boot"),
             guest,
             place,
+            of: None,
         })
+    }
+
+    /// A clone of a template that is kept, or is made now, and kept for the next time. None where none
+    /// can be made.
+    async fn clone_by_hand(
+        &self,
+        id: &CellId,
+        fixture: &Fixture,
+        place: &Place,
+    ) -> Result<Option<(Guest, CellRecord, Origin)>, End> {
+        let boot = CellId {
+            suite: "boot".into(),
+            ..id.clone()
+        };
+        let reader = PageReader::new(Arc::clone(&self.sides[id.side].info));
+        let started = self.template(&boot, fixture, &reader).await;
+        let (booted, start) = started.map_err(|e| End::HarnessError {
+            message: e.to_string(),
+        })?;
+        let (template, before) = match start {
+            Start::Clone(template, before) => (template, before),
+            Start::Failed(end) => return Err(end),
+            Start::Boot => return Ok(None),
+        };
+        let guest = template.start_clone_by_hand(&place.dir).await;
+        let guest = guest.map_err(|e| vm_end(&e))?;
+        place.hear(guest.console());
+        let mut record = self.empty(id, "by hand", "clone");
+        record.before = before;
+        Ok(Some((guest, record, (template, booted))))
     }
 }
 
@@ -113,6 +165,7 @@ impl Launched {
             guest,
             place,
             mut record,
+            of,
         } = self;
         let side = record.id.side;
         let reader = PageReader::new(Arc::clone(&engine.sides[side].info));
@@ -126,7 +179,19 @@ impl Launched {
             limits,
             shells: true,
         };
-        let booted = engine.prepare(guest, &prepare, &reader, &mut record).await;
+        let (booted, template) = match of {
+            // The checkpoint of its provisioning is its template's.
+            Some((template, boot)) => {
+                let greeted = engine.greet(guest, &prepare, &mut record).await;
+                record.steps = boot.steps;
+                record.checkpoints = boot.checkpoints;
+                (greeted, Some(template))
+            }
+            None => {
+                let booted = engine.prepare(guest, &prepare, &reader, &mut record).await;
+                (booted, None)
+            }
+        };
         let failure = provisioning_failure(&record);
         engine.read_console(&mut record, &place, true).await;
         match (booted, failure) {
@@ -139,6 +204,7 @@ impl Launched {
                     contract: engine.sides[side].contract.clone(),
                     shell: guest.take_shell(),
                     guest: Arc::new(guest),
+                    _template: template,
                     session,
                     reader,
                     limits,

@@ -8,6 +8,7 @@ mod engine;
 mod error;
 mod hand;
 mod hang;
+mod kept;
 mod pages;
 mod profile;
 mod progress;

@@ -35,7 +35,7 @@ impl Engine {
         let Some(cell) = group.cells.first() else {
             return Err(RunError::Task("a stand without a cell".to_owned()));
         };
-        let (_, start) = self.template(group, &reader).await?;
+        let (_, start) = self.template(&group.boot, &group.fixture, &reader).await?;
         if let Start::Failed(end) = start {
             return Ok(Err(end));
         }

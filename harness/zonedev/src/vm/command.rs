@@ -42,15 +42,8 @@ pub(super) struct Wiring<'a> {
     /// Where the file of each backend is, named by its id.
     pub(super) memory: &'a Utf8Path,
     pub(super) sharing: Sharing,
-    /// What a person's guest has besides.
-    pub(super) hand: Option<Hand<'a>>,
-}
-
-/// What a guest has that a person works in.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Hand<'a> {
-    /// QEMU's end of the socket pair of its shells' port.
-    pub(super) shell: RawFd,
+    /// QEMU's end of the socket pair of its shells' port, where somebody has the other one.
+    pub(super) shell: Option<RawFd>,
     /// Where a debugger finds it: a unix socket, which QEMU makes.
     pub(super) gdb: Option<&'a Utf8Path>,
 }
@@ -151,8 +144,25 @@ pub(super) fn arguments(machine: &Machine, wiring: &Wiring<'_>) -> Vec<String> {
         "-device",
         format!("virtserialport,bus=ports.0,chardev=agent,name={AGENT_PORT}"),
     );
-    if let Some(hand) = &wiring.hand {
-        args.hand(hand);
+    // Every guest has the port, so that a person can have a clone of any template.
+    args.add(
+        "-chardev",
+        match wiring.shell {
+            Some(fd) => format!("socket,id=shell,fd={fd}"),
+            None => "null,id=shell".to_owned(),
+        },
+    );
+    args.add(
+        "-device",
+        format!("virtserialport,bus=ports.0,chardev=shell,name={SHELL_PORT}"),
+    );
+    if let Some(path) = wiring.gdb {
+        let path = escape(path);
+        args.add(
+            "-chardev",
+            format!("socket,id=gdb,path={path},server=on,wait=off"),
+        );
+        args.add("-gdb", "chardev:gdb");
     }
     args.add(
         "-chardev",
@@ -195,22 +205,6 @@ impl Args {
         self.0.push(value.into());
     }
 
-    fn hand(&mut self, hand: &Hand<'_>) {
-        self.add("-chardev", format!("socket,id=shell,fd={}", hand.shell));
-        self.add(
-            "-device",
-            format!("virtserialport,bus=ports.0,chardev=shell,name={SHELL_PORT}"),
-        );
-        if let Some(path) = hand.gdb {
-            let path = escape(path);
-            self.add(
-                "-chardev",
-                format!("socket,id=gdb,path={path},server=on,wait=off"),
-            );
-            self.add("-gdb", "chardev:gdb");
-        }
-    }
-
     pub(super) fn accel(&mut self, accel: Accel) {
         let how = match accel {
             Accel::Kvm => "kvm",
@@ -232,10 +226,15 @@ mod tests {
     use super::*;
 
     fn shown(machine: &Machine, sharing: Sharing) -> String {
-        shown_by(machine, sharing, None)
+        shown_by(machine, sharing, None, None)
     }
 
-    fn shown_by(machine: &Machine, sharing: Sharing, hand: Option<Hand<'_>>) -> String {
+    fn shown_by(
+        machine: &Machine,
+        sharing: Sharing,
+        shell: Option<RawFd>,
+        gdb: Option<&Utf8Path>,
+    ) -> String {
         let wiring = Wiring {
             monitor: 7,
             channel: 8,
@@ -243,7 +242,8 @@ mod tests {
             log: "/run/a,b/log".into(),
             memory: "/dev/shm/zonedev/0".into(),
             sharing,
-            hand,
+            shell,
+            gdb,
         };
         let mut text = String::new();
         for arg in arguments(machine, &wiring) {
@@ -281,6 +281,8 @@ mod tests {
         -device virtio-serial-pci,id=ports
         -chardev socket,id=agent,fd=8
         -device virtserialport,bus=ports.0,chardev=agent,name=org.zonedev.agent
+        -chardev null,id=shell
+        -device virtserialport,bus=ports.0,chardev=shell,name=org.zonedev.shell
         -chardev socket,id=monitor,fd=7
         -mon chardev=monitor,mode=control
         -kernel /k/bzImage
@@ -306,23 +308,19 @@ mod tests {
     }
 
     #[test]
-    fn a_persons_guest_has_a_port_more_and_a_debugger_only_where_it_is_asked_for() {
+    fn a_persons_guest_has_the_same_devices_and_a_debugger_only_where_it_is_asked_for() {
         let plain = shown(&machine(), Sharing::Shared);
-        let of = |gdb| shown_by(&machine(), Sharing::Shared, Some(Hand { shell: 9, gdb }));
+        let of = |gdb| shown_by(&machine(), Sharing::Shared, Some(9), gdb);
         let added = |text: &str| {
             let lines = text.lines().filter(|line| !plain.contains(line));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
-        let port = [
-            "-chardev socket,id=shell,fd=9",
-            "-device virtserialport,bus=ports.0,chardev=shell,name=org.zonedev.shell",
-        ];
-        assert_eq!(added(&of(None)), port);
-        let debugged = added(&of(Some("/run/a,b/gdb".into())));
-        assert_eq!(debugged[..2], port);
+        let port = "-chardev socket,id=shell,fd=9";
+        assert_eq!(added(&of(None)), [port]);
         assert_eq!(
-            debugged[2..],
+            added(&of(Some("/run/a,b/gdb".into()))),
             [
+                port,
                 "-chardev socket,id=gdb,path=/run/a,,b/gdb,server=on,wait=off",
                 "-gdb chardev:gdb"
             ]

@@ -10,7 +10,7 @@ use qapi::qmp::{self, QmpCommand};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 
-use super::command::{CONSOLE_ID, Hand, Sharing, Wiring, arguments, file};
+use super::command::{CONSOLE_ID, Sharing, Wiring, arguments, file};
 use super::console::{Console, Fifos};
 use super::error::{Result, VmError};
 use super::event::{End, Event};
@@ -175,10 +175,8 @@ impl Guest {
             log: &log.0,
             memory: &memory,
             sharing,
-            hand: qemu_shell.as_ref().map(|socket| Hand {
-                shell: socket.as_raw_fd(),
-                gdb: gdb.as_ref().map(|g| g.0.as_path()),
-            }),
+            shell: qemu_shell.as_ref().map(AsRawFd::as_raw_fd),
+            gdb: gdb.as_ref().map(|g| g.0.as_path()),
         };
         let launch = Launch {
             program: launcher.qemu.path.clone(),

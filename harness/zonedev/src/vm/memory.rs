@@ -67,7 +67,7 @@ pub fn sweep(places: &[Utf8PathBuf]) -> Vec<Utf8PathBuf> {
 }
 
 /// Removes `dir` if it is ours and its lock is free.
-fn abandoned(dir: &Utf8Path) -> bool {
+pub(super) fn abandoned(dir: &Utf8Path) -> bool {
     if !is_ours(dir) {
         return false;
     }
@@ -124,7 +124,7 @@ impl MemoryDir {
                 Ok((_, free)) if free < needed => {
                     looked.push(format!("{place} has {} MiB", free / MIB))
                 }
-                Ok((tmpfs, _)) => match make(place) {
+                Ok((tmpfs, _)) => match make(place, PREFIX) {
                     Ok((path, lock)) => {
                         let state = Mutex::default();
                         return Ok(Self(Arc::new(Inner {
@@ -250,7 +250,10 @@ impl Drop for Reserved {
 /// Makes a directory and locks it. A sweep may see it before the lock is there and take it away; then
 /// another one is made. Its name is the one that /proc/PID/maps shows of the files in it: without
 /// symbolic links, and in UTF-8.
-fn make(place: &Utf8Path) -> io::Result<(Utf8PathBuf, Flock<std::fs::File>)> {
+pub(super) fn make(
+    place: &Utf8Path,
+    prefix: &str,
+) -> io::Result<(Utf8PathBuf, Flock<std::fs::File>)> {
     use std::os::unix::fs::MetadataExt;
     let place = place.canonicalize_utf8()?;
     if place.as_str().contains('\n') {
@@ -260,7 +263,7 @@ fn make(place: &Utf8Path) -> io::Result<(Utf8PathBuf, Flock<std::fs::File>)> {
     }
     loop {
         let dir = tempfile::Builder::new()
-            .prefix(PREFIX)
+            .prefix(prefix)
             .tempdir_in(&place)?
             .keep();
         let path = Utf8PathBuf::from_path_buf(dir)
@@ -281,7 +284,7 @@ fn make(place: &Utf8Path) -> io::Result<(Utf8PathBuf, Flock<std::fs::File>)> {
 
 /// Whether a place is a tmpfs, and the bytes that may be written there. A tmpfs promises memory that
 /// the host may not have: less than its free space where less is available.
-fn room(place: &Utf8Path) -> io::Result<(bool, u64)> {
+pub(super) fn room(place: &Utf8Path) -> io::Result<(bool, u64)> {
     let tell = |errno: nix::Error| io::Error::other(format!("{place}: {errno}"));
     if !place.exists() && place.parent().is_some_and(Utf8Path::exists) {
         fs_err::create_dir(place)?;
@@ -315,7 +318,7 @@ fn available_memory() -> io::Result<u64> {
 }
 
 /// The bytes that the files below `dir` have allocated.
-fn used(dir: &Utf8Path) -> u64 {
+pub(super) fn used(dir: &Utf8Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(entries) = dir.read_dir_utf8() else {
         return 0;

@@ -17,7 +17,8 @@ use tokio::sync::broadcast::error::RecvError;
 use super::command::Sharing;
 use super::error::{Result, VmError};
 use super::event::Event;
-use super::guest::{Guest, Launcher, socket_pair, stream};
+use super::guest::{ByHand, Guest, Launcher, socket_pair, stream};
+use super::kept::Held;
 use super::machine::Machine;
 use super::memory::Reserved;
 
@@ -34,7 +35,25 @@ pub struct Template {
     launcher: Launcher,
     machine: Arc<Machine>,
     state: Vec<u8>,
-    files: Reserved,
+    files: Files,
+}
+
+/// Where a template's RAM and NVDIMMs are.
+#[derive(Debug)]
+pub(super) enum Files {
+    /// In this harness's memory, and gone with it.
+    Own(Reserved),
+    /// On the shelf, from an earlier run.
+    Kept(Held),
+}
+
+impl Files {
+    pub(super) fn path(&self) -> &Utf8Path {
+        match self {
+            Files::Own(reserved) => reserved.path(),
+            Files::Kept(held) => held.path(),
+        }
+    }
 }
 
 impl Guest {
@@ -70,7 +89,7 @@ impl Guest {
             launcher: self.launcher.clone(),
             machine: Arc::clone(&self.machine),
             state,
-            files,
+            files: Files::Own(files),
         })
     }
 
@@ -174,9 +193,36 @@ impl Guest {
 }
 
 impl Template {
+    /// One that an earlier run kept.
+    pub(super) fn kept(launcher: &Launcher, machine: Machine, state: Vec<u8>, held: Held) -> Self {
+        Template {
+            launcher: launcher.clone(),
+            machine: Arc::new(machine),
+            state,
+            files: Files::Kept(held),
+        }
+    }
+
+    pub(super) fn state(&self) -> &[u8] {
+        &self.state
+    }
+
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
     /// Starts a guest that runs on from the template's instant, with RAM and NVDIMMs of its own.
     /// `dir` is as in [`Guest::boot`]; the console begins empty. Returns as soon as it runs.
     pub async fn start_clone(&self, dir: &Utf8Path) -> Result<Guest> {
+        self.start(dir, None).await
+    }
+
+    /// The same for a person. There is no debugger: a clone has its start behind it.
+    pub async fn start_clone_by_hand(&self, dir: &Utf8Path) -> Result<Guest> {
+        self.start(dir, Some(ByHand { gdb: false })).await
+    }
+
+    async fn start(&self, dir: &Utf8Path, hand: Option<ByHand>) -> Result<Guest> {
         let machine = Arc::clone(&self.machine);
         let memory = self.files.path().to_owned();
         let guest = Guest::start(
@@ -186,7 +232,7 @@ impl Template {
             memory,
             Sharing::Private,
             None,
-            None,
+            hand,
         )
         .await?;
         match tokio::time::timeout(LIMIT, guest.load(&self.state)).await {
