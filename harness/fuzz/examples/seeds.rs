@@ -608,6 +608,7 @@ fn cell() -> Result<CellRecord> {
         before: None,
         hang: Some(hang),
         repeats: None,
+        booted_in: None,
         took_ms: 80,
     })
 }
@@ -658,6 +659,7 @@ fn records() -> Result {
         known: Vec::new(),
         pages_read: 5,
         pages_predicted: 5,
+        boots_kept: 0,
         phases_ms: BTreeMap::from([("boot".into(), 7)]),
         notices: vec!["n".into()],
         exit_code: 0,

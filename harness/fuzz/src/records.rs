@@ -54,6 +54,7 @@ fn cell(checkpoint: &CheckpointRecord) -> CellRecord {
         before: None,
         hang: None,
         repeats: None,
+        booted_in: None,
         took_ms: 0,
     }
 }

@@ -11,7 +11,7 @@ use std::process::Output;
 use camino::{Utf8Path, Utf8PathBuf};
 use zonedev::record::{CellVerdict, PairRecord, RunFolder, RunRecord};
 
-use common::{command, files, kernel, project, said, turn};
+use common::{command, files, kernel, observations, project, said, turn};
 
 fn zonedev(args: &[&str]) -> Output {
     command(&project(), args).output().unwrap()
@@ -43,19 +43,6 @@ fn merge(parts: &[&Utf8PathBuf], to: &Utf8Path) -> Output {
 
 fn record(run: &Utf8Path) -> RunRecord {
     RunFolder::open(run).read_record().unwrap()
-}
-
-/// Every cell's normalised observation, by its place.
-fn observations(run: &Utf8Path) -> BTreeMap<String, String> {
-    let snaps = files(run)
-        .into_iter()
-        .filter(|f| f.extension() == Some("snap"));
-    snaps
-        .map(|f| {
-            let name = f.strip_prefix(run).unwrap().to_string();
-            (name, std::fs::read_to_string(&f).unwrap())
-        })
-        .collect()
 }
 
 /// The pairs, without what no verdict depends on: how a boot was timed is in the log.

@@ -88,6 +88,7 @@ pub(super) struct Judged {
     pub(super) flaky: Vec<FlakyRecord>,
     pub(super) pages_read: u64,
     pub(super) pages_predicted: u64,
+    pub(super) boots_kept: usize,
 }
 
 impl Judged {
@@ -133,6 +134,7 @@ pub(super) fn judge(
         flaky: Vec::new(),
         pages_read: 0,
         pages_predicted: 0,
+        boots_kept: records.iter().filter(|r| r.booted_in.is_some()).count(),
     };
     let mut accepted = BTreeMap::new();
     let read = each(records, |record| {

@@ -17,13 +17,13 @@ use crate::report;
 use crate::run::{Engine, EngineConfig, Isolation, Repeat};
 use crate::spec::Contract;
 
-use crate::vm::Shelf;
 use super::args::{Cli, IsolationArg, MatrixArgs, Selection};
 use super::exit::{Exit, Failure};
 use super::judge::{Accepted, Judged, each, judge};
 use super::setup::{self, Cases, Host, Requested};
 use super::teller::Teller;
 use super::{prepare, specs};
+use crate::vm::Shelf;
 
 /// How long a run that is ended waits for what had happened before to be written down.
 const LAST_EVENTS: Duration = Duration::from_millis(300);
@@ -448,6 +448,7 @@ pub(super) fn over(begun: &Begun, judged: Judged) -> RunRecord {
         flaky: judged.flaky,
         pages_read: judged.pages_read,
         pages_predicted: judged.pages_predicted,
+        boots_kept: judged.boots_kept,
         phases_ms: BTreeMap::new(),
         notices: Vec::new(),
         exit_code: exit.code(),

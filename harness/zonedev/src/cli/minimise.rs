@@ -21,11 +21,11 @@ use crate::record::{Event, FailureKind};
 use crate::run::{Engine, EngineConfig, Isolation, Repeat, Stand};
 use crate::spec::{Case, Contract, Facts, SpecFile};
 
-use crate::vm::Shelf;
 use super::args::{CProgramArgs, MinimiseArgs};
 use super::exit::{Exit, Failure};
 use super::setup::{self, Host, OWN, Requested};
 use super::teller::Teller;
+use crate::vm::Shelf;
 use begin::Asked;
 use trials::Trials;
 

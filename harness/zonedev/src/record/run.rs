@@ -301,6 +301,9 @@ pub struct RunRecord {
     pub pages_read: u64,
     /// See `pages_read`.
     pub pages_predicted: u64,
+    /// Boots that were not done again, since an earlier run had kept their templates.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub boots_kept: usize,
     /// Milliseconds by phase: `build`, `boot`, `cells`, `judge`.
     pub phases_ms: BTreeMap<String, u64>,
     /// Loud messages, such as a locked source that was gone.
@@ -370,4 +373,7 @@ pub enum Event {
         exit_code: u8,
         took_ms: u64,
     },
+}
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }

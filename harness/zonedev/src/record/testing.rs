@@ -201,6 +201,7 @@ pub(crate) fn run() -> RunRecord {
         known: Vec::new(),
         pages_read: 0,
         pages_predicted: 0,
+        boots_kept: 0,
         phases_ms: BTreeMap::new(),
         notices: Vec::new(),
         exit_code: 0,

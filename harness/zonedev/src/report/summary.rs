@@ -96,6 +96,13 @@ fn heading(run: &RunRecord, look: &Look, out: &mut String) {
         }
         wrap(out, "  ", &text, look.width);
     }
+    if run.boots_kept > 0 {
+        let text = format!(
+            "{} not done again: an earlier run kept the template (--fresh boots)",
+            count(run.boots_kept, "boot")
+        );
+        wrap(out, "  ", &text, look.width);
+    }
 }
 
 fn verdict(run: &RunRecord, look: &Look, out: &mut String) {

@@ -103,9 +103,8 @@ impl Shelf {
         let state = fs_err::read(path.join(STATE)).ok()?;
         let whole = made.boot == host_boot()?
             && blake3::hash(&state).to_hex().as_str() == made.state
-            && files(machine).all(|(id, size)| {
-                fs_err::metadata(file(&path, id)).is_ok_and(|m| m.len() == size)
-            });
+            && files(machine)
+                .all(|(id, size)| fs_err::metadata(file(&path, id)).is_ok_and(|m| m.len() == size));
         if !whole {
             return None;
         }
@@ -184,9 +183,7 @@ impl Shelf {
     /// then the least recently used until `bytes` more have room. Says whether they have.
     fn make_room(&self, bytes: u64) -> bool {
         if let Ok(entries) = self.dir.read_dir_utf8() {
-            let new = entries
-                .flatten()
-                .filter(|e| e.file_name().starts_with(NEW));
+            let new = entries.flatten().filter(|e| e.file_name().starts_with(NEW));
             for entry in new {
                 abandoned(entry.path());
             }

@@ -93,3 +93,16 @@ pub(crate) fn files(dir: &Utf8Path) -> Vec<Utf8PathBuf> {
     }
     out
 }
+
+/// Every cell's normalised observation, by its place.
+pub(crate) fn observations(run: &Utf8Path) -> std::collections::BTreeMap<String, String> {
+    let snaps = files(run)
+        .into_iter()
+        .filter(|f| f.extension() == Some("snap"));
+    snaps
+        .map(|f| {
+            let name = f.strip_prefix(run).unwrap().to_string();
+            (name, std::fs::read_to_string(&f).unwrap())
+        })
+        .collect()
+}

@@ -168,6 +168,7 @@ pub(super) fn recorded() -> Recorded {
         }],
         pages_read: 4096,
         pages_predicted: 4095,
+        boots_kept: 0,
         notices: vec![HOSTILE.into()],
         exit_code: 1,
         ..crate::record::testing::run()

@@ -94,6 +94,8 @@ struct Recorded {
     title: String,
     contract: String,
     isolation: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    booted_in: Option<String>,
     accel: String,
     took_ms: u64,
     end: String,
@@ -293,6 +295,7 @@ fn recorded(record: &CellRecord, kinds: &mut Kinds, cells: &dyn Cells) -> (Recor
         title: record.title.clone(),
         contract: record.contract.clone(),
         isolation: record.isolation.clone(),
+        booted_in: record.booted_in.clone(),
         accel: record.accel.clone(),
         took_ms: record.took_ms,
         end,

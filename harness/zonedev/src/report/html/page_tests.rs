@@ -107,6 +107,7 @@ fn leaking(name: &str) -> (RunRecord, Of) {
         }],
         pages_read: 128,
         pages_predicted: 128,
+        boots_kept: 0,
         exit_code: 1,
         ..run()
     };

@@ -47,7 +47,7 @@ function drawVerdict(cell, kernel, record) {
   }[cell.verdict];
   const read = record ? record.pages.read.reduce((n, [pages]) => n + pages, 0) : 0;
   const facts = record ? [
-    record.accel.toUpperCase(), record.isolation === 'clone' ? 'in a clone of a booted machine' : 'in a boot of its own', 'contract ' + record.contract,
+    record.accel.toUpperCase(), where(record), 'contract ' + record.contract,
     plural(record.steps.length, 'operation'), plural(record.checkpoints.length, 'checkpoint'), plural(read, 'page') + ' read', micros(record.took_ms * 1000),
   ] : [];
   return el('section', {class: 'verdict ' + cell.verdict, 'aria-label': 'Verdict'},
@@ -61,6 +61,11 @@ function drawVerdict(cell, kernel, record) {
     record && record.repeats ? drawRepeats(record.repeats) : null,
     record && (record.known || []).length > 0 ? folded(plural(record.known.length, 'known failure') + ' of this kernel', false,
       el('ul', {}, record.known.map((k) => el('li', {}, knownWords(k.what), el('span', {class: 'dim'}, ': ' + k.reason + (k.sometimes ? ' (not always)' : '')))))) : null);
+}
+
+function where(record) {
+  if (record.booted_in) return 'booted in run ' + record.booted_in + ', and kept';
+  return record.isolation === 'clone' ? 'in a clone of a booted machine' : 'in a boot of its own';
 }
 
 function knownWords(what) {
