@@ -10,6 +10,7 @@
 //! kernels/     what a build of a kernel leaves, by key
 //! images/      initramfs archives and root file systems, by key
 //! selftests/   kernels' own test programs, by key
+//! templates/   booted machines that runs keep for later ones: see `vm/kept.rs`
 //! locks/ tmp/ logs/
 //! ```
 //! Whatever is at its final place is whole: it was renamed there. What a killed build leaves in

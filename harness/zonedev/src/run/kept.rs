@@ -27,11 +27,13 @@ impl Engine {
         // The clock's rate is measured: another digit of it is no other machine.
         machine.cmdline = machine.cmdline.replace(&clock_parameters(), "");
         let machine = machine.key(&self.config.launcher.qemu).ok()?;
-        // A later build of this program may read other things of the same boot.
+        // A later build of this program may see other things of the same boot.
         let program = fs_err::metadata(std::env::current_exe().ok()?).ok()?;
         let made = program.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(machine.as_bytes());
+        // The two sides of a pair never share one, also where the kernels are the same.
+        hasher.update(&side.to_le_bytes());
         hasher.update(format!("{} {}", program.len(), made.as_nanos()).as_bytes());
         hasher.update(format!("{:?}", self.sides[side].contract).as_bytes());
         hasher.update(format!("{fixture:?}").as_bytes());
