@@ -7,7 +7,7 @@ use super::args::Cli;
 #[path = "../../tests/docs_real/shown.rs"]
 mod shown;
 
-use shown::{commands, files, pages};
+use shown::{commands, files, inline, pages};
 
 #[test]
 fn commands_are_found_where_they_stand() {
@@ -67,4 +67,26 @@ fn every_command_of_the_docs_can_be_typed() {
         }
     }
     assert!(seen > 50, "{seen}");
+}
+
+/// In words in capitals everything is right that somebody may put there.
+#[test]
+fn every_command_in_the_text_can_be_typed() {
+    let mut wrong = Vec::new();
+    for page in pages() {
+        for (line, command) in inline(&page.text) {
+            // What may be left out stands in brackets.
+            let mut words = shlex::split(&command.replace(['[', ']'], "")).unwrap_or_default();
+            // Its mere name.
+            if words.len() == 2 {
+                words.push("--help".to_owned());
+            }
+            if let Err(e) = Cli::try_parse_from(&words)
+                && e.use_stderr()
+            {
+                wrong.push(format!("{}:{line}: `{command}`: {e}", page.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

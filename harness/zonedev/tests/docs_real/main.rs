@@ -28,22 +28,23 @@ fn without_comment(typed: &str) -> &str {
     typed.split(" # ").next().unwrap_or_default().trim()
 }
 
-/// The pages, README.md last: what it shows builds on what the others explain, and before it the one with
-/// a guest that hangs, which takes its time.
+/// The pages, README.md last: what it shows builds on what the others explain.
 fn in_order() -> Vec<Page> {
-    let late = |p: &Page| ["docs/failures.md", "README.md"].contains(&p.name.as_str());
-    let (mut last, mut first): (Vec<_>, _) = pages().into_iter().partition(late);
-    last.reverse();
+    let (last, mut first): (Vec<_>, _) = pages().into_iter().partition(|p| p.name == "README.md");
     first.extend(last);
     first
 }
 
+/// All commands, and where they stand. Those that need the guest that hangs come last, since that takes its
+/// time.
 fn commands() -> Vec<(String, Shown)> {
     let of = |page: Page| {
         let commands = shown::commands(&page.text);
         commands.into_iter().map(move |c| (page.name.clone(), c))
     };
-    in_order().into_iter().flat_map(of).collect()
+    let mut all: Vec<_> = in_order().into_iter().flat_map(of).collect();
+    all.sort_by_key(|(_, c)| rules::waits_for_a_hang(without_comment(&c.typed)));
+    all
 }
 
 #[test]

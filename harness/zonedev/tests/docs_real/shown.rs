@@ -87,6 +87,29 @@ pub(crate) fn commands(markdown: &str) -> Vec<Shown> {
     out
 }
 
+/// Commands of zonedev in the running text, each with the line where it begins; but those that leave
+/// something out.
+pub(crate) fn inline(markdown: &str) -> Vec<(usize, String)> {
+    let mut out = Vec::new();
+    let mut inside = false;
+    let mut text = String::new();
+    for line in markdown.lines() {
+        let fence = line.trim_start().starts_with("```");
+        inside ^= fence;
+        if !inside && !fence {
+            text.push_str(line.trim());
+        }
+        text.push('\n');
+    }
+    for (i, _) in text.match_indices("`zonedev ") {
+        let span = text[i + 1..].split('`').next().unwrap_or_default();
+        if !span.contains('…') {
+            out.push((text[..i].lines().count(), span.replace('\n', " ")));
+        }
+    }
+    out
+}
+
 /// The blocks of a language, each with the line where it begins.
 pub(crate) fn files(markdown: &str, language: &str) -> Vec<(usize, String)> {
     let of = blocks(markdown)

@@ -186,6 +186,20 @@ pub(crate) fn rule(typed: &str) -> Option<&'static [How]> {
     rules().find(|(of, _)| *of == typed).map(|(_, how)| how)
 }
 
+/// Whether a command is about the guest that hangs.
+pub(crate) fn waits_for_a_hang(typed: &str) -> bool {
+    let needs = |how: &How| match how {
+        How::Runs(run) => run
+            .before
+            .iter()
+            .any(|b| matches!(b, Before::Latest(Made::Hung))),
+        _ => false,
+    };
+    typed == Made::Hung.typed()
+        || typed.contains("VMLINUX")
+        || rule(typed).unwrap_or_default().iter().any(needs)
+}
+
 /// A bisection over patches, killed twice.
 const LEAK_SERIES: (&str, &[&str]) = (
     "harness/zonedev/tests/bisect_real.rs",
