@@ -19,11 +19,11 @@ mod world;
 use std::collections::BTreeSet;
 
 use common::{project, turn};
-use rules::{FILES, How, rule, rules};
+use rules::{FILES, How, Is, rule, rules};
 use shown::{Page, Shown, files, pages};
 use world::World;
 
-/// A command without the comment behind it.
+/// A command, or a line of a file, without the comment behind it.
 fn without_comment(typed: &str) -> &str {
     typed.split(" # ").next().unwrap_or_default().trim()
 }
@@ -116,13 +116,22 @@ fn there_is_a_rule_for_each_file() {
     for page in pages() {
         for (line, text) in files(&page.text, "toml") {
             let first = text.lines().next().unwrap_or_default();
-            assert!(
-                FILES
-                    .iter()
-                    .any(|f| f.page == page.name && text.contains(f.has)),
-                "{}:{line}: nothing tries this file: {first}",
-                page.name
-            );
+            let file = (FILES.iter()).find(|f| f.page == page.name && text.contains(f.has));
+            let Some(file) = file else {
+                panic!("{}:{line}: nothing tries this file: {first}", page.name);
+            };
+            if let Is::PartOf(whole) = file.is {
+                let whole = std::fs::read_to_string(project().join(whole)).unwrap();
+                let mut there = whole.lines().map(without_comment);
+                for wanted in text.lines().map(without_comment).filter(|l| !l.is_empty()) {
+                    let found = there.any(|l| l == wanted);
+                    assert!(
+                        found,
+                        "{}:{line}: the file has no `{wanted}` there",
+                        page.name
+                    );
+                }
+            }
             known += 1;
         }
     }

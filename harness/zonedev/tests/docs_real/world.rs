@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use zonedev::record::RunFolder;
 
 use crate::place::{Place, copy};
-use crate::rules::{Before, FILES, How, Made, Run, Try, rules};
+use crate::rules::{Before, FILES, How, Is, Made, Run, Try, rules};
 use crate::shown::{Page, files};
 use crate::terminal::Terminal;
 
@@ -107,13 +107,20 @@ impl World {
     pub(crate) fn new(pages: &[Page]) -> Self {
         let place = Place::new();
         for file in FILES {
-            let Some(name) = file.name else { continue };
+            let (before, name) = match file.is {
+                Is::Whole(name) => (None, name),
+                Is::Behind(before, name) => (Some(before), name),
+                Is::PartOf(_) => continue,
+            };
             let page = pages.iter().find(|p| p.name == file.page).unwrap();
             let all = files(&page.text, "toml");
-            let found = all.into_iter().find(|(_, text)| text.contains(file.has));
+            let (_, found) = (all.into_iter())
+                .find(|(_, text)| text.contains(file.has))
+                .unwrap();
+            let before = before.map(|b| std::fs::read_to_string(place.dir.join(b)).unwrap());
             let path = place.dir.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, found.unwrap().1).unwrap();
+            std::fs::write(path, before.unwrap_or_default() + "\n" + &found).unwrap();
         }
         let typist = Typist {
             dir: place.dir.clone(),

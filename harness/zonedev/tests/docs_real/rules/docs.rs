@@ -387,12 +387,18 @@ pub(super) static RULES: &[Rule] = &[
     // docs/writing-a-case.md.
     (
         "zonedev matrix -k 5.10 --case my-case.toml",
-        &[How::Runs(Run {
-            more: "--run-dir ahead/own",
-            how: Try::Ahead,
-            says: &["4 of 4 cells passed"],
-            ..RUN
-        })],
+        &[
+            How::Lists {
+                of: Some("zonedev matrix -k 5.10 --case known.toml"),
+                cells: &["own/fsdax-ext4/known"],
+            },
+            How::Runs(Run {
+                more: "--run-dir ahead/own",
+                how: Try::Ahead,
+                says: &["4 of 4 cells passed"],
+                ..RUN
+            }),
+        ],
     ),
     (
         "zonedev inspect latest my-case -c pinned",

@@ -130,46 +130,55 @@ impl How {
     }
 }
 
+/// What a page shows.
+pub(crate) enum Is {
+    /// A whole file. It stands here while the commands are typed.
+    Whole(&'static str),
+    /// What may stand behind another one; both together stand here.
+    Behind(&'static str, &'static str),
+    /// Lines of this one, comments aside.
+    PartOf(&'static str),
+}
+
 /// A file that a page shows.
 pub(crate) struct FileShown {
     pub(crate) page: &'static str,
     /// A line that no other of the page has.
     pub(crate) has: &'static str,
-    /// Where it stands while the commands are typed, if it is a whole one.
-    pub(crate) name: Option<&'static str>,
+    pub(crate) is: Is,
 }
 
 pub(crate) const FILES: &[FileShown] = &[
     FileShown {
         page: "docs/writing-a-case.md",
         has: "# my-case.toml",
-        name: Some("my-case.toml"),
+        is: Is::Whole("my-case.toml"),
     },
     FileShown {
         page: "docs/adding-a-kernel.md",
         has: "package = \"linux-source-7.2\"",
-        name: Some("kernels/shown.toml"),
+        is: Is::Whole("kernels/shown.toml"),
     },
     FileShown {
         page: "docs/adding-a-kernel.md",
         has: "base = [\"5.10\"]",
-        name: Some("kernels/series/shown/series.toml"),
+        is: Is::Whole("kernels/series/shown/series.toml"),
     },
     FileShown {
         page: "docs/adding-a-kernel.md",
         has: "[fsdax]",
-        name: Some("kernels/contracts/shown.toml"),
+        is: Is::PartOf("kernels/contracts/7.3.toml"),
     },
     // What a kernel does wrong: a part of a case.
     FileShown {
         page: "CONTRIBUTING.md",
         has: "[[known]]",
-        name: None,
+        is: Is::Behind("my-case.toml", "known.toml"),
     },
     FileShown {
         page: "CONTRIBUTING.md",
         has: "package = \"linux-source-7.2\"",
-        name: Some("kernels/contributed.toml"),
+        is: Is::Whole("kernels/contributed.toml"),
     },
 ];
 
