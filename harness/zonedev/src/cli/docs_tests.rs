@@ -1,70 +1,30 @@
 //! Every command that README.md, CONTRIBUTING.md and docs/ show is one that can be typed.
 
-use camino::Utf8Path;
 use clap::Parser;
 
 use super::args::Cli;
 
-/// Commands of a Markdown text: lines of ```sh blocks, and what stands after `$ ` in others. A line that
-/// ends in a backslash goes on in the next.
-pub(crate) fn commands(markdown: &str) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
-    let mut block: Option<&str> = None;
-    let mut goes_on = false;
-    for line in markdown.lines() {
-        if let Some(language) = line.trim_start().strip_prefix("```") {
-            block = match block {
-                None => Some(language.trim()),
-                Some(_) => None,
-            };
-            continue;
-        }
-        let Some(language) = block else { continue };
-        let line = line.trim();
-        if let Some(last) = out.last_mut().filter(|_| goes_on) {
-            last.push_str(line.trim_end_matches('\\'));
-            goes_on = line.ends_with('\\');
-            continue;
-        }
-        let command = match (language, line.strip_prefix("$ ")) {
-            (_, Some(command)) => command,
-            ("sh", None) => line,
-            _ => continue,
-        };
-        if !command.is_empty() && !command.starts_with('#') {
-            goes_on = command.ends_with('\\');
-            out.push(command.trim_end_matches('\\').to_owned());
-        }
-    }
-    out
-}
+#[path = "../../tests/docs_real/shown.rs"]
+mod shown;
 
-/// The pages that show commands.
-pub(crate) fn pages() -> Vec<(String, String)> {
-    let project = Utf8Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    let docs = project.join("docs").read_dir_utf8().unwrap();
-    let docs = docs.map(|e| e.unwrap().into_path());
-    let mut files: Vec<_> = docs.filter(|p| p.extension() == Some("md")).collect();
-    files.extend(["README.md", "CONTRIBUTING.md"].map(|n| project.join(n)));
-    files.sort();
-    let text = |f: &Utf8Path| fs_err::read_to_string(f).unwrap();
-    (files.iter())
-        .map(|f| (f.strip_prefix(project).unwrap_or(f).to_string(), text(f)))
-        .collect()
-}
+use shown::{commands, files, inline, pages};
 
 #[test]
 fn commands_are_found_where_they_stand() {
     let text = "a `zonedev x`\n```sh\n# says\nzonedev list cases   # all\njust a \\\n  b\n```\n\
-                ```\n$ zonedev report latest\n1 cell failed\n```\n";
+                ```\n$ zonedev report latest\n1 cell failed\n  in a\n```\n```toml\na = 1\n```\n";
+    let found = commands(text);
+    let typed: Vec<_> = found.iter().map(|c| (c.line, c.typed.as_str())).collect();
     assert_eq!(
-        commands(text),
+        typed,
         [
-            "zonedev list cases   # all",
-            "just a b",
-            "zonedev report latest"
+            (4, "zonedev list cases   # all"),
+            (5, "just a b"),
+            (9, "zonedev report latest")
         ]
     );
+    assert_eq!(found[2].prints, ["1 cell failed", "  in a"]);
+    assert_eq!(files(text, "toml"), [(14, "a = 1\n".to_owned())]);
 }
 
 #[test]
@@ -75,8 +35,9 @@ fn every_command_of_the_docs_can_be_typed() {
         .filter_map(|l| l.split([' ', ':']).next())
         .collect();
     let mut seen = 0;
-    for (page, text) in pages() {
-        for command in commands(&text) {
+    for page in pages() {
+        for command in commands(&page.text) {
+            let (page, command) = (&page.name, command.typed);
             let words = shlex::split(&command).unwrap_or_else(|| panic!("{page}: {command}"));
             // What stands before it sets variables; what stands after a pipe is another program's.
             let mut words: Vec<&str> = (words.iter())
@@ -106,4 +67,26 @@ fn every_command_of_the_docs_can_be_typed() {
         }
     }
     assert!(seen > 50, "{seen}");
+}
+
+/// In words in capitals everything is right that somebody may put there.
+#[test]
+fn every_command_in_the_text_can_be_typed() {
+    let mut wrong = Vec::new();
+    for page in pages() {
+        for (line, command) in inline(&page.text) {
+            // What may be left out stands in brackets.
+            let mut words = shlex::split(&command.replace(['[', ']'], "")).unwrap_or_default();
+            // Its mere name.
+            if words.len() == 2 {
+                words.push("--help".to_owned());
+            }
+            if let Err(e) = Cli::try_parse_from(&words)
+                && e.use_stderr()
+            {
+                wrong.push(format!("{}:{line}: `{command}`: {e}", page.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

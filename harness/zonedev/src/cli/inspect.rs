@@ -4,7 +4,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::record::{CellId, RunFolder, RunRecord};
 use crate::spec::Unreachable;
-use crate::{report, verdict};
+use crate::{report, report::escape, verdict};
 
 use super::args::{BuildOptions, CoverageArgs, InspectArgs};
 use super::exit::{Exit, Failure};
@@ -63,8 +63,18 @@ pub(super) fn cells<'a>(
     cases.dedup();
     // The whole name, or the whole end of one, wins over longer ones that contain it.
     let end = format!("/{name}");
-    if let Some(exact) = cases.iter().find(|c| **c == name || c.ends_with(&end)) {
-        cases = vec![exact.clone()];
+    let mut exact = cases.iter().filter(|c| **c == name || c.ends_with(&end));
+    if let Some(first) = exact.next().cloned() {
+        let others: Vec<&str> = exact.map(String::as_str).collect();
+        if !others.is_empty() {
+            // It ran on several fixtures.
+            errln!(
+                "{}: of {first}; there is also {}",
+                escape(name),
+                others.join(", ")
+            );
+        }
+        cases = vec![first];
     }
     match cases.as_slice() {
         [case] => cells.retain(|id| id.case_path() == *case),

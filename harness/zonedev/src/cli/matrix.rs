@@ -409,7 +409,7 @@ async fn go(
     record.notices = std::mem::take(&mut heard(&told).notices);
     record.phases_ms = phases;
     let written = RunFolder::open(path).write_record(&record);
-    link_latest(path);
+    link_latest(&job.ctx.project, path);
     let look = super::look(&std::io::stdout());
     tell_summary(&job.ctx.project, path, &record, &look);
     written?;
@@ -553,9 +553,15 @@ pub(super) fn run_folder_in(
     Ok((path.canonicalize_utf8()?, id))
 }
 
-/// `latest` beside the runs; where it can't be made, `zonedev inspect` takes the folder's name.
-pub(super) fn link_latest(path: &Utf8Path) {
+/// `latest` among the project's own runs; where it can't be made, `zonedev inspect` takes the folder's
+/// name. A run that was put elsewhere has none: a `latest` in the working directory would be taken for a
+/// run's folder from then on.
+pub(super) fn link_latest(project: &Utf8Path, path: &Utf8Path) {
     if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+        let runs = project.join("target/runs").canonicalize_utf8();
+        if !runs.is_ok_and(|runs| runs == parent) {
+            return;
+        }
         let new = parent.join(format!(".latest-{}", std::process::id()));
         if std::os::unix::fs::symlink(name, &new).is_ok() {
             let _ = fs_err::rename(&new, parent.join("latest"));

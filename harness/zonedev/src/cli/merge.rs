@@ -115,7 +115,7 @@ pub(super) fn run(project: &Utf8Path, args: &MergeArgs) -> Result<Exit, Failure>
         took_ms: record.took_ms,
     })?;
     folder.write_record(&record)?;
-    matrix::link_latest(&path);
+    matrix::link_latest(&project, &path);
     let look = super::look(&std::io::stdout());
     matrix::tell_summary(&project, &path, &record, &look);
     Ok(Exit::from_code(record.exit_code))
