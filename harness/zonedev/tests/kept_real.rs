@@ -39,6 +39,44 @@ fn kept(run: &Utf8Path) -> usize {
 }
 
 #[test]
+fn what_nobody_used_for_long_is_pruned_and_what_today_used_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Utf8Path::from_path(dir.path()).unwrap().join("cache");
+    let zonedev = |args: &[&str]| {
+        let mut command = command(&project(), args);
+        let out = command.env("ZONEDEV_CACHE", &cache).output().unwrap();
+        (out.status.code(), said(&out))
+    };
+    assert_eq!(zonedev(&["cache"]).0, Some(0));
+    for name in ["images/old", "images/today", "kernels/old"] {
+        let place = cache.join(name);
+        std::fs::create_dir_all(&place).unwrap();
+        std::fs::write(place.join("initrd"), vec![1; 1 << 20]).unwrap();
+        if name.ends_with("old") {
+            let touched = std::process::Command::new("touch")
+                .args(["-d", "9 days ago", place.as_str()])
+                .status();
+            assert!(touched.unwrap().success());
+        }
+    }
+    let prune = |more: &[&str]| zonedev(&[&["cache", "prune", "--older", "7"], more].concat());
+    let (code, said) = prune(&["-n"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        said.contains("2 MiB, 2 in number, would be removed"),
+        "{said}"
+    );
+    let (_, said) = prune(&["images"]);
+    assert!(said.contains("images: old, used 9 days ago"), "{said}");
+    let there = |name: &str| cache.join(name).exists();
+    assert!(!there("images/old") && there("kernels/old") && there("images/today"));
+    let (_, said) = zonedev(&["cache", "prune", "--older", "0"]);
+    assert!(said.contains("1 MiB, 1 in number, are removed"), "{said}");
+    assert!(there("images/today"), "it is of today");
+    assert_eq!(zonedev(&["cache", "prune", "nonsense"]).0, Some(2));
+}
+
+#[test]
 fn what_an_earlier_run_booted_is_not_booted_again_and_shows_the_same() {
     if std::env::var_os("ZONEDEV_TEST_KERNEL").is_none() {
         eprintln!("skipped: ZONEDEV_TEST_KERNEL names no bzImage");

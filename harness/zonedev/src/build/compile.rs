@@ -79,6 +79,7 @@ impl Job<'_> {
     pub(crate) fn run(&self, report: &Reporter<'_>) -> Result<KernelArtifact, BuildError> {
         let cache = &self.ctx.cache;
         let lock = cache.lock(&format!("tree-{}", self.tree_key), report)?;
+        cache.touch(&self.tree());
         if let Some(found) = self.load(&self.key) {
             return Ok(found);
         }

@@ -150,7 +150,9 @@ fn store(
     let size = bytes.len() as u64;
     let whole = || path.is_file() && path.metadata().is_ok_and(|m| m.len() == size);
     let cached = whole();
-    if !cached {
+    if cached {
+        cache.touch(&place);
+    } else {
         let lock = cache.lock(&format!("image-{key}"), report)?;
         if whole() {
             return Ok((ImageArtifact { path, key, size }, true));

@@ -131,6 +131,7 @@ pub fn build_kernel(
         if let Some(known) = &known
             && let Some(found) = KernelArtifact::load(&place(known), kernel)
         {
+            ctx.cache.touch(&found.dir);
             report.finished(started.elapsed(), true);
             return Ok(found);
         }

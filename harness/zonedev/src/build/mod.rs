@@ -29,6 +29,7 @@ mod selftests;
 mod series;
 mod settle;
 mod source;
+mod stock;
 mod toolchain;
 mod tree;
 mod worktree;
@@ -50,6 +51,7 @@ pub use rootfs::{RootArtifact, build_rootfs};
 pub use selftests::{Selftests, build_selftests};
 pub use series::{OnePatch, write_patches};
 pub use source::SourceRecord;
+pub use stock::{Entry, Room, YOUNGEST, discard, stock};
 pub use toolchain::Toolchain;
 pub use tree::{Commit, commits_between, releases_between, revert};
 

@@ -74,7 +74,9 @@ pub fn build_selftests(
         let key = key(&source, &overlay, toolchain, spec, name);
         let place = ctx.cache.path("selftests", &key);
         let program = place.join(name);
-        if !program.is_file() {
+        if program.is_file() {
+            ctx.cache.touch(&place);
+        } else {
             cached = false;
             report.started();
             if let Err(reason) = made.one(name, &overlay, &key, &place)? {

@@ -250,6 +250,7 @@ pub(super) fn unpack(
     let place = pristine(ctx, source);
     let guard = ctx.cache.lock(&format!("source-{}", source.id), report)?;
     if place.exists() {
+        ctx.cache.touch(&place);
         return Ok(());
     }
     ctx.cache

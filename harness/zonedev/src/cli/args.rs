@@ -9,7 +9,7 @@ use crate::plan::Partition;
 
 use super::exit::{Exit, Failure};
 use super::{
-    accept, bench, bisect, build, c_program, ci_plan, core, diff, doctor, generate, history,
+    accept, bench, bisect, build, c_program, cache, ci_plan, core, diff, doctor, generate, history,
     inspect, list, matrix, merge, minimise, mutants, report, rerun, shell, watch,
 };
 use crate::report::Verbosity;
@@ -71,7 +71,7 @@ Examples:
 
 Exit codes: of a command or a script its own, and 125 where it had none; of a prompt 0
 (docs/by-hand.md).")]
-    Shell(ShellArgs),
+    Shell(shell::ShellArgs),
     /// Run a cell of a run again, up to a moment, and give a shell in the guest as it is then
     #[command(after_help = "\
 Examples:
@@ -79,7 +79,7 @@ Examples:
   zonedev rerun latest truncate-pinned -k 7.3 --until pinned
 
 Its processes stay as they are, with what they map and pin (docs/by-hand.md).")]
-    Rerun(RerunArgs),
+    Rerun(rerun::RerunArgs),
     /// The pages of a guest of `shell` or `rerun`, live
     #[command(after_help = "\
 Examples:
@@ -185,8 +185,16 @@ Exit codes: 0 it is written, 2 it does not fail so any more.")]
     Minimise(MinimiseArgs),
     /// Say what this host has and lacks
     Doctor,
+    /// What the cache holds, and making room in it
+    #[command(after_help = "\
+Examples:
+  zonedev cache                                   what takes how much
+  zonedev -v cache                                … each entry, the least recently used first
+  zonedev cache prune --older 7                   remove what nobody used for a week
+  zonedev cache prune templates --older 0         … every template that no run uses now")]
+    Cache(cache::CacheArgs),
     /// Measure, as ratios, into target/bench.json
-    Bench(BenchArgs),
+    Bench(bench::BenchArgs),
     /// Print a shell's completions: `just install` puts them in their place
     Completions(generate::CompletionsArgs),
     /// Write the man pages into a folder: `just install` puts them in their place
@@ -362,57 +370,6 @@ pub(super) struct CiPlanArgs {
     /// The first of the parts: 1/8, hash:1/8
     #[arg(long, value_name = "1/N", default_value = "1/1")]
     pub(super) shards: Partition,
-}
-
-/// `zonedev shell`.
-#[derive(Debug, Args)]
-pub(super) struct ShellArgs {
-    /// The kernel
-    pub(super) kernel: String,
-    /// The fixture, one of images/fixtures/
-    #[arg(long, default_value = "fsdax-ext4")]
-    pub(super) fixture: String,
-    /// Run one command instead of a prompt
-    #[arg(short, long, value_name = "COMMAND")]
-    pub(super) command: Option<String>,
-    /// Hold the guest before its first instruction, and say how gdb attaches to it
-    #[arg(long)]
-    pub(super) gdb: bool,
-    /// Boot, also where there is a kept template
-    #[arg(long)]
-    pub(super) fresh: bool,
-    /// The accelerator
-    #[arg(long)]
-    pub(super) accel: Option<AccelArg>,
-    #[command(flatten)]
-    pub(super) build: BuildOptions,
-}
-
-/// `zonedev rerun`.
-#[derive(Debug, Args)]
-pub(super) struct RerunArgs {
-    /// A run's folder, its name, or `latest`
-    pub(super) run: String,
-    /// A part of SUITE/FIXTURE/CASE that names one case
-    pub(super) cell: String,
-    /// The kernel, where it ran on several
-    #[arg(short, long, value_name = "KERNEL")]
-    pub(super) kernel: Option<String>,
-    /// Stop at this checkpoint [default: where it goes wrong; of a cell that passed, its end]
-    #[arg(long, value_name = "CHECKPOINT")]
-    pub(super) until: Option<String>,
-    /// Run one command there instead of a prompt
-    #[arg(short, long, value_name = "COMMAND")]
-    pub(super) command: Option<String>,
-    /// Hold the guest before its first instruction, and say how gdb attaches to it
-    #[arg(long)]
-    pub(super) gdb: bool,
-    /// Boot, also where there is a kept template
-    #[arg(long)]
-    pub(super) fresh: bool,
-    /// The accelerator [default: the run's]
-    #[arg(long)]
-    pub(super) accel: Option<AccelArg>,
 }
 
 /// `zonedev inspect`.
@@ -608,17 +565,6 @@ pub(super) struct MinimiseArgs {
     pub(super) resume: Option<Utf8PathBuf>,
 }
 
-/// `zonedev bench`.
-#[derive(Debug, Args)]
-pub(super) struct BenchArgs {
-    /// The kernel that is measured
-    #[arg(short, long, default_value = "6.12")]
-    pub(super) kernel: String,
-    /// Leave the builds out: a clean one takes minutes
-    #[arg(long)]
-    pub(super) no_build: bool,
-}
-
 impl Cli {
     /// Does what was asked.
     ///
@@ -633,6 +579,7 @@ impl Cli {
         match &self.command {
             Command::Completions(args) => return generate::completions(args),
             Command::Man(args) => return generate::man(args),
+            Command::Cache(args) => return cache::run(args, self.verbose),
             _ => {}
         }
         let project = super::project::find(self.project.as_deref())?;

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -12,7 +13,7 @@ use crate::record::RunFolder;
 use crate::run::{Engine, EngineConfig, Isolation, PageReader, Repeat, Session};
 use crate::spec::{Fixture, FixtureStore, KernelName};
 
-use super::args::{BenchArgs, BuildOptions};
+use super::args::BuildOptions;
 use super::exit::{Exit, Failure};
 use super::setup::{self, Host};
 
@@ -32,6 +33,17 @@ struct Figure {
     against: String,
     /// `value` of the other divided by this one's: how many times less this takes.
     ratio: f64,
+}
+
+/// `zonedev bench`.
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    /// The kernel that is measured
+    #[arg(short, long, default_value = "6.12")]
+    pub(super) kernel: String,
+    /// Leave the builds out: a clean one takes minutes
+    #[arg(long)]
+    pub(super) no_build: bool,
 }
 
 pub(super) async fn run(project: &Utf8Path, args: BenchArgs) -> Result<Exit, Failure> {

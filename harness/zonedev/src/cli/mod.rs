@@ -31,6 +31,7 @@ mod bench;
 mod bisect;
 mod build;
 mod c_program;
+mod cache;
 mod ci_plan;
 mod core;
 mod diff;

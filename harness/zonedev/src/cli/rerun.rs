@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use camino::Utf8Path;
+use clap::Args;
 use proto::Op;
 use proto::text::{escape, excerpt};
 
@@ -13,11 +14,38 @@ use crate::run::{InHand, Stop, Stopped};
 use crate::spec::{Case, Facts, Fixture, PlannedStep};
 use crate::verdict;
 
-use super::args::{AccelArg, MatrixArgs, RerunArgs};
+use super::args::{AccelArg, MatrixArgs};
 use super::exit::{Exit, Failure};
 use super::hand::{self, Ready, Wanted};
 use super::setup::{self, Cases};
 use super::{inspect, matrix, terminal};
+
+/// `zonedev rerun`.
+#[derive(Debug, Args)]
+pub(super) struct RerunArgs {
+    /// A run's folder, its name, or `latest`
+    pub(super) run: String,
+    /// A part of SUITE/FIXTURE/CASE that names one case
+    pub(super) cell: String,
+    /// The kernel, where it ran on several
+    #[arg(short, long, value_name = "KERNEL")]
+    pub(super) kernel: Option<String>,
+    /// Stop at this checkpoint [default: where it goes wrong; of a cell that passed, its end]
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(super) until: Option<String>,
+    /// Run one command there instead of a prompt
+    #[arg(short, long, value_name = "COMMAND")]
+    pub(super) command: Option<String>,
+    /// Hold the guest before its first instruction, and say how gdb attaches to it
+    #[arg(long)]
+    pub(super) gdb: bool,
+    /// Boot, also where there is a kept template
+    #[arg(long)]
+    pub(super) fresh: bool,
+    /// The accelerator [default: the run's]
+    #[arg(long)]
+    pub(super) accel: Option<AccelArg>,
+}
 
 /// How long a guest may take to give a shell in which an operation hangs.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -4,14 +4,39 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use camino::Utf8Path;
+use clap::Args;
 
 use crate::record::CellId;
 use crate::spec::FixtureStore;
 
-use super::args::ShellArgs;
+use super::args::{AccelArg, BuildOptions};
 use super::exit::{Exit, Failure};
 use super::hand::{self, Wanted};
 use super::terminal;
+
+/// `zonedev shell`.
+#[derive(Debug, Args)]
+pub(super) struct ShellArgs {
+    /// The kernel
+    pub(super) kernel: String,
+    /// The fixture, one of images/fixtures/
+    #[arg(long, default_value = "fsdax-ext4")]
+    pub(super) fixture: String,
+    /// Run one command instead of a prompt
+    #[arg(short, long, value_name = "COMMAND")]
+    pub(super) command: Option<String>,
+    /// Hold the guest before its first instruction, and say how gdb attaches to it
+    #[arg(long)]
+    pub(super) gdb: bool,
+    /// Boot, also where there is a kept template
+    #[arg(long)]
+    pub(super) fresh: bool,
+    /// The accelerator
+    #[arg(long)]
+    pub(super) accel: Option<AccelArg>,
+    #[command(flatten)]
+    pub(super) build: BuildOptions,
+}
 
 /// How long a guest that is up may take to give a shell.
 const LIMIT: Duration = Duration::from_secs(60);

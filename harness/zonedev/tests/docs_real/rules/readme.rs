@@ -353,6 +353,13 @@ pub(super) static RULES: &[Rule] = &[
         })],
     ),
     (
+        "zonedev cache",
+        &[How::Runs(Run {
+            says: &["kernels", "templates", "in all"],
+            ..RUN
+        })],
+    ),
+    (
         "zonedev doctor",
         &[How::Runs(Run {
             says: &["qemu", "processors"],
