@@ -110,6 +110,8 @@ async fn guest(
             folder: path.clone(),
             roots: Default::default(),
             fstests: None,
+            memory: setup::memory_for_guests(),
+            times: None,
             shelf: None,
         };
         Ok((

@@ -102,6 +102,8 @@ pub(super) async fn prepare(project: &Utf8Path, wanted: Wanted<'_>) -> Result<Re
         folder,
         roots,
         fstests: None,
+        memory: setup::memory_for_guests(),
+        times: None,
         shelf: (!wanted.fresh).then(|| Shelf::of(ctx.cache.root())),
     };
     let artifact = artifacts.into_iter().next();

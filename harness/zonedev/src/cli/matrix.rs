@@ -359,6 +359,8 @@ async fn go(
         folder: path.to_owned(),
         roots,
         fstests,
+        memory: setup::memory_for_guests(),
+        times: Some(job.ctx.cache.root().join("times.json")),
         shelf: (!job.args.fresh).then(|| Shelf::of(job.ctx.cache.root())),
     };
     let memory = config.launcher.memory.clone();

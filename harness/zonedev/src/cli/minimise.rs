@@ -241,6 +241,8 @@ async fn lab(project: &Utf8Path, asked: &Asked, jobs: usize) -> Result<Lab, Fail
         folder: asked.dir.clone(),
         roots,
         fstests: None,
+        memory: setup::memory_for_guests(),
+        times: None,
         shelf: Some(Shelf::of(ctx.cache.root())),
     };
     let engine = Engine::new(config, sides, events);

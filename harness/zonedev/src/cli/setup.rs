@@ -436,6 +436,11 @@ pub(super) async fn skip_on_host(plan: &mut Plan, qemu: &Qemu) -> Result<(), Fai
     Ok(())
 }
 
+/// The host's memory that guests may use, bytes. Where it can't be told, enough for a few.
+pub(super) fn memory_for_guests() -> u64 {
+    vm::available_memory().unwrap_or(4 << 30)
+}
+
 /// Bytes that `jobs` templates of these fixtures may take at once.
 pub(super) fn memory_needed<'a>(fixtures: impl Iterator<Item = &'a Fixture>, jobs: usize) -> u64 {
     let one = fixtures

@@ -13,10 +13,11 @@ use crate::spec::{Fixture, PlannedStep};
 use crate::vm::{Accel, BASE_CMDLINE, Console, Guest, Machine, Nvdimm, Template, clock_parameters};
 
 use super::cell::{Drive, Limits, ended, read_console, vm_end};
-use super::engine::{Engine, Isolation, PROVISION, turn};
+use super::engine::{Engine, Isolation, PROVISION};
 use super::error::RunError;
 use super::pages::PageReader;
 use super::session::Session;
+use super::turns::Need;
 
 /// Characters of a last word's line.
 const MAX_LINE: usize = 300;
@@ -73,8 +74,11 @@ impl Engine {
         boot: &CellId,
         fixture: &Fixture,
         reader: &PageReader,
+        weight: u64,
     ) -> Result<(CellRecord, Start), RunError> {
-        let _guest = turn(&self.guests).await?;
+        // The group waits for it: it goes before cells that take as long.
+        let memory = self.need(boot).memory;
+        let _guest = self.guests.take(Need { weight, memory }).await?;
         let started = Instant::now();
         let what = format!("{} with {}", boot.kernel, fixture.name);
         self.tell(Event::BootStarted { what: what.clone() });
@@ -156,6 +160,7 @@ impl Engine {
             cloneable,
             kept: false,
         });
+        self.learn(&record, None);
         if let (Start::Clone(template, _), Some(key)) = (&start, key) {
             self.keep(key, &record, template, &place);
         }

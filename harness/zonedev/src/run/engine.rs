@@ -1,14 +1,15 @@
 //! All cells of a plan: templates, clones, and how many at a time.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 use guestmem::KernelInfo;
 use proto::Behaviour;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
 use proto::text::excerpt;
@@ -27,6 +28,8 @@ use super::pages::PageReader;
 use super::profile;
 use super::repeat::Repeat;
 use super::session::Session;
+use super::times::Times;
+use super::turns::{Need, Turns};
 
 /// How cells are kept apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,10 @@ pub struct EngineConfig {
     pub dump_hung: bool,
     /// Guests at a time.
     pub jobs: usize,
+    /// The host's memory that guests may use, bytes.
+    pub memory: u64,
+    /// Where it is kept how long cells take, from one run to the next.
+    pub times: Option<Utf8PathBuf>,
     /// The run's folder.
     pub folder: Utf8PathBuf,
     /// How often each cell runs, and with which seed.
@@ -91,15 +98,20 @@ pub struct Engine {
     pub(super) config: EngineConfig,
     pub(super) sides: Vec<Side>,
     events: UnboundedSender<Event>,
-    /// Guests at a time.
-    pub(super) guests: Arc<Semaphore>,
+    /// Whose guest is next.
+    pub(super) guests: Arc<Turns>,
     /// Groups at a time: each holds one template in memory.
     groups: Arc<Semaphore>,
+    /// How long cells take.
+    times: Arc<Mutex<Times>>,
     /// How long an operation may take, where that is less than usual.
     pub(super) step_limit: Option<Duration>,
     /// Templates that are being kept.
     pub(super) keeping: Arc<Mutex<JoinSet<()>>>,
 }
+
+/// What a template takes in memory, bytes: 130 to 185 MiB were measured.
+const TEMPLATE: u64 = 256 << 20;
 
 /// The title of the cell that stands for boot and provisioning.
 pub(super) const PROVISION: &str = "boot and provisioning";
@@ -108,11 +120,15 @@ impl Engine {
     /// An engine for these kernels; `events` receives everything that happens.
     pub fn new(config: EngineConfig, sides: Vec<Side>, events: UnboundedSender<Event>) -> Self {
         let jobs = config.jobs.max(1);
+        let times = Times::load(config.times.as_ref());
+        // Templates may take a quarter of the memory, and clones the rest, some of which others need.
+        let templates = usize::try_from(config.memory / 4 / TEMPLATE).unwrap_or(jobs);
         Self {
             sides,
             events,
-            guests: Arc::new(Semaphore::new(jobs)),
-            groups: Arc::new(Semaphore::new(jobs)),
+            guests: Turns::new(jobs, config.memory / 2),
+            groups: Arc::new(Semaphore::new(jobs.max(templates))),
+            times: Arc::new(Mutex::new(times)),
             step_limit: None,
             keeping: Arc::default(),
             config,
@@ -126,7 +142,11 @@ impl Engine {
     /// and a QEMU that can't be started, is told in the cells' records.
     pub async fn run(&self, plan: Plan) -> Result<Vec<CellRecord>, RunError> {
         let mut tasks = JoinSet::new();
-        for group in plan.groups {
+        let mut groups = plan.groups;
+        // A stable order: the sides of a pair weigh the same, and stay beside each other, so that a
+        // drift of the host hits both.
+        groups.sort_by_cached_key(|group| Reverse(self.weight(group)));
+        for group in groups {
             let engine = self.clone();
             tasks.spawn(async move { engine.group(group).await });
         }
@@ -135,6 +155,12 @@ impl Engine {
             out.extend(done.map_err(|e| RunError::Task(e.to_string()))??);
         }
         self.all_kept().await;
+        if let Some(path) = &self.config.times
+            && let Err(e) = self.times().save(path)
+        {
+            let message = format!("how long cells took is not kept: failed to write {path}: {e}");
+            self.tell(Event::Notice { message });
+        }
         out.sort_by(|a: &CellRecord, b| a.id.cmp(&b.id));
         Ok(out)
     }
@@ -142,6 +168,36 @@ impl Engine {
     pub(super) fn tell(&self, event: Event) {
         // The receiver may be gone when the run is being ended.
         let _ = self.events.send(event);
+    }
+
+    pub(super) fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a group takes that has all processors: its boot, and the longest of its cells.
+    fn weight(&self, group: &Group) -> u64 {
+        let cells = group.cells.iter().map(|c| self.need(&c.id).weight);
+        self.need(&group.boot).weight + cells.max().unwrap_or_default()
+    }
+
+    /// What a cell's guest needs, as those like it did.
+    pub(super) fn need(&self, id: &CellId) -> Need {
+        let (accel, patience) = (self.config.accel, self.sides[id.side].patience);
+        let times = self.times();
+        Need {
+            weight: times.ms(accel, patience, id),
+            memory: times.memory(accel, patience, id),
+        }
+    }
+
+    /// Takes note of what a cell took.
+    pub(super) fn learn(&self, record: &CellRecord, memory: Option<u64>) {
+        if record.end == (End::Finished {}) {
+            let (accel, patience) = (self.config.accel, self.sides[record.id.side].patience);
+            let id = &record.id;
+            self.times()
+                .learn(accel, patience, id, record.took_ms, memory);
+        }
     }
 
     /// Told at once: who watches wants to know a failure when it happens.
@@ -158,11 +214,16 @@ impl Engine {
         if let Some(reason) = &group.skip {
             return self.skip(&group, reason);
         }
-        let _turn = turn(&self.groups).await?;
+        let _place = self.groups.acquire().await;
+        let weight = self.weight(&group);
         let reader = PageReader::new(Arc::clone(&self.sides[group.side].info));
         let started = {
             let (engine, group, reader) = (self.clone(), group.clone(), reader.clone());
-            let work = async move { engine.template(&group.boot, &group.fixture, &reader).await };
+            let work = async move {
+                engine
+                    .template(&group.boot, &group.fixture, &reader, weight)
+                    .await
+            };
             task(work).await
         };
         let (boot, start) = match started {
@@ -247,6 +308,7 @@ impl Engine {
         if cell.of_fixture {
             record.fixture_pages.clone_from(&fixture.pages);
         }
+        let mut used = None;
         match (start, self.missing(cell)) {
             (_, Some(reason)) => record.end = End::Skipped { reason },
             (Start::Failed(end), _) => record.end = end.clone(),
@@ -254,7 +316,7 @@ impl Engine {
                 Ok(guest) => {
                     place.hear(guest.console());
                     record.before.clone_from(before);
-                    self.drive(guest, None, cell, reader, &mut record).await;
+                    used = self.drive(guest, None, cell, reader, &mut record).await;
                 }
                 Err(e) => record.end = vm_end(&e),
             },
@@ -266,8 +328,8 @@ impl Engine {
                 match (booted, provisioning_failure(&boot)) {
                     (Some((guest, session)), None) => {
                         record.before = boot.left;
-                        self.drive(guest, Some(session), cell, reader, &mut record)
-                            .await;
+                        let session = Some(session);
+                        used = (self.drive(guest, session, cell, reader, &mut record)).await;
                     }
                     (Some(_), Some(end)) => record.end = end,
                     (None, _) => record.end = boot.end,
@@ -276,9 +338,11 @@ impl Engine {
         }
         self.read_console(&mut record, &place, false).await;
         record.took_ms = started.elapsed().as_millis() as u64;
+        self.learn(&record, used);
         record
     }
 
+    /// Runs the steps of a cell. The answer: what memory the guest had of its own in the end, bytes.
     async fn drive(
         &self,
         mut guest: Guest,
@@ -286,7 +350,7 @@ impl Engine {
         cell: &PlannedCell,
         reader: &PageReader,
         record: &mut CellRecord,
-    ) {
+    ) -> Option<u64> {
         let side = cell.id.side;
         let limits = self.limits(side);
         let mut session = match session {
@@ -303,7 +367,7 @@ impl Engine {
                 Err(e) => {
                     self.climb(&e, &guest, record).await;
                     record.end = ended(&e, None, &guest).await;
-                    return;
+                    return None;
                 }
             },
         };
@@ -334,6 +398,7 @@ impl Engine {
                 self.tell(Event::Notice { message });
             }
         }
+        guest.own_memory()
     }
 
     /// Why a case can't run on its kernel, where it can't.
@@ -404,12 +469,4 @@ async fn task<T: Send + 'static>(
         Some(Err(e)) => Err(excerpt(&e.to_string(), 300)),
         None => Err("it never began".to_owned()),
     }
-}
-
-/// Waits for a place.
-pub(super) async fn turn(places: &Semaphore) -> Result<SemaphorePermit<'_>, RunError> {
-    places
-        .acquire()
-        .await
-        .map_err(|e| RunError::Task(e.to_string()))
 }

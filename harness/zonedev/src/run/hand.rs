@@ -130,7 +130,7 @@ impl Engine {
             ..id.clone()
         };
         let reader = PageReader::new(Arc::clone(&self.sides[id.side].info));
-        let started = self.template(&boot, fixture, &reader).await;
+        let started = self.template(&boot, fixture, &reader, 0).await;
         let (booted, start) = started.map_err(|e| End::HarnessError {
             message: e.to_string(),
         })?;

@@ -15,7 +15,9 @@ mod progress;
 mod repeat;
 mod session;
 mod stand;
+mod times;
 mod trust;
+mod turns;
 
 pub use engine::{Engine, EngineConfig, Isolation, Side};
 pub use error::RunError;

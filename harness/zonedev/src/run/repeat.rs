@@ -6,7 +6,7 @@ use std::time::Instant;
 use proto::Op;
 
 use super::boot::{Place, Start};
-use super::engine::{Engine, turn};
+use super::engine::Engine;
 use super::error::RunError;
 use super::pages::PageReader;
 use super::session::Session;
@@ -82,7 +82,7 @@ impl Engine {
         start: &Start,
         reader: &PageReader,
     ) -> Result<CellRecord, RunError> {
-        let _guest = turn(&self.guests).await?;
+        let _guest = self.guests.take(self.need(&cell.id)).await?;
         let repeat = self.config.repeat;
         let started = Instant::now();
         self.tell(Event::CellStarted {

@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use std::sync::Arc;
 
 use super::boot::{Place, Start};
-use super::engine::{Engine, turn};
+use super::engine::Engine;
 use super::error::RunError;
 use super::pages::PageReader;
 use super::repeat::Repeat;
@@ -35,7 +35,9 @@ impl Engine {
         let Some(cell) = group.cells.first() else {
             return Err(RunError::Task("a stand without a cell".to_owned()));
         };
-        let (_, start) = self.template(&group.boot, &group.fixture, &reader).await?;
+        let (_, start) = self
+            .template(&group.boot, &group.fixture, &reader, 0)
+            .await?;
         if let Start::Failed(end) = start {
             return Ok(Err(end));
         }
@@ -72,7 +74,8 @@ impl Stand {
         n: u32,
         dir: Utf8PathBuf,
     ) -> Result<CellRecord, RunError> {
-        let _guest = turn(&self.engine.guests).await?;
+        let need = self.engine.need(&self.cell.id);
+        let _guest = self.engine.guests.take(need).await?;
         let mut cell = self.cell.clone();
         cell.steps = Repeat::ONCE.steps(steps, n);
         fs_err::create_dir_all(&dir).map_err(crate::record::RunFolderError::from)?;

@@ -269,6 +269,15 @@ impl Guest {
         Duration::from_millis(ticks.saturating_mul(1000) / a_second.unwrap_or(100).max(1))
     }
 
+    /// The host's memory that is this QEMU's alone, bytes: of a clone, what it has written to, and
+    /// QEMU's own. None once it is gone.
+    pub fn own_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib << 10)
+    }
+
     /// Where guest-physical memory lies in QEMU's address space, ascending: RAM, then the NVDIMMs
     /// (without their label areas).
     pub fn segments(&self) -> Result<&[Segment]> {

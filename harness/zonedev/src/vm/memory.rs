@@ -302,7 +302,8 @@ pub(super) fn room(place: &Utf8Path) -> io::Result<(bool, u64)> {
     ))
 }
 
-fn available_memory() -> io::Result<u64> {
+/// What the host's programs could yet take without pushing others out, bytes.
+pub fn available_memory() -> io::Result<u64> {
     let text = fs_err::read_to_string("/proc/meminfo")?;
     text.lines()
         .find_map(|line| {

@@ -26,7 +26,7 @@ pub use event::{End, Event};
 pub use guest::{ByHand, Guest, Launcher, Status};
 pub use kept::{Kept, Shelf};
 pub use machine::{BASE_CMDLINE, Machine, Nvdimm};
-pub use memory::{Abandon, MemoryDir, memory_dirs, memory_places, sweep};
+pub use memory::{Abandon, MemoryDir, available_memory, memory_dirs, memory_places, sweep};
 pub use qemu::Qemu;
 pub use spawn::{Spawner, confinement};
 pub use template::Template;
