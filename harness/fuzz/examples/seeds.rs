@@ -660,6 +660,7 @@ fn records() -> Result {
         pages_read: 5,
         pages_predicted: 5,
         boots_kept: 0,
+        cpu_ms: Default::default(),
         phases_ms: BTreeMap::from([("boot".into(), 7)]),
         notices: vec!["n".into()],
         exit_code: 0,

@@ -369,6 +369,7 @@ async fn go(
         move || memory.abandon()
     });
     let run_clock = Instant::now();
+    let used = processor_time();
     let engine = Engine::new(config, sides, events.clone());
     let ran = tokio::select! {
         ran = engine.run(plan) => ran.map_err(Failure::from),
@@ -391,6 +392,10 @@ async fn go(
     };
     drop(memory);
     phases.insert("run".to_owned(), run_clock.elapsed().as_millis() as u64);
+    let mut cpu = processor_time();
+    for (who, ms) in &mut cpu {
+        *ms = ms.saturating_sub(used.get(who).copied().unwrap_or_default());
+    }
     let again: BTreeSet<CellId> = records.iter().map(|r| r.id.clone()).collect();
     records.extend(finished.into_iter().filter(|r| !again.contains(&r.id)));
     records.sort_by(|a, b| a.id.cmp(&b.id));
@@ -410,6 +415,7 @@ async fn go(
         .map_err(|e| Failure::harness(format!("failed to keep the journal: {e}")))?;
     record.notices = std::mem::take(&mut heard(&told).notices);
     record.phases_ms = phases;
+    record.cpu_ms = cpu;
     let written = RunFolder::open(path).write_record(&record);
     link_latest(&job.ctx.project, path);
     let look = super::look(&std::io::stdout());
@@ -451,10 +457,30 @@ pub(super) fn over(begun: &Begun, judged: Judged) -> RunRecord {
         pages_read: judged.pages_read,
         pages_predicted: judged.pages_predicted,
         boots_kept: judged.boots_kept,
+        cpu_ms: BTreeMap::new(),
         phases_ms: BTreeMap::new(),
         notices: Vec::new(),
         exit_code: exit.code(),
     }
+}
+
+/// What our guests, as far as they have ended, and we have taken of the host's processors,
+/// milliseconds.
+fn processor_time() -> BTreeMap<String, u64> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike;
+    let of = |who| {
+        let usage = getrusage(who).ok()?;
+        let time = usage.user_time() + usage.system_time();
+        u64::try_from(time.num_milliseconds()).ok()
+    };
+    let all = [
+        ("guests", UsageWho::RUSAGE_CHILDREN),
+        ("harness", UsageWho::RUSAGE_SELF),
+    ];
+    all.into_iter()
+        .filter_map(|(name, who)| Some((name.to_owned(), of(who)?)))
+        .collect()
 }
 
 /// A run goes on only with what it began with.

@@ -306,6 +306,10 @@ pub struct RunRecord {
     pub boots_kept: usize,
     /// Milliseconds by phase: `build`, `boot`, `cells`, `judge`.
     pub phases_ms: BTreeMap<String, u64>,
+    /// Processor time of the phase `run`, milliseconds: of `guests` (QEMU as a whole) and of the
+    /// `harness`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cpu_ms: BTreeMap<String, u64>,
     /// Loud messages, such as a locked source that was gone.
     pub notices: Vec<String>,
     /// Exit code that the run ended with.

@@ -202,6 +202,7 @@ pub(crate) fn run() -> RunRecord {
         pages_read: 0,
         pages_predicted: 0,
         boots_kept: 0,
+        cpu_ms: Default::default(),
         phases_ms: BTreeMap::new(),
         notices: Vec::new(),
         exit_code: 0,

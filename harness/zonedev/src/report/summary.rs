@@ -150,6 +150,18 @@ fn verdict(run: &RunRecord, look: &Look, out: &mut String) {
         &format!("{cells}; {pages}; {}{phases}", duration(run.took_ms)),
         look.width,
     );
+    if look.verbosity == Verbosity::All && !run.cpu_ms.is_empty() {
+        let cpu = run.cpu_ms.iter();
+        let cpu: Vec<String> = cpu
+            .map(|(who, ms)| format!("{who} {}", duration(*ms)))
+            .collect();
+        wrap(
+            out,
+            "",
+            &format!("processor time of its run: {}", cpu.join(", ")),
+            look.width,
+        );
+    }
     let (word, paint) = match run.exit_code {
         0 => ("nothing regressed", Paint::Good),
         1 => ("REGRESSED", Paint::Bad),

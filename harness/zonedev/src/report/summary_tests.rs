@@ -150,6 +150,7 @@ fn run() -> RunRecord {
         pages_read: 688_128,
         pages_predicted: 688_128,
         boots_kept: 0,
+        cpu_ms: Default::default(),
         phases_ms: [("boot".to_owned(), 9_100), ("cells".to_owned(), 31_000)].into(),
         notices: vec!["5.10: the locked version is gone, built 5.10.262-1 instead".into()],
         exit_code: 1,

@@ -169,6 +169,7 @@ pub(super) fn recorded() -> Recorded {
         pages_read: 4096,
         pages_predicted: 4095,
         boots_kept: 0,
+        cpu_ms: Default::default(),
         notices: vec![HOSTILE.into()],
         exit_code: 1,
         ..crate::record::testing::run()

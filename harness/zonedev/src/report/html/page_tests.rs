@@ -108,6 +108,7 @@ fn leaking(name: &str) -> (RunRecord, Of) {
         pages_read: 128,
         pages_predicted: 128,
         boots_kept: 0,
+        cpu_ms: Default::default(),
         exit_code: 1,
         ..run()
     };
