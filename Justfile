@@ -4,13 +4,20 @@ zonedev := "cargo run --quiet --locked --package zonedev --"
 every_kernel := "-k 5.10 -k 5.10+zone-device-refcount -k 6.1 -k 6.12 -k 7.2 -k 7.3"
 ci := "ZONEDEV_CI_FULL='" + every_kernel + "' harness/ci/run"
 
+# Each argument stays one, also with a blank in it.
+set positional-arguments
+
 # List the recipes.
 default:
     @just --list --unsorted
 
 # The main job: what removing the extra ZONE_DEVICE page reference changes. Arguments pass through.
 test-matrix *args:
-    {{zonedev}} matrix {{args}}
+    {{zonedev}} matrix "$@"
+
+# Any command of zonedev, where it is not installed: `just zonedev report latest --html`.
+zonedev *args:
+    @{{zonedev}} "$@"
 
 # Every case on every fixture and every kernel, and each fixture's teardown: hours with the builds.
 test-matrix-full *args:
@@ -115,15 +122,15 @@ ci-bisect:
 
 # Kernels that are broken on purpose: which are found, by what. An hour or more with the builds.
 test-mutants *args:
-    {{zonedev}} mutants {{args}}
+    {{zonedev}} mutants "$@"
 
 # Measure, as ratios, into target/bench.json.
 bench *args:
-    {{zonedev}} bench {{args}}
+    {{zonedev}} bench "$@"
 
 # A busybox shell in a guest: `just shell 6.12 --fixture fsdax-xfs`.
 shell *args:
-    {{zonedev}} shell {{args}}
+    {{zonedev}} shell "$@"
 
 # Install the program, its completions (bash, zsh, fish) and its man pages: `just install ~/.local`.
 install prefix="~/.local":

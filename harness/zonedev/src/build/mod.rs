@@ -45,7 +45,7 @@ pub use gcov::{Gcov, ObjectCounts};
 pub use image::{ImageArtifact, SELFTESTS_DIR, build_image};
 pub use kernel::{build_kernel, known_key, settled_key};
 pub use options::{OptionChange, OptionStep, options_between};
-pub(crate) use proc::die_with_us;
+pub(crate) use proc::{die_with_us, which};
 pub use releases::releases_offered;
 pub use rootfs::{RootArtifact, build_rootfs};
 pub use selftests::{Selftests, build_selftests};

@@ -115,6 +115,9 @@ pub(super) fn tell_summary(
 ) {
     out!("{}", report::summary(record, typed(project, path), look));
     outln!("run: {path}");
+    if look.verbosity != report::Verbosity::Brief && crate::build::which("zonedev").is_none() {
+        outln!("zonedev is not on PATH: `./just zonedev …` does the same, `./just install` installs it");
+    }
 }
 
 /// What names a run on a command line: its name alone, where that is in the project's own folder
