@@ -116,7 +116,9 @@ pub(super) fn tell_summary(
     out!("{}", report::summary(record, typed(project, path), look));
     outln!("run: {path}");
     if look.verbosity != report::Verbosity::Brief && crate::build::which("zonedev").is_none() {
-        outln!("zonedev is not on PATH: `./just zonedev …` does the same, `./just install` installs it");
+        outln!(
+            "zonedev is not on PATH: `./just zonedev …` does the same, `./just install` installs it"
+        );
     }
 }
 
