@@ -6,7 +6,7 @@ pub(super) static RULES: &[Rule] = &[
     (
         "./just test-matrix",
         &[
-            How::Recipe("{{zonedev}} matrix {{args}}"),
+            How::Recipe("{{zonedev}} matrix \"$@\""),
             How::Lists {
                 of: Some("zonedev matrix"),
                 cells: &["fsdax/fsdax-ext4/pin-vmsplice on 5.10+zone-device-refcount"],
@@ -16,6 +16,10 @@ pub(super) static RULES: &[Rule] = &[
     (
         "./just test",
         &[How::Recipe("cargo test --workspace --locked")],
+    ),
+    (
+        "./just bench",
+        &[How::Recipe("{{zonedev}} bench \"$@\"")],
     ),
     (
         "zonedev matrix -k 5.10 -k 5.10+kernels/mutants/leak-vmsplice-5.10.patch -s fsdax -E fsdax-ext4/ -E p",
