@@ -17,10 +17,7 @@ pub(super) static RULES: &[Rule] = &[
         "./just test",
         &[How::Recipe("cargo test --workspace --locked")],
     ),
-    (
-        "./just bench",
-        &[How::Recipe("{{zonedev}} bench \"$@\"")],
-    ),
+    ("./just bench", &[How::Recipe("{{zonedev}} bench \"$@\"")]),
     (
         "zonedev matrix -k 5.10 -k 5.10+kernels/mutants/leak-vmsplice-5.10.patch -s fsdax -E fsdax-ext4/ -E p",
         &[
