@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use camino::Utf8Path;
+use clap::Args;
 use proto::text::{escape, excerpt};
 use proto::{NamespaceInfo, ShellStart};
 use tokio::net::UnixStream;
@@ -21,6 +22,23 @@ use super::args::{AccelArg, BuildOptions};
 use super::exit::{Exit, Failure};
 use super::setup::{self, Host, Requested};
 use super::terminal::{self, Ended};
+
+/// What `zonedev shell` and `zonedev rerun` both take.
+#[derive(Debug, Args)]
+pub(super) struct HandArgs {
+    /// Run one command there instead of a prompt
+    #[arg(short, long, value_name = "COMMAND")]
+    pub(super) command: Option<String>,
+    /// Hold the guest before its first instruction, and say how gdb attaches to it
+    #[arg(long)]
+    pub(super) gdb: bool,
+    /// Boot, also where there is a kept template
+    #[arg(long)]
+    pub(super) fresh: bool,
+    /// The accelerator [default: the run's; of a shell, KVM if a trial boot works, else TCG]
+    #[arg(long)]
+    pub(super) accel: Option<AccelArg>,
+}
 
 /// What is asked for.
 pub(super) struct Wanted<'a> {

@@ -16,7 +16,7 @@ use crate::verdict;
 
 use super::args::{AccelArg, MatrixArgs};
 use super::exit::{Exit, Failure};
-use super::hand::{self, Ready, Wanted};
+use super::hand::{self, HandArgs, Ready, Wanted};
 use super::setup::{self, Cases};
 use super::{inspect, matrix, terminal};
 
@@ -33,18 +33,8 @@ pub(super) struct RerunArgs {
     /// Stop at this checkpoint [default: where it goes wrong; of a cell that passed, its end]
     #[arg(long, value_name = "CHECKPOINT")]
     pub(super) until: Option<String>,
-    /// Run one command there instead of a prompt
-    #[arg(short, long, value_name = "COMMAND")]
-    pub(super) command: Option<String>,
-    /// Hold the guest before its first instruction, and say how gdb attaches to it
-    #[arg(long)]
-    pub(super) gdb: bool,
-    /// Boot, also where there is a kept template
-    #[arg(long)]
-    pub(super) fresh: bool,
-    /// The accelerator [default: the run's]
-    #[arg(long)]
-    pub(super) accel: Option<AccelArg>,
+    #[command(flatten)]
+    pub(super) hand: HandArgs,
 }
 
 /// How long a guest may take to give a shell in which an operation hangs.
@@ -63,8 +53,8 @@ struct Recorded {
 }
 
 pub(super) async fn run(project: &Utf8Path, args: RerunArgs) -> Result<Exit, Failure> {
-    let on_terminal = args.command.is_none() && terminal::here().is_some();
-    let command = args.command.clone();
+    let on_terminal = args.hand.command.is_none() && terminal::here().is_some();
+    let command = args.hand.command.clone();
     let ended = go(project, args, command, on_terminal).await;
     ended.map_err(|mut failure| {
         if !on_terminal {
@@ -86,10 +76,10 @@ async fn go(
         kernel: &was.id.kernel,
         fixture,
         programs: programs(&case, &was),
-        accel: args.accel.or(was.accel),
+        accel: args.hand.accel.or(was.accel),
         build: &was.typed.build,
-        gdb: args.gdb,
-        fresh: args.fresh,
+        gdb: args.hand.gdb,
+        fresh: args.hand.fresh,
     };
     let mut ready = hand::prepare(project, wanted).await?;
     told_of_the_build(&was, &ready);
@@ -119,7 +109,7 @@ async fn go(
             guest.console()
         );
     }
-    let limit = (!args.gdb).then_some(LIMIT);
+    let limit = (!args.hand.gdb).then_some(LIMIT);
     let ended = hand::shell(&mut guest, command, limit).await?;
     guest.guest().kill();
     hand::over(&ended, on_terminal)

@@ -9,9 +9,9 @@ use clap::Args;
 use crate::record::CellId;
 use crate::spec::FixtureStore;
 
-use super::args::{AccelArg, BuildOptions};
+use super::args::BuildOptions;
 use super::exit::{Exit, Failure};
-use super::hand::{self, Wanted};
+use super::hand::{self, HandArgs, Wanted};
 use super::terminal;
 
 /// `zonedev shell`.
@@ -22,18 +22,8 @@ pub(super) struct ShellArgs {
     /// The fixture, one of images/fixtures/
     #[arg(long, default_value = "fsdax-ext4")]
     pub(super) fixture: String,
-    /// Run one command instead of a prompt
-    #[arg(short, long, value_name = "COMMAND")]
-    pub(super) command: Option<String>,
-    /// Hold the guest before its first instruction, and say how gdb attaches to it
-    #[arg(long)]
-    pub(super) gdb: bool,
-    /// Boot, also where there is a kept template
-    #[arg(long)]
-    pub(super) fresh: bool,
-    /// The accelerator
-    #[arg(long)]
-    pub(super) accel: Option<AccelArg>,
+    #[command(flatten)]
+    pub(super) hand: HandArgs,
     #[command(flatten)]
     pub(super) build: BuildOptions,
 }
@@ -42,7 +32,7 @@ pub(super) struct ShellArgs {
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(project: &Utf8Path, args: ShellArgs) -> Result<Exit, Failure> {
-    let on_terminal = args.command.is_none() && terminal::here().is_some();
+    let on_terminal = args.hand.command.is_none() && terminal::here().is_some();
     let ended = go(project, args, on_terminal).await;
     // A script must be able to tell its own codes from ours.
     ended.map_err(|mut failure| {
@@ -66,10 +56,10 @@ async fn go(project: &Utf8Path, args: ShellArgs, on_terminal: bool) -> Result<Ex
         kernel: &args.kernel,
         fixture,
         programs: BTreeSet::from(["hmm-tests".to_owned()]),
-        accel: args.accel,
+        accel: args.hand.accel,
         build: &args.build,
-        gdb: args.gdb,
-        fresh: args.fresh,
+        gdb: args.hand.gdb,
+        fresh: args.hand.fresh,
     };
     let mut ready = hand::prepare(project, wanted).await?;
     let mut guest = ready.boot(&id).await?;
@@ -89,9 +79,9 @@ async fn go(project: &Utf8Path, args: ShellArgs, on_terminal: bool) -> Result<Ex
         errln!("`exit` ends the guest; Ctrl-] leaves one that hangs");
     }
     let _served = hand::serve(&ready, &guest, "shell");
-    let limit = (!args.gdb).then_some(LIMIT);
+    let limit = (!args.hand.gdb).then_some(LIMIT);
     let _memory = ready.settle().await;
-    let ended = hand::shell(&mut guest, args.command, limit).await?;
+    let ended = hand::shell(&mut guest, args.hand.command, limit).await?;
     guest.guest().kill();
     hand::over(&ended, on_terminal)
 }
