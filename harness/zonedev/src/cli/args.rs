@@ -9,8 +9,8 @@ use crate::plan::Partition;
 
 use super::exit::{Exit, Failure};
 use super::{
-    accept, bench, bisect, build, c_program, ci_plan, core, diff, doctor, generate, history,
-    inspect, list, matrix, merge, minimise, mutants, report, rerun, shell, watch,
+    accept, bench, bisect, build, c_program, ci_plan, cluster, core, diff, doctor, generate,
+    history, inspect, list, matrix, merge, minimise, mutants, report, rerun, shell, watch,
 };
 use crate::report::Verbosity;
 
@@ -53,7 +53,8 @@ Examples:
   zonedev matrix -k 6.12 -k 6.12+./0001-my.patch -E pin
   zonedev matrix -k tree:../linux@v6.12 -k tree:../linux
   zonedev matrix --full                           every fixture, and its teardown
-  zonedev matrix -E fsdax-xfs-reflink             a fixture by name")]
+  zonedev matrix -E fsdax-xfs-reflink             a fixture by name
+  zonedev matrix --full --executor slurm          on a cluster (docs/cluster.md)")]
     Matrix(MatrixArgs),
     /// List kernels, suites, cases or the cells of a request
     List(ListArgs),
@@ -291,13 +292,15 @@ pub(super) struct MatrixArgs {
     /// Build all that the run takes from the cache, print the kernels' keys, and start no guest
     #[arg(long)]
     pub(super) build_only: bool,
+    #[command(flatten)]
+    pub(super) cluster: cluster::ClusterArgs,
     /// Where the run's folder goes [default: target/runs/ID]
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<Utf8PathBuf>,
     /// Go on with a run that was cut off, without its finished cells: its folder, or its name
     #[arg(long, value_name = "RUN", conflicts_with_all = ["kernels", "suites", "filters", "full",
         "fstests", "cases", "partition", "accel", "isolation", "repeat", "until_fails", "retries", "seed", "dump_hung", "run_dir", "locked", "build_only",
-        "tree_base"])]
+        "tree_base", "executor"])]
     pub(super) resume: Option<String>,
 }
 

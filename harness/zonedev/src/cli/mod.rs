@@ -32,6 +32,7 @@ mod bisect;
 mod build;
 mod c_program;
 mod ci_plan;
+mod cluster;
 mod core;
 mod diff;
 #[cfg(test)]
