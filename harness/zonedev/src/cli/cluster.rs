@@ -187,6 +187,10 @@ pub(super) async fn run(
         .map_err(|e| Failure::harness(format!("failed to keep the journal: {e}")))?;
     record.notices = std::mem::take(&mut matrix::heard(&told).notices);
     let written = folder.write_record(&record);
+    // Who goes on with it lays them out anew.
+    for name in ["zonedev", "agent"] {
+        let _ = fs_err::remove_file(path.join("slurm").join(name));
+    }
     matrix::link_latest(&project, &path);
     let look = super::look(&std::io::stdout());
     matrix::tell_summary(&project, &path, &record, &look);
