@@ -363,12 +363,18 @@ fn a_controller_may_go_and_come_back() {
     let _turn = turn();
     let lab = Lab::new(16840);
     let child = lab.begin("run");
-    lab.wait_for_cells("run");
+    let began = |lab: &Lab| {
+        let files = common::files(&lab.place("run/parts")).into_iter();
+        files
+            .filter(|f| f.file_name() == Some("begun.json"))
+            .count()
+    };
+    wait_until("all parts begin", || began(&lab) == 4);
     let controller = lab.pid("slurmctld").unwrap();
     kill(controller, Signal::SIGKILL).unwrap();
     wait_until("the controller ends", || kill(controller, None).is_err());
-    // Long enough that it is missed.
-    std::thread::sleep(std::time::Duration::from_secs(8));
+    // Slurm's commands ask again for nine seconds before they say that nobody answers.
+    std::thread::sleep(std::time::Duration::from_secs(14));
     lab.start("slurmctld", &[]);
     let ended = child.wait_with_output().unwrap();
     lab.is_as_local("run", &ended);

@@ -186,6 +186,9 @@ Exit codes: 0 it is written, 2 it does not fail so any more.")]
     Minimise(MinimiseArgs),
     /// Say what this host has and lacks
     Doctor,
+    /// How long a recorded run would take on how many nodes of a cluster (docs/cluster.md)
+    #[command(hide = true)]
+    SimulateCluster(cluster::SimulateArgs),
     /// Measure, as ratios, into target/bench.json
     Bench(BenchArgs),
     /// Print a shell's completions: `just install` puts them in their place
@@ -645,6 +648,7 @@ impl Cli {
             Command::List(args) => return list::run(&project, &args),
             Command::Inspect(args) => return inspect::run(&project, &args),
             Command::Merge(args) => return merge::run(&project, &args),
+            Command::SimulateCluster(args) => return cluster::simulate(&project, &args),
             Command::Report(args) => return report::run(&project, &args),
             Command::History(args) => return history::run(&project, &args),
             Command::Diff(args) => return diff::run(&project, &args),

@@ -3,6 +3,7 @@
 
 mod builds;
 mod parts;
+mod simulate;
 mod words;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use super::merge::Whole;
 use super::setup;
 use super::signals;
 use parts::Following;
+pub(super) use simulate::{SimulateArgs, simulate};
 
 /// Guests at a time in a task, where nobody says.
 const JOBS: usize = 2;

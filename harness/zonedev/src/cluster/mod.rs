@@ -14,12 +14,14 @@ mod attempts;
 mod estimate;
 mod fate;
 mod follow;
+mod simulate;
 mod slurm;
 
 pub use attempts::{ClusterError, Submitted, attempts, ended, is_whole};
 pub use estimate::{Estimate, Known, memory};
 pub use fate::{Fate, PATIENCE, Said, Seen, judge};
 pub use follow::Follower;
+pub use simulate::Model;
 pub use slurm::{Queue, QueuedJob, SlurmError, State, Submission, cancel, queue, submit};
 
 /// Runs one part; it is given to sbatch.

@@ -112,6 +112,8 @@ impl<'a> Following<'a> {
     pub(super) async fn to_the_end(mut self) -> Result<Vec<String>, Failure> {
         let look = LOOK.max(LOOK_EACH * self.parts.len() as u32);
         let mut asked: Option<Instant> = None;
+        // A controller that is away keeps a question for minutes; journals are read meanwhile.
+        let mut question = None;
         loop {
             self.look();
             if self.open().next().is_none() {
@@ -120,14 +122,24 @@ impl<'a> Following<'a> {
                 }
                 return self.folders();
             }
-            if asked.is_none_or(|at| at.elapsed() >= ASK) {
-                match cluster::queue(&self.cluster.name).await {
-                    Ok(queue) => self.answered(&queue).await?,
-                    Err(e) => self.cluster.is_away(&mut self.away, &e)?,
-                }
+            if question.is_none() && asked.is_none_or(|at| at.elapsed() >= ASK) {
                 asked = Some(Instant::now());
+                question = Some(Box::pin(cluster::queue(&self.cluster.name)));
             }
-            tokio::time::sleep(look).await;
+            let answer = async {
+                match &mut question {
+                    Some(question) => question.await,
+                    None => std::future::pending().await,
+                }
+            };
+            let Ok(answer) = tokio::time::timeout(look, answer).await else {
+                continue;
+            };
+            question = None;
+            match answer {
+                Ok(queue) => self.answered(&queue).await?,
+                Err(e) => self.cluster.is_away(&mut self.away, &e)?,
+            }
         }
     }
 
@@ -241,9 +253,9 @@ impl<'a> Following<'a> {
         }
         let runs = matches!(said, Said::Is(State::Runs | State::Waits(_)));
         part.ended = (!runs).then(|| part.ended.unwrap_or_else(Instant::now));
-        // What ended before we went on is not ours to count: it is run again.
-        if part.tried == 0 && !runs {
-            part.wanted = true;
+        if part.tried == 0 {
+            // What ended before we went on is run again; what still runs is as if we had submitted it.
+            (part.tried, part.wanted) = if runs { (1, false) } else { (0, true) };
             return;
         }
         let seen = Seen {
