@@ -70,7 +70,9 @@ impl Lab {
 
     fn zonedev(&self, args: &[&str]) -> Command {
         let mut command = command(&project(), args);
-        command.env("SLURM_CONF", self.conf());
+        command
+            .env("SLURM_CONF", self.conf())
+            .current_dir(project());
         command
     }
 
@@ -353,6 +355,110 @@ fn a_task_that_somebody_cancels_is_run_again() {
         "{words}"
     );
     assert_eq!(lab.attempts("run").values().sum::<usize>(), 5);
+}
+
+#[test]
+fn a_part_that_is_lost_three_times_is_told_and_gone_on_with() {
+    if !wanted() {
+        return;
+    }
+    let _turn = turn();
+    let lab = Lab::new(16880);
+    let case = ["-E", "=fsdax/fsdax-ext4/map-touch-4k"];
+    let kernel = kernel();
+    let mut command = lab.matrix(&[&kernel], &case, "run", &["--tasks", "1"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 3 {
+        wait_until("the part is submitted again", || {
+            let new = lab
+                .running()
+                .into_iter()
+                .find(|(task, _)| !seen.contains(task));
+            new.is_some_and(|(task, _)| {
+                lab.slurm("scancel", &[&task]);
+                seen.insert(task)
+            })
+        });
+    }
+    let ended = child.wait_with_output().unwrap();
+    let told = words(&ended);
+    assert_eq!(ended.status.code(), Some(3), "{told}");
+    assert!(
+        told.contains("the part fixture:1/1 was lost: task "),
+        "{told}"
+    );
+    assert!(
+        told.contains("ended as CANCELLED, the last of 3 attempts"),
+        "{told}"
+    );
+    assert!(told.contains("`zonedev matrix --resume "), "{told}");
+    let run = lab.place("run");
+    let ended = lab
+        .zonedev(&["matrix", "--resume", run.as_str()])
+        .output()
+        .unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
+    assert_eq!(lab.record("run").unfinished, []);
+}
+
+/// A build takes minutes; so the kernel gets into the cache while its job waits for its time.
+#[test]
+fn a_kernel_that_is_not_in_the_cache_is_a_job_of_its_own() {
+    if !wanted() {
+        return;
+    }
+    let _turn = turn();
+    let lab = Lab::new(16890);
+    let home = std::env::var("ZONEDEV_CACHE").map(Utf8PathBuf::from);
+    let full = home.unwrap_or_else(|_| {
+        Utf8PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/zonedev")
+    });
+    let cache = lab.place("cache");
+    std::fs::create_dir_all(cache.join("kernels")).unwrap();
+    let link = |name: &str| std::os::unix::fs::symlink(full.join(name), cache.join(name)).unwrap();
+    ["apt", "downloads", "images", "selftests"]
+        .iter()
+        .for_each(|room| link(room));
+    let kernel = kernel();
+    let key = lab
+        .zonedev(&["build", "--print-key", &kernel])
+        .output()
+        .unwrap();
+    let key = String::from_utf8(key.stdout).unwrap();
+    let key = key.split_whitespace().last().unwrap().to_owned();
+
+    let case = ["-E", "=fsdax/fsdax-ext4/map-touch-4k"];
+    let mut command = lab.matrix(
+        &[&kernel],
+        &case,
+        "run",
+        &["--slurm-args", "--begin=now+12"],
+    );
+    command.env("ZONEDEV_CACHE", &cache);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_until("the build is submitted", || {
+        !lab.slurm("squeue", &["-h", "-t", "pending"]).is_empty()
+    });
+    assert!(!lab.place("run/begun.json").exists());
+    link(&format!("kernels/{key}"));
+    let ended = child.wait_with_output().unwrap();
+    let told = words(&ended);
+    assert_eq!(ended.status.code(), Some(0), "{told}");
+    assert!(
+        told.contains(&format!("build {kernel}: done in ")),
+        "{told}"
+    );
+    let out = lab.place("run/slurm/out");
+    let built = out
+        .read_dir_utf8()
+        .unwrap()
+        .flatten()
+        .find(|e| !e.file_name().contains('_'));
+    let built = std::fs::read_to_string(built.unwrap().path()).unwrap();
+    assert!(built.contains(&format!("{kernel} {key}")), "{built}");
 }
 
 #[test]

@@ -28,6 +28,8 @@ struct Part {
     tried: u32,
     /// Of these, those that came to their time limit.
     late: u32,
+    /// And those that took more memory than they had.
+    hungry: u32,
     /// To be submitted.
     wanted: bool,
     /// Since when Slurm has its last job as ended, or does not know it.
@@ -219,11 +221,12 @@ impl<'a> Following<'a> {
     fn adopt(&mut self, queue: &Queue) -> Result<(), Failure> {
         let mut found = false;
         for job in &queue.0 {
-            let Some(n) = job.id.split_once('_').and_then(|(_, n)| n.parse().ok()) else {
+            let n = job.id.split_once('_').and_then(|(_, n)| n.parse().ok());
+            let Some(n) = n.filter(|n| self.parts.contains_key(n)) else {
                 continue;
             };
             let tasks = self.submitted.tasks.entry(n).or_default();
-            if self.parts.contains_key(&n) && !tasks.contains(&job.id) {
+            if !tasks.contains(&job.id) {
                 tasks.push(job.id.clone());
                 found = true;
                 self.part(n).submitted();
@@ -297,6 +300,7 @@ impl<'a> Following<'a> {
         let part = self.part(n);
         let where_ = on(&part.node);
         part.late += u32::from(word == "TIMEOUT");
+        part.hungry += u32::from(word == "OUT_OF_MEMORY");
         let again = part.tried < TRIES;
         part.wanted = again;
         let what = format!("the part {name} was lost: task {task}{where_} ended as {word}");
@@ -366,9 +370,10 @@ impl<'a> Following<'a> {
             groups.filter(|g| g.skip.is_none()).map(|g| &g.fixture),
             cluster.jobs,
         );
+        let hungry = parts.clone().map(|p| p.hungry).max();
         let submission = Submission {
             array: Some(ranges(wanted)),
-            memory: memory(templates, cluster.jobs),
+            memory: memory(templates, cluster.jobs) << hungry.unwrap_or(0),
             minutes: parts.map(limit).max().unwrap_or(1),
             ..cluster.submission(&script, words)
         };
@@ -419,6 +424,7 @@ impl Part {
             plan,
             tried: 0,
             late: 0,
+            hungry: 0,
             wanted: false,
             ended: None,
             node: String::new(),

@@ -28,7 +28,7 @@ pub(in crate::cli) struct SimulateArgs {
     #[arg(long, value_name = "SECONDS", default_value = "2.5")]
     start: f64,
     /// Tasks that the controller starts in a second
-    #[arg(long, value_name = "TASKS", default_value = "50")]
+    #[arg(long, value_name = "TASKS", default_value = "16")]
     rate: f64,
 }
 
