@@ -230,7 +230,7 @@ impl Cluster {
         }
         let run_clock = Instant::now();
         let parts = Following::new(self, begun.clone(), submitted)?
-            .to_the_end()
+            .follow()
             .await?;
         phases.insert("run".into(), run_clock.elapsed().as_millis() as u64);
         let whole = Whole::of(&self.job.ctx.project, &parts)?;

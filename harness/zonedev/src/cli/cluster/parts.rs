@@ -111,7 +111,7 @@ impl<'a> Following<'a> {
     }
 
     /// The folders of the attempts that count, one of each part that has one.
-    pub(super) async fn to_the_end(mut self) -> Result<Vec<String>, Failure> {
+    pub(super) async fn follow(mut self) -> Result<Vec<String>, Failure> {
         let look = LOOK.max(LOOK_EACH * self.parts.len() as u32);
         let mut asked: Option<Instant> = None;
         // A controller that is away keeps a question for minutes; journals are read meanwhile.
