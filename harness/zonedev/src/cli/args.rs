@@ -187,7 +187,6 @@ Exit codes: 0 it is written, 2 it does not fail so any more.")]
     /// Say what this host has and lacks
     Doctor,
     /// How long a recorded run would take on how many nodes of a cluster (docs/cluster.md)
-    #[command(hide = true)]
     SimulateCluster(cluster::SimulateArgs),
     /// Measure, as ratios, into target/bench.json
     Bench(BenchArgs),

@@ -63,7 +63,7 @@ fn what_can_be_meant() {
         "+1/4",
         "1/4/",
         "count:1/4",
-        "1/1000",
+        "1/1001",
         "hash:1/-4",
         " 1/4",
         "fixture:fixture:",
