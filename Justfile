@@ -55,6 +55,23 @@ test-report *reports:
     npm ci --prefix target/report_html --no-audit --no-fund --silent
     node target/report_html/check.mjs target/report_html target/report_html/pages/*.html {{reports}}
 
+# Start a Slurm cluster of one's own on this machine, to try things: so many nodes (docs/cluster.md).
+slurm-up nodes="2" dir="target/slurm" port="16800":
+    @harness/slurm/up {{dir}} {{nodes}} {{port}}
+
+# End it, with its jobs.
+slurm-down dir="target/slurm":
+    @harness/slurm/down {{dir}}
+
+# Runs on a real Slurm with two nodes, on which things go wrong. Needs 5.10 and a mutant of it.
+test-slurm *args:
+    {{zonedev}} build 5.10 5.10+kernels/mutants/leak-vmsplice-5.10.patch
+    ZONEDEV_TEST_SLURM=1 cargo test --package zonedev --locked --test slurm_real -- --nocapture --test-threads 1 {{args}}
+
+# How long a recorded run would take on how many nodes of a cluster.
+simulate-cluster *args:
+    {{zonedev}} simulate-cluster {{args}}
+
 # Bisect so many simulated histories of each kind, and tell how many trials that took.
 simulate searches="1000":
     ZONEDEV_SIMULATED={{searches}} cargo test --release --package zonedev --locked --lib bisect::search -- --nocapture --test-threads 1

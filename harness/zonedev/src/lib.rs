@@ -3,6 +3,7 @@
 pub mod bisect;
 pub mod build;
 pub mod cli;
+pub mod cluster;
 pub mod history;
 pub mod minimise;
 pub mod observe;

@@ -6,11 +6,19 @@ use camino::Utf8PathBuf;
 
 use super::context::BuildCtx;
 use super::error::BuildError;
-use super::event::{Phase, Reporter};
+use super::event::{BuildSink, Phase, Reporter};
 use super::proc;
 
 /// The only target that guests have.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The agent of a context: the one that was built before, or one that is built now.
+pub(crate) fn of(ctx: &BuildCtx, sink: &dyn BuildSink) -> Result<Utf8PathBuf, BuildError> {
+    match &ctx.agent {
+        Some(path) => Ok(path.clone()),
+        None => build(ctx, &Reporter::new("agent", sink)),
+    }
+}
 
 /// Builds the agent, or lets cargo find that nothing changed, and says where it is.
 pub(crate) fn build(ctx: &BuildCtx, report: &Reporter<'_>) -> Result<Utf8PathBuf, BuildError> {

@@ -34,6 +34,7 @@ mod toolchain;
 mod tree;
 mod worktree;
 
+pub(crate) use agent::of as agent;
 pub use artifact::{KernelArtifact, KernelRecord, Took};
 pub use cache::Cache;
 pub use config::{LostOption, options_set};

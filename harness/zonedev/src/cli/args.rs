@@ -9,8 +9,8 @@ use crate::plan::Partition;
 
 use super::exit::{Exit, Failure};
 use super::{
-    accept, bench, bisect, build, c_program, cache, ci_plan, core, diff, doctor, generate, history,
-    inspect, list, matrix, merge, minimise, mutants, report, rerun, shell, watch,
+    accept, bench, bisect, build, c_program, cache, ci_plan, cluster, core, diff, doctor, generate,
+    history, inspect, list, matrix, merge, minimise, mutants, report, rerun, shell, watch,
 };
 use crate::report::Verbosity;
 
@@ -53,7 +53,8 @@ Examples:
   zonedev matrix -k 6.12 -k 6.12+./0001-my.patch -E pin
   zonedev matrix -k tree:../linux@v6.12 -k tree:../linux
   zonedev matrix --full                           every fixture, and its teardown
-  zonedev matrix -E fsdax-xfs-reflink             a fixture by name")]
+  zonedev matrix -E fsdax-xfs-reflink             a fixture by name
+  zonedev matrix --full --executor slurm          on a cluster (docs/cluster.md)")]
     Matrix(MatrixArgs),
     /// List kernels, suites, cases or the cells of a request
     List(ListArgs),
@@ -193,6 +194,8 @@ Examples:
   zonedev cache prune --older 7                   remove what nobody used for a week
   zonedev cache prune templates --older 0         … every template that no run uses now")]
     Cache(cache::CacheArgs),
+    /// How long a recorded run would take on how many nodes of a cluster (docs/cluster.md)
+    SimulateCluster(cluster::SimulateArgs),
     /// Measure, as ratios, into target/bench.json
     Bench(bench::BenchArgs),
     /// Print a shell's completions: `just install` puts them in their place
@@ -299,13 +302,15 @@ pub(super) struct MatrixArgs {
     /// Build all that the run takes from the cache, print the kernels' keys, and start no guest
     #[arg(long)]
     pub(super) build_only: bool,
+    #[command(flatten)]
+    pub(super) cluster: cluster::ClusterArgs,
     /// Where the run's folder goes [default: target/runs/ID]
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<Utf8PathBuf>,
     /// Go on with a run that was cut off, without its finished cells: its folder, or its name
     #[arg(long, value_name = "RUN", conflicts_with_all = ["kernels", "suites", "filters", "full",
         "fstests", "cases", "partition", "accel", "isolation", "repeat", "until_fails", "retries", "seed", "dump_hung", "run_dir", "locked", "build_only",
-        "tree_base"])]
+        "tree_base", "executor"])]
     pub(super) resume: Option<String>,
 }
 
@@ -589,6 +594,7 @@ impl Cli {
             Command::List(args) => return list::run(&project, &args),
             Command::Inspect(args) => return inspect::run(&project, &args),
             Command::Merge(args) => return merge::run(&project, &args),
+            Command::SimulateCluster(args) => return cluster::simulate(&project, &args),
             Command::Report(args) => return report::run(&project, &args),
             Command::History(args) => return history::run(&project, &args),
             Command::Diff(args) => return diff::run(&project, &args),

@@ -99,13 +99,7 @@ fn builds(requested: &[Requested], keys: &[String], images: &str) -> Result<Vec<
                 "use letters, digits and + - . _ , : / @ only",
             ));
         }
-        let base = match &r.resolved.name.base {
-            Base::Listed(name) => name.clone(),
-            Base::Tree { path, rev } => {
-                let name = path.file_name().unwrap_or("tree");
-                format!("{name}-{}", rev.as_deref().unwrap_or("now"))
-            }
-        };
+        let base = source_of(r);
         groups.entry(base).or_default().push((&r.name, key));
     }
     let build = |(base, kernels): (String, Vec<(&str, &str)>)| {
@@ -123,6 +117,17 @@ fn builds(requested: &[Requested], keys: &[String], images: &str) -> Result<Vec<
         }
     };
     Ok(groups.into_iter().map(build).collect())
+}
+
+/// What a kernel is made from, in a word: kernels with the same are built in one tree.
+pub(super) fn source_of(r: &Requested) -> String {
+    match &r.resolved.name.base {
+        Base::Listed(name) => name.clone(),
+        Base::Tree { path, rev } => {
+            let name = path.file_name().unwrap_or("tree");
+            format!("{name}-{}", rev.as_deref().unwrap_or("now"))
+        }
+    }
 }
 
 /// Letters, digits, dots, and dashes for the rest.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use miette::Diagnostic;
 
 use crate::build::{BuildError, ErrorClass};
+use crate::cluster::ClusterError;
 use crate::plan::FilterError;
 use crate::record::RunFolderError;
 use crate::run::RunError;
@@ -116,6 +117,19 @@ impl Failure {
         }
     }
 
+    /// Trouble of the harness or the host that somebody can do something about.
+    pub fn host(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::with(Exit::Harness, message, remedy)
+    }
+
+    /// An end with this code.
+    pub fn with(exit: Exit, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            exit,
+            report: miette::miette!(help = remedy.into(), "{}", message.into()),
+        }
+    }
+
     /// Nothing to do.
     pub fn nothing_selected(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
@@ -196,6 +210,12 @@ impl From<RunError> for Failure {
 
 impl From<RunFolderError> for Failure {
     fn from(e: RunFolderError) -> Self {
+        Failure::harness(format!("failed to {e}"))
+    }
+}
+
+impl From<ClusterError> for Failure {
+    fn from(e: ClusterError) -> Self {
         Failure::harness(format!("failed to {e}"))
     }
 }

@@ -22,11 +22,11 @@ use super::exit::{Exit, Failure};
 use super::judge::{Accepted, Judged, each, judge};
 use super::setup::{self, Cases, Host, Requested};
 use super::teller::Teller;
-use super::{prepare, specs};
+use super::{cluster, prepare, specs};
 use crate::vm::Shelf;
 
 /// How long a run that is ended waits for what had happened before to be written down.
-const LAST_EVENTS: Duration = Duration::from_millis(300);
+pub(super) const LAST_EVENTS: Duration = Duration::from_millis(300);
 /// Failures named when a run is ended.
 const MAX_FAILED: usize = 10;
 
@@ -49,6 +49,9 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
             )
         })?;
         let started = humantime::format_rfc3339_seconds(started).to_string();
+        if job.args.cluster.is_slurm()? {
+            return cluster::run(job, folder, (id, started), None).await;
+        }
         return go(job, folder, &path, (id, started), None).await;
     };
     let path = super::inspect::run_path(project, run);
@@ -69,6 +72,9 @@ pub(super) async fn run(project: &Utf8Path, args: MatrixArgs) -> Result<Exit, Fa
     before.jobs = args.jobs.or(before.jobs);
     let job = Job::of(project, before)?;
     let of_run = (begun.id.clone(), begun.started.clone());
+    if job.args.cluster.is_slurm()? {
+        return cluster::run(job, folder, of_run, Some(begun)).await;
+    }
     go(job, folder, &path, of_run, Some(begun)).await
 }
 
@@ -90,6 +96,9 @@ pub(super) fn recorded(project: &Utf8Path, folder: &RunFolder) -> Result<RunReco
     let begun = begun(folder)?;
     let job = Job::of(project, command(&begun)?)?;
     let running = folder.is_running();
+    if !running {
+        cluster::collect(folder, &begun.cells)?;
+    }
     let records = finished(folder, &begun.cells);
     let judged = judge(&records, &job.contracts(), &job.accepted, path, false)?;
     let mut record = over(&begun, judged);
@@ -163,7 +172,7 @@ pub(super) struct Job {
     pub(super) accepted: Accepted,
     /// Where it is one part of several.
     part: Option<Part>,
-    args: MatrixArgs,
+    pub(super) args: MatrixArgs,
 }
 
 impl Job {
@@ -223,14 +232,14 @@ impl Job {
 
 /// What the listener has heard so far.
 #[derive(Debug, Default)]
-struct Told {
-    notices: Vec<String>,
+pub(super) struct Told {
+    pub(super) notices: Vec<String>,
     cells: Vec<(CellId, CellVerdict)>,
 }
 
-type Heard = Arc<Mutex<Told>>;
+pub(super) type Heard = Arc<Mutex<Told>>;
 
-fn heard(told: &Heard) -> MutexGuard<'_, Told> {
+pub(super) fn heard(told: &Heard) -> MutexGuard<'_, Told> {
     told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -507,7 +516,7 @@ fn same_run(before: Begun, now: &Begun) -> Result<Begun, Failure> {
 }
 
 /// Tells what had finished when a run ended early.
-fn cut_off(told: &Told, planned: usize, path: &Utf8Path) {
+pub(super) fn cut_off(told: &Told, planned: usize, path: &Utf8Path) {
     let n = |is: fn(&CellVerdict) -> bool| told.cells.iter().filter(|(_, v)| is(v)).count();
     outln!(
         "{} of {planned} cells had finished: {} passed, {} failed, {} were skipped, {} went wrong by the host",
@@ -531,7 +540,11 @@ fn cut_off(told: &Told, planned: usize, path: &Utf8Path) {
 }
 
 /// Writes the journal and shows progress until the run's end.
-async fn listen(mut folder: RunFolder, mut receiver: UnboundedReceiver<Event>, told: Heard) {
+pub(super) async fn listen(
+    mut folder: RunFolder,
+    mut receiver: UnboundedReceiver<Event>,
+    told: Heard,
+) {
     let mut teller = Teller::new(super::progress()).ok();
     let mut tell = |event: &Event| {
         if let Some(teller) = &mut teller {

@@ -49,30 +49,7 @@ pub(super) fn run(project: &Utf8Path, args: &MergeArgs) -> Result<Exit, Failure>
     let now = SystemTime::now();
     let project = project.canonicalize_utf8()?;
     let run_dir = args.run_dir.as_deref().map(absolute).transpose()?;
-    let (shards, mut notices) = shards(&project, &args.runs)?;
-    let first = &shards[0];
-    for other in &shards[1..] {
-        same_whole(first, other)?;
-    }
-    for shard in &shards {
-        for message in shard.record.iter().flat_map(|r| &r.notices) {
-            if !notices.contains(message) {
-                notices.push(message.clone());
-            }
-        }
-    }
-    let job = whole(&project, first)?;
-    let parts: Vec<Plan> = first
-        .partition
-        .all()
-        .map(|p| job.plan.clone().part(p))
-        .collect();
-    notices.extend(missing(&shards, first.partition, &parts));
-    for shard in &shards {
-        holds_what_it_should(shard, &parts[shard.partition.index() - 1])?;
-    }
-    let contracts = job.contracts();
-    let chosen = choose(&shards, &job.plan, &contracts, &mut notices)?;
+    let mut whole = Whole::of(&project, &args.runs)?;
 
     let runs = project.join("target/runs");
     let (path, id) = matrix::run_folder_in(&runs, run_dir.as_deref(), now)?;
@@ -82,34 +59,17 @@ pub(super) fn run(project: &Utf8Path, args: &MergeArgs) -> Result<Exit, Failure>
             "name a folder with --run-dir that holds no run yet",
         )
     })?;
-    for event in shards
-        .iter()
-        .flat_map(|s| s.folder.events().unwrap_or_default())
-    {
+    for event in (whole.shards.iter()).flat_map(|s| s.folder.events().unwrap_or_default()) {
         folder.journal(&event)?;
     }
-    for message in &notices {
+    for message in &whole.notices {
         let message = message.clone();
         folder.journal(&Event::Notice { message })?;
     }
-    let mut records = Vec::new();
-    for (shard, cell) in chosen {
-        folder.copy_cell(&shard.folder, &cell.id)?;
-        records.push(cell);
-    }
-    let begun = begun(&shards, &job, id)?;
-    folder.write_begun(&begun)?;
-    let judged = judge(&records, &contracts, &job.accepted, &path, false)?;
-    let mut record = matrix::over(&begun, judged);
-    record.took_ms = took_ms(&shards);
-    for (phase, ms) in shards
-        .iter()
-        .flat_map(|s| &s.record)
-        .flat_map(|r| &r.phases_ms)
-    {
-        *record.phases_ms.entry(phase.clone()).or_default() += ms;
-    }
-    record.notices = notices;
+    let begun = whole.begun(id)?;
+    let mut record = whole.write(&folder, &begun, false)?;
+    record.took_ms = took_ms(&whole.shards);
+    record.notices = whole.notices;
     folder.journal(&Event::RunFinished {
         exit_code: record.exit_code,
         took_ms: record.took_ms,
@@ -119,6 +79,74 @@ pub(super) fn run(project: &Utf8Path, args: &MergeArgs) -> Result<Exit, Failure>
     let look = super::look(&std::io::stdout());
     matrix::tell_summary(&project, &path, &record, &look);
     Ok(Exit::from_code(record.exit_code))
+}
+
+/// All parts there are, checked, and one record of each cell.
+pub(super) struct Whole {
+    shards: Vec<Shard>,
+    job: Job,
+    /// By position among the shards.
+    chosen: Vec<(usize, CellRecord)>,
+    /// What there is to tell of the parts, and what they told.
+    pub(super) notices: Vec<String>,
+}
+
+impl Whole {
+    /// Of these runs' folders, or names.
+    pub(super) fn of(project: &Utf8Path, runs: &[String]) -> Result<Whole, Failure> {
+        let (shards, mut notices) = shards(project, runs)?;
+        let first = &shards[0];
+        for other in &shards[1..] {
+            same_whole(first, other)?;
+        }
+        for shard in &shards {
+            for message in shard.record.iter().flat_map(|r| &r.notices) {
+                if !notices.contains(message) {
+                    notices.push(message.clone());
+                }
+            }
+        }
+        let job = whole(project, first)?;
+        let parts = job.plan.clone().parts(first.partition);
+        notices.extend(missing(&shards, first.partition, &parts));
+        for shard in &shards {
+            holds_what_it_should(shard, &parts[shard.partition.index() - 1])?;
+        }
+        let chosen = choose(&shards, &job.plan, &job.contracts(), &mut notices)?;
+        Ok(Whole {
+            shards,
+            job,
+            chosen,
+            notices,
+        })
+    }
+
+    /// What the whole run is, under this name.
+    pub(super) fn begun(&self, id: String) -> Result<Begun, Failure> {
+        begun(&self.shards, &self.job, id)
+    }
+
+    /// Copies the cells and judges them anew. The record is not written yet.
+    pub(super) fn write(
+        &mut self,
+        folder: &RunFolder,
+        begun: &Begun,
+        propose: bool,
+    ) -> Result<RunRecord, Failure> {
+        let mut records = Vec::new();
+        for (shard, cell) in std::mem::take(&mut self.chosen) {
+            folder.copy_cell(&self.shards[shard].folder, &cell.id)?;
+            records.push(cell);
+        }
+        folder.write_begun(begun)?;
+        let (contracts, accepted) = (self.job.contracts(), &self.job.accepted);
+        let judged = judge(&records, &contracts, accepted, folder.path(), propose)?;
+        let mut record = matrix::over(begun, judged);
+        for (phase, ms) in (self.shards.iter().flat_map(|s| &s.record)).flat_map(|r| &r.phases_ms) {
+            *record.phases_ms.entry(phase.clone()).or_default() += ms;
+        }
+        Ok(record)
+    }
 }
 
 fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
@@ -146,7 +174,10 @@ fn shards(project: &Utf8Path, runs: &[String]) -> Result<(Vec<Shard>, Vec<String
                 "name the folders of runs that were made with --partition",
             )
         })?;
-        if folder.is_running() {
+        // One that has its record only ends.
+        let record = folder.read_record().ok();
+        let ends = record.as_ref().is_some_and(|r| r.unfinished.is_empty());
+        if !ends && folder.is_running() {
             return Err(Failure::request(
                 format!("the run in {path} is still going on"),
                 "wait for its end, or end it",
@@ -156,7 +187,6 @@ fn shards(project: &Utf8Path, runs: &[String]) -> Result<(Vec<Shard>, Vec<String
             Failure::harness(format!("failed to read the partition of {path}: {e}"))
         })?;
         let begun = folder.read_begun()?;
-        let record = folder.read_record().ok();
         shards.push(Shard {
             path,
             folder,
@@ -296,27 +326,27 @@ fn holds_what_it_should(shard: &Shard, plan: &Plan) -> Result<(), Failure> {
 }
 
 /// One record of each cell that has finished. A boot that several parts did is judged by the worst.
-fn choose<'a>(
-    shards: &'a [Shard],
+fn choose(
+    shards: &[Shard],
     plan: &Plan,
     contracts: &[Contract],
     notices: &mut Vec<String>,
-) -> Result<Vec<(&'a Shard, CellRecord)>, Failure> {
-    let mut tellers: BTreeMap<&CellId, Vec<&Shard>> = BTreeMap::new();
-    for shard in shards {
+) -> Result<Vec<(usize, CellRecord)>, Failure> {
+    let mut tellers: BTreeMap<&CellId, Vec<usize>> = BTreeMap::new();
+    for (place, shard) in shards.iter().enumerate() {
         for id in &shard.begun.cells {
-            tellers.entry(id).or_default().push(shard);
+            tellers.entry(id).or_default().push(place);
         }
     }
     let boots: BTreeSet<&CellId> = plan.groups.iter().map(|g| &g.boot).collect();
     let mut chosen = Vec::new();
     for (id, tellers) in tellers {
         if let ([a, b, ..], false) = (tellers.as_slice(), boots.contains(id)) {
-            return Err(told_twice(a, b));
+            return Err(told_twice(&shards[*a], &shards[*b]));
         }
-        let told: Vec<(&Shard, CellRecord)> = tellers
+        let told: Vec<(usize, CellRecord)> = tellers
             .iter()
-            .filter_map(|s| Some((*s, s.folder.read_cell(id).ok()?)))
+            .filter_map(|place| Some((*place, shards[*place].folder.read_cell(id).ok()?)))
             .filter(|(_, cell)| cell.id == *id)
             .collect();
         // Of nearly all cells there is one record, and nothing to choose.
@@ -336,7 +366,7 @@ fn choose<'a>(
         {
             notices.push(format!(
                 "{id} was observed otherwise in the part {} than in {}",
-                a.partition, b.partition
+                shards[*a].partition, shards[*b].partition
             ));
         }
         let worst =

@@ -33,6 +33,7 @@ mod build;
 mod c_program;
 mod cache;
 mod ci_plan;
+mod cluster;
 mod core;
 mod diff;
 #[cfg(test)]

@@ -6,4 +6,4 @@ mod partition;
 
 pub use cells::{Group, Plan, PlannedCell, plan};
 pub use filter::{Filter, FilterError};
-pub use partition::{Partition, PartitionError};
+pub use partition::{MAX_PARTS, Partition, PartitionError};

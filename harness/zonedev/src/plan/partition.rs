@@ -21,8 +21,8 @@ use super::{Group, Plan, PlannedCell};
 
 /// What a boot with its provisioning takes, in cases: 11 s to 4 s in the run above.
 const BOOT: usize = 4;
-/// Of so many parts at most.
-const MAX_PARTS: usize = 256;
+/// Of so many parts at most: a job array of Slurm has no more by default.
+pub const MAX_PARTS: usize = 1000;
 
 /// How cases are dealt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +82,14 @@ impl fmt::Display for Partition {
 }
 
 impl Partition {
+    /// The first of so many parts by fixture; none where there can't be so many.
+    pub fn first_of(of: usize) -> Option<Self> {
+        let by = By::Fixture;
+        (1..=MAX_PARTS)
+            .contains(&of)
+            .then_some(Self { by, index: 1, of })
+    }
+
     /// This one and all others, in order.
     pub fn all(self) -> impl Iterator<Item = Self> {
         (1..=self.of).map(move |index| Self { index, ..self })
@@ -111,6 +119,28 @@ impl Plan {
         }
         self.groups.retain(|group| !group.cells.is_empty());
         self
+    }
+
+    /// What each part of a cut has to do, in order: as [`Plan::part`] of each.
+    #[must_use]
+    pub fn parts(self, any: Partition) -> Vec<Plan> {
+        let places = deal(&self.groups, any);
+        let mut parts = vec![Plan::default(); any.of];
+        for mut group in self.groups {
+            let mut cells: BTreeMap<usize, Vec<PlannedCell>> = BTreeMap::new();
+            for cell in std::mem::take(&mut group.cells) {
+                let place = places.get(&(group.fixture.name.clone(), name(&cell)));
+                cells
+                    .entry(place.copied().unwrap_or(0))
+                    .or_default()
+                    .push(cell);
+            }
+            for (place, cells) in cells {
+                let group = group.clone();
+                parts[place].groups.push(Group { cells, ..group });
+            }
+        }
+        parts
     }
 }
 

@@ -39,7 +39,11 @@ fn ids(plan: &Plan) -> Vec<CellId> {
 
 fn parts(plan: &Plan, text: &str) -> Vec<Plan> {
     let one: Partition = text.parse().unwrap();
-    one.all().map(|part| plan.clone().part(part)).collect()
+    let each: Vec<Plan> = one.all().map(|part| plan.clone().part(part)).collect();
+    let at_once = plan.clone().parts(one);
+    let of = |plans: &[Plan]| plans.iter().map(ids).collect::<Vec<_>>();
+    assert_eq!(of(&each), of(&at_once));
+    each
 }
 
 #[test]
@@ -59,7 +63,7 @@ fn what_can_be_meant() {
         "+1/4",
         "1/4/",
         "count:1/4",
-        "1/1000",
+        "1/1001",
         "hash:1/-4",
         " 1/4",
         "fixture:fixture:",

@@ -6,6 +6,9 @@ const ONE_CASE: &str = "-E =fsdax/fsdax-ext4/pin-vmsplice";
 /// Steps that are releases or options need sources or a kernel that are not at hand: the search alone.
 const STEPS: &str = "harness/zonedev/src/bisect/search_tests.rs";
 
+/// Runs on a cluster of two nodes.
+const SLURM: &str = "harness/zonedev/tests/slurm_real.rs";
+
 pub(super) static RULES: &[Rule] = &[
     // docs/accept.md.
     (
@@ -296,6 +299,36 @@ pub(super) static RULES: &[Rule] = &[
             ],
         )],
     ),
+    // docs/cluster.md.
+    (
+        "zonedev matrix --full -k 6.12 -k 7.3 --executor slurm",
+        &[How::Elsewhere(SLURM, &["\"--executor\", \"slurm\""])],
+    ),
+    (
+        "zonedev matrix --full -k 6.12 -k 7.3 --executor slurm --tasks 40 -j 4 --slurm-args '--account=mm --partition=long'",
+        &[How::Elsewhere(
+            SLURM,
+            &[
+                "\"--executor\", \"slurm\"",
+                "\"--slurm-args\", \"--partition=",
+            ],
+        )],
+    ),
+    (
+        "eval \"$(just slurm-up)\"",
+        &[How::Elsewhere(
+            SLURM,
+            &["harness/slurm/up", "export SLURM_CONF="],
+        )],
+    ),
+    (
+        "zonedev matrix -E fsdax-ext4/map-touch --executor slurm --tasks 2",
+        &[How::Elsewhere(
+            SLURM,
+            &["\"--executor\", \"slurm\"", "\"--tasks\""],
+        )],
+    ),
+    ("just slurm-down", &[How::Recipe("harness/slurm/down")]),
     // docs/nightly.md.
     (
         "zonedev matrix -k 5.10 -k 5.10+zone-device-refcount -E map-touch --partition 1/3 --run-dir a",

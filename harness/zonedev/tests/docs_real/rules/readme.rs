@@ -236,6 +236,13 @@ pub(super) static RULES: &[Rule] = &[
         }],
     ),
     (
+        "zonedev matrix --full --executor slurm",
+        &[How::Elsewhere(
+            "harness/zonedev/tests/slurm_real.rs",
+            &["fn a_run_on_a_cluster_is_the_local_run("],
+        )],
+    ),
+    (
         "zonedev minimise latest pin-direct-read",
         &[How::Elsewhere(
             "harness/zonedev/tests/minimise_real.rs",
