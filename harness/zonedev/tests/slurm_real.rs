@@ -489,7 +489,9 @@ fn a_controller_may_go_and_come_back() {
         words.contains("does not answer and is waited for"),
         "{words}"
     );
-    assert_eq!(lab.attempts("run").values().sum::<usize>(), 4, "{words}");
+    // What it had not written down yet it has lost, and that is run again.
+    let attempts = lab.attempts("run").values().sum::<usize>();
+    assert!((4..=8).contains(&attempts), "{words}");
 }
 
 #[test]

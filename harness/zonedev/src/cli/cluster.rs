@@ -251,20 +251,20 @@ impl Cluster {
             fs_err::create_dir_all(dir.join(name))?;
         }
         fs_err::create_dir_all(self.run.join("parts"))?;
-        for (name, text) in [
-            ("part.sh", cluster::PART_SCRIPT),
-            ("build.sh", cluster::BUILD_SCRIPT),
-        ] {
-            fs_err::write(dir.join(name), text)?;
-        }
-        let ours = dir.join("zonedev");
-        let _ = fs_err::remove_file(&ours);
-        let linked = std::env::current_exe().and_then(|exe| fs_err::hard_link(exe, &ours));
-        if linked.is_err() {
-            fs_err::copy("/proc/self/exe", &ours)?;
-        }
+        // Aside, and renamed: tasks of a run that is gone on with read them meanwhile.
+        let put = |name: &str, write: &dyn Fn(&Utf8Path) -> std::io::Result<()>| {
+            let new = dir.join(format!("{name}.new"));
+            let _ = fs_err::remove_file(&new);
+            write(&new).and_then(|()| fs_err::rename(&new, dir.join(name)))
+        };
+        put("part.sh", &|new| fs_err::write(new, cluster::PART_SCRIPT))?;
+        put("build.sh", &|new| fs_err::write(new, cluster::BUILD_SCRIPT))?;
+        put("zonedev", &|new| {
+            let linked = std::env::current_exe().and_then(|exe| fs_err::hard_link(exe, new));
+            linked.or_else(|_| fs_err::copy("/proc/self/exe", new).map(drop))
+        })?;
         let agent = build::agent(&self.job.ctx, &setup::forward(&self.events))?;
-        fs_err::copy(agent, dir.join("agent"))?;
+        put("agent", &|new| fs_err::copy(&agent, new).map(drop))?;
         Ok(())
     }
 
