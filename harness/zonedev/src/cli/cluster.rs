@@ -255,7 +255,10 @@ impl Cluster {
         let put = |name: &str, write: &dyn Fn(&Utf8Path) -> std::io::Result<()>| {
             let new = dir.join(format!("{name}.new"));
             let _ = fs_err::remove_file(&new);
-            write(&new).and_then(|()| fs_err::rename(&new, dir.join(name)))
+            write(&new).and_then(|()| fs_err::rename(&new, dir.join(name)))?;
+            // Two names of one file stay as they are.
+            let _ = fs_err::remove_file(&new);
+            Ok::<_, std::io::Error>(())
         };
         put("part.sh", &|new| fs_err::write(new, cluster::PART_SCRIPT))?;
         put("build.sh", &|new| fs_err::write(new, cluster::BUILD_SCRIPT))?;
