@@ -125,6 +125,15 @@ fn from_pypi(ctx: &BuildCtx, package: &str, module: &str) -> Result<Utf8PathBuf,
     Ok(python)
 }
 
+/// PATH, with the programs beside this one first.
+fn path_with(program: &Utf8Path) -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    match program.parent() {
+        Some(dir) => format!("{dir}:{path}"),
+        None => path,
+    }
+}
+
 /// vmtest from crates.io, in the cache.
 fn vmtest(ctx: &BuildCtx) -> Result<Utf8PathBuf, String> {
     let root = ctx.cache.root().join("tools/vmtest");
@@ -174,6 +183,10 @@ pub(super) async fn measure(
                 Command::new("timeout")
                     .args([LIMIT, python.as_str()])
                     .arg(python.with_file_name("vng"))
+                    // It starts others of its programs by name. Without udev in the guest, what a program
+                    // says comes with the kernel's log.
+                    .env("PATH", path_with(&python))
+                    .arg("--verbose")
                     .args(["--run", built.bz_image().as_str()])
                     .args(["--disable-kvm", "--user", "root"])
                     .args(["--cpus", "2", "--memory", "1G"])
