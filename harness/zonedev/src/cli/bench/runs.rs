@@ -46,7 +46,7 @@ pub(super) fn measure(
         limit: "the last cells, when fewer are left than cores, and what is built and judged around them",
     });
 
-    let some = ["-k", &args.kernel, "-s", "fsdax", "-E", "fsdax-ext4"];
+    let some = ["-k", &args.kernel, "-s", "fsdax", "-E", "fsdax-ext4/map"];
     let with = |jobs: &'static str| [&some[..], &["-j", jobs]].concat();
     matrix(project, &dir.join("warm"), &some)?;
     let one = matrix(project, &dir.join("one"), &with("1"))?;
@@ -56,7 +56,7 @@ pub(super) fn measure(
         seconds(&two.phases_ms, "run"),
     );
     out.figures.push(Figure {
-        name: "cells of fsdax-ext4 with -j2".to_owned(),
+        name: "cells of fsdax-ext4/map… with -j2".to_owned(),
         value: two,
         unit: "s",
         against: format!("with -j1: {one:.1} s"),
