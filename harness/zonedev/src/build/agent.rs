@@ -14,14 +14,14 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The agent of a context: the one that was built before, or one that is built now.
 pub(crate) fn of(ctx: &BuildCtx, sink: &dyn BuildSink) -> Result<Utf8PathBuf, BuildError> {
-    match &ctx.agent {
-        Some(path) => Ok(path.clone()),
-        None => build(ctx, &Reporter::new("agent", sink)),
-    }
+    build(ctx, &Reporter::new("agent", sink))
 }
 
-/// Builds the agent, or lets cargo find that nothing changed, and says where it is.
+/// The same, told as a part of what is reported on. Cargo finds it where nothing changed.
 pub(crate) fn build(ctx: &BuildCtx, report: &Reporter<'_>) -> Result<Utf8PathBuf, BuildError> {
+    if let Some(path) = &ctx.agent {
+        return Ok(path.clone());
+    }
     let log_path = ctx
         .cache
         .path("logs", &format!("agent-{}.log", std::process::id()));

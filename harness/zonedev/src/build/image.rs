@@ -52,10 +52,7 @@ pub fn build_image(
     let (agent, libraries) = std::thread::scope(|scope| {
         let paths: Vec<&Utf8Path> = programs.iter().map(|(_, here)| here.as_path()).collect();
         let found = scope.spawn(move || libraries(&paths));
-        let agent = match &ctx.agent {
-            Some(path) => Ok(path.clone()),
-            None => agent::build(ctx, &report),
-        };
+        let agent = agent::build(ctx, &report);
         let libraries = found.join();
         (
             agent,

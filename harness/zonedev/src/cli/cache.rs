@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 
 use crate::build::{self, Cache, Entry, YOUNGEST};
-use crate::vm::Shelf;
+use crate::vm::{Kept, Shelf};
 
 use super::exit::{Exit, Failure};
 
@@ -82,17 +82,21 @@ fn show(cache: &Cache, verbose: bool) -> Result<Exit, Failure> {
     Ok(Exit::Good)
 }
 
+fn entry(kept: Kept) -> Entry {
+    Entry {
+        path: kept.dir,
+        what: kept.what,
+        bytes: kept.bytes,
+        used: kept.used,
+    }
+}
+
 /// The kept templates as entries.
 fn templates(cache: &Cache) -> Vec<Entry> {
     let mut all: Vec<Entry> = Shelf::of(cache.root())
         .list()
         .into_iter()
-        .map(|kept| Entry {
-            path: kept.dir,
-            what: kept.what,
-            bytes: kept.bytes,
-            used: kept.used,
-        })
+        .map(entry)
         .collect();
     all.sort_by_key(|entry| entry.used);
     all
@@ -122,24 +126,17 @@ fn prune(cache: &Cache, args: &PruneArgs) -> Result<Exit, Failure> {
         tell(room.name, &old);
     }
     if wanted(TEMPLATES) {
+        let goes = |used| unused(used, Duration::ZERO);
         let old: Vec<Entry> = match args.dry_run {
-            true => templates(cache),
+            true => {
+                let all = templates(cache).into_iter();
+                all.filter(|e| goes(e.used)).collect()
+            }
             false => {
-                let gone = Shelf::of(cache.root()).prune(|k| unused(k.used, Duration::ZERO));
-                gone.into_iter()
-                    .map(|kept| Entry {
-                        path: kept.dir,
-                        what: kept.what,
-                        bytes: kept.bytes,
-                        used: kept.used,
-                    })
-                    .collect()
+                let gone = Shelf::of(cache.root()).prune(|k| goes(k.used));
+                gone.into_iter().map(entry).collect()
             }
         };
-        let old: Vec<Entry> = old
-            .into_iter()
-            .filter(|e| unused(e.used, Duration::ZERO))
-            .collect();
         tell(TEMPLATES, &old);
     }
     let verb = if args.dry_run { "would be" } else { "are" };

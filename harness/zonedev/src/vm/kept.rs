@@ -99,7 +99,7 @@ impl Shelf {
         let path = self.dir.join(key).canonicalize_utf8().ok()?;
         let lock = File::open(&path).ok()?;
         let lock = Flock::lock(lock, FlockArg::LockSharedNonblock).ok()?;
-        let made: Made = serde_json::from_slice(&fs_err::read(path.join(MADE)).ok()?).ok()?;
+        let made = made(&path)?;
         let state = fs_err::read(path.join(STATE)).ok()?;
         let whole = made.boot == host_boot()?
             && blake3::hash(&state).to_hex().as_str() == made.state
@@ -194,9 +194,7 @@ impl Shelf {
         let boot = host_boot();
         all.retain(|kept| {
             let old = now.duration_since(kept.used).is_ok_and(|age| age > AGE);
-            let made = fs_err::read(kept.dir.join(MADE)).ok();
-            let made: Option<Made> = made.and_then(|m| serde_json::from_slice(&m).ok());
-            let of_now = made.is_some_and(|m| Some(m.boot) == boot);
+            let of_now = made(&kept.dir).is_some_and(|m| Some(m.boot) == boot);
             !((old || !of_now) && remove(&kept.dir))
         });
         let mut total: u64 = all.iter().map(|kept| kept.bytes).sum();
@@ -226,11 +224,9 @@ impl Shelf {
             .filter(|e| !e.file_name().starts_with(NEW))
             .map(|entry| {
                 let dir = entry.into_path();
-                let made = fs_err::read(dir.join(MADE)).ok();
-                let made: Option<Made> = made.and_then(|m| serde_json::from_slice(&m).ok());
                 let used_at = fs_err::metadata(dir.join(MADE)).and_then(|m| m.modified());
                 Kept {
-                    what: made.map_or_else(|| "what can't be read".to_owned(), |m| m.what),
+                    what: made(&dir).map_or_else(|| "what can't be read".to_owned(), |m| m.what),
                     bytes: used(&dir),
                     used: used_at.unwrap_or(SystemTime::UNIX_EPOCH),
                     dir,
@@ -247,6 +243,11 @@ impl Shelf {
         all.filter(|kept| which(kept) && remove(&kept.dir))
             .collect()
     }
+}
+
+/// What one says of itself, if it is whole so far.
+fn made(dir: &Utf8Path) -> Option<Made> {
+    serde_json::from_slice(&fs_err::read(dir.join(MADE)).ok()?).ok()
 }
 
 /// Removes one that nobody uses.
